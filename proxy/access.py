@@ -1,0 +1,120 @@
+"""The record of an access: events, and the receipt that proves one durable.
+
+PROMISE 2 (no record, no data): `Receipt` is what `release` and `refuse` require, and only the log makes one.
+
+An access has one id and one or more records, told apart by `step`:
+
+    complete    all of it in one record: an answer of one block
+    intent      before the first byte of a longer answer; then
+    progress    before the blocks that it covers; then
+    outcome     before the last block, or when it broke off (`ended` says how)
+    refusal     nothing was released
+    unresolved  appended at the next start for an intent without outcome: assume that all which the
+                records cover was released
+    opened      a writer opened the log
+    burst       refusals of unauthenticated requests from one address that were counted together
+
+Records may overstate what a requester received, never understate it. They hold no cell value, no
+token and no credential. A sample, as stored (one line, keys sorted):
+
+    {"access":"0193…","action":"read","address":"127.0.0.1","at":"2026-11-23T22:58:40.123456Z", …}
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final, Literal
+
+import msgspec
+
+Step = Literal[
+    "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst"
+]
+Ended = Literal["whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"]
+
+
+class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record. Canonical JSON by restriction: strings, integers below 2**53, booleans, arrays and
+    objects with sorted ASCII keys; no floats, no nulls (a default is left out)."""
+
+    v: int = 1
+    access: str
+    """The access's id, as in the answer's `Counterfoil-Event`."""
+    step: Step
+    part: int = 0
+    """0 for the first record of an access, then counting."""
+    at: str
+    """RFC 3339, UTC, microseconds."""
+    subject: str = ""
+    """Opaque: keyed HMAC of the principal; the directory (erasable) knows the name."""
+    groups: tuple[str, ...] = ()
+    tool: str = ""
+    address: str = ""
+    method: str = ""
+    path: str = ""
+    """The path as asked (ASCII, without query, at most 256 characters), only where no report matched."""
+    report: str = ""
+    format: str = ""
+    action: str = ""
+    purpose: str = ""
+    decision: Literal["permit", "deny", ""] = ""
+    reason: str = ""
+    cause: str = ""
+    status: int = 0
+    policy: str = ""
+    """SHA-256 (hex) over the canonical content of the policy in force."""
+    lines: tuple[str, ...] = ()
+    """The policy lines that applied: `policy.csv:12`."""
+    parameters: dict[str, str] = {}
+    """Name -> value of declared non-confidential fields, else `hmac:…`."""
+    fields: dict[str, dict[str, int]] = {}
+    """Field -> treatment -> cells covered so far; in an intent, what the first block covers."""
+    rows: int = 0
+    bytes: int = 0
+    digest: str = ""
+    """Keyed HMAC-SHA-256 (hex) of all bytes of the body."""
+    ended: Ended | Literal[""] = ""
+    micros: int = 0
+    """Duration so far."""
+    count: int = 0
+    """burst: how many refusals."""
+    log: str = ""
+    """opened: the log's name; unresolved: the log that the open intent is in."""
+
+
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+_DECODER: Final = msgspec.json.Decoder(AccessEvent)
+
+
+def encode(event: AccessEvent) -> bytes:
+    """The exact bytes that are stored, hashed and proved; never re-made from a decoded event."""
+    return _ENCODER.encode(event)
+
+
+def decode(leaf: bytes) -> AccessEvent:
+    """The event that `leaf` holds; raises msgspec.ValidationError."""
+    return _DECODER.decode(leaf)
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof in hand that an event is durable: its access and its place in the log."""
+
+    access: str
+    log: str
+    index: int
+
+
+def new_access_id(now: float | None = None) -> str:
+    """A fresh id of 32 hex digits that sorts by time: a UUIDv7 (RFC 9562 §5.7) without its dashes."""
+    millis = int((time.time() if now is None else now) * 1000)
+    tail = int.from_bytes(os.urandom(10), "big")
+    high = tail >> 68 & 0xFFF
+    low = tail & (1 << 62) - 1
+    return f"{(millis & (1 << 48) - 1) << 80 | 7 << 76 | high << 64 | 2 << 62 | low:032x}"
+
+
+def timestamp(now: float) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    whole = int(now)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now - whole) * 1e6):06d}Z"

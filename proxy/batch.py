@@ -1,0 +1,93 @@
+"""A block of records as columns of text: what decoders yield, plans transform and encoders build from.
+
+A column is a polars String series that holds each cell *as its document writes it* (its lexical
+form), so that an untouched value stays the same to the character. A `Lexis` says how a document
+writes values: CSV writes them plainly, JSON as tokens (`"a\\u0062"`, `1.10`, `null`). Treatments and
+conditions see the plain text of a value; null stands for "no value" in both forms.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import polars as pl
+
+from proxy.values import Type
+
+
+class Lexis(ABC):
+    """How a document format writes values; both directions are vectorised and never raise on data."""
+
+    @abstractmethod
+    def read(self, cells: pl.Series, type_: Type) -> pl.Series:
+        """Lexical cells -> the plain text of their values (String); null where a cell is null or its
+        kind is not that of `type_` (a JSON number under a text field)."""
+
+    @abstractmethod
+    def write(self, values: pl.Series, type_: Type) -> pl.Series:
+        """Plain text of values of `type_` -> lexical cells; null stays null (an encoder's matter)."""
+
+
+class Plain(Lexis):
+    """Values written as they are (CSV)."""
+
+    def read(self, cells: pl.Series, type_: Type) -> pl.Series:  # noqa: ARG002 - CSV cells carry no kind
+        """The cells themselves."""
+        return cells
+
+    def write(self, values: pl.Series, type_: Type) -> pl.Series:  # noqa: ARG002 - as above
+        """The values themselves."""
+        return values
+
+
+PLAIN = Plain()
+
+
+class Batch:
+    """Records as named columns of equal height; `values` are read once and kept."""
+
+    __slots__ = ("_types", "_values", "cells", "height", "lexis")
+
+    def __init__(
+        self,
+        cells: Mapping[str, pl.Series],
+        *,
+        height: int,
+        lexis: Lexis,
+        types: Mapping[str, Type],
+    ) -> None:
+        """`cells` maps a declared field to its lexical column; a field that is not there has no values.
+
+        Raises ValueError where a column's height differs from `height`.
+        """
+        if any(len(column) != height for column in cells.values()):
+            raise ValueError("columns of one batch have one height")
+        self.cells = cells
+        self.height = height
+        self.lexis = lexis
+        self._types = types
+        self._values: dict[str, pl.Series] = {}
+
+    def values(self, field: str) -> pl.Series:
+        """The plain text of `field`'s values (String, null where there is none)."""
+        column = self._values.get(field)
+        if column is None:
+            cells = self.cells.get(field)
+            if cells is None:
+                column = pl.Series(field, [None], dtype=pl.String).new_from_index(0, self.height)
+            else:
+                column = self.lexis.read(cells, self._types[field])
+            self._values[field] = column
+        return column
+
+    def type(self, field: str) -> Type:
+        """The declared type of `field`."""
+        return self._types[field]
+
+    def filter(self, keep: pl.Series) -> Batch:
+        """The rows where the Boolean series `keep` is true."""
+        kept = {name: column.filter(keep) for name, column in self.cells.items()}
+        batch = Batch(kept, height=int(keep.sum()), lexis=self.lexis, types=self._types)
+        batch._values = {name: column.filter(keep) for name, column in self._values.items()}
+        return batch

@@ -1,0 +1,83 @@
+"""The error tree: every failure that Counterfoil raises on purpose.
+
+    CounterfoilError
+    ├── Faulty             files that a person wrote are wrong: all faults at once, each with its place
+    ├── SourceRefused      the store's answer is not the document that the catalogue declares
+    ├── StoreUnavailable   the store did not answer, or answered with an error
+    │   └── StoreTimeout   … in time
+    ├── LogUnavailable     an access event could not be made durable
+    ├── KeyringError       a key is missing, sealed under another key, or its file is not private
+    └── ValueRefused       a sealed or encrypted value was tampered with or moved
+
+No message of this tree holds a cell's value, a token or a credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class CounterfoilError(Exception):
+    """The root of the tree; its text may be shown to an operator."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Fault:
+    """One thing wrong in a file that a person wrote; `line` and `column` count from 1, 0 = whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line:
+            place += f":{self.line}"
+            if self.column:
+                place += f":{self.column}"
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class Faulty(CounterfoilError):
+    """One or more faults in configuration or policy files; `faults` is sorted by place and never empty."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(sorted(faults))
+        if not self.faults:
+            raise ValueError("a Faulty needs at least one fault")
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class SourceRefused(CounterfoilError):
+    """The store's document is not what the catalogue declares; `cause` is a fixed slug, never data."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+class StoreUnavailable(CounterfoilError):
+    """The store could not be asked or answered with an error; `cause` is a fixed slug."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+class StoreTimeout(StoreUnavailable):
+    """The store did not answer within its deadline."""
+
+
+class LogUnavailable(CounterfoilError):
+    """The access log cannot make an event durable: nothing may be released."""
+
+
+class KeyringError(CounterfoilError):
+    """The keyring cannot be opened or has no such key."""
+
+
+class ValueRefused(CounterfoilError):
+    """An encrypted value does not open: tampered with, moved, or sealed under another key."""

@@ -1,0 +1,214 @@
+"""What was decided: a permit with its plan, or a denial with its reason (PDP and PEP share these).
+
+A `Plan` is a template: all `p2` lines that one set of grants has on one report, merged and compiled.
+It holds no requester's value; `transform.bind` ties it to a request's attributes, context and keys.
+
+PROMISE 1 (no cell without a grant): `Plan.columns` names what may be given. Absent is a missing entry:
+to forget a field is to drop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+import polars as pl
+
+from proxy.batch import Batch
+from proxy.report import Field, Report, Variant
+from proxy.subject import Subject
+from proxy.treatments.base import Treatment
+from proxy.values import Type, Value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What conditions may look at beside the row; frozen for the whole request (`now` and `date` too)."""
+
+    attributes: Mapping[str, Value]
+    """`sub.*`"""
+    now: datetime
+    """Aware, UTC."""
+    date: date
+    ip: str
+    purpose: str
+    tool: str
+    """The tool's principal without its `tool:`, or ''."""
+    action: str
+    method: str
+
+
+Truth = bool | None
+"""Kleene's three values; None is unknown."""
+
+ColumnTest = Callable[[Batch], pl.Series]
+"""All rows of a batch -> Boolean series of equal height, null = unknown. Never raises on data."""
+
+
+class Predicate(Protocol):
+    """A row condition, parsed and checked once per policy."""
+
+    @property
+    def text(self) -> str:
+        """The condition as canonical text; equal texts mean equal predicates on one report."""
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of `row.*` that it reads."""
+
+    def bind(self, context: Context) -> Truth | ColumnTest:
+        """Fold in the request's attributes and context; a constant where no row is needed any more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A policy line's place, for the record: `policy.csv:12`."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Where predicate number `when` of the plan is true, `treatment` may be given."""
+
+    when: int
+    treatment: Treatment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One field of the answer: how each cell's form is chosen."""
+
+    field: Field
+    type: Type
+    """The type that is given: the common type of all choices, else text."""
+    choices: tuple[Choice, ...]
+    """Most preferred first; never empty unless the report's shape is stable (then: all nulls)."""
+    denies: tuple[int, ...] = ()
+    """Numbers of the predicates that hide the cell unless they are false."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All cell rules of one set of grants on one report."""
+
+    report: Report
+    predicates: tuple[Predicate, ...]
+    columns: tuple[Column, ...]
+    """In the catalogue's order."""
+    lines: tuple[Line, ...]
+    """The `p2` lines that went into it."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Every field whose cells are needed to build the answer; nothing else is even decoded."""
+        names = {column.field.name for column in self.columns if column.choices}
+        for predicate in self.predicates:
+            names |= predicate.fields
+        if any(c.treatment.reversible and c.treatment.rank for k in self.columns for c in k.choices):
+            names |= set(self.report.key)
+        return frozenset(names)
+
+
+class ReasonRow(NamedTuple):
+    """One row of the table of reasons: what the requester is told."""
+
+    slug: str
+    status: int
+    title: str
+    advice: str
+    """What a legitimate user can do; it tells an attacker nothing."""
+
+
+class Reason(Enum):
+    """Why an access was refused; the documentation's table of problems is generated from this one."""
+
+    MALFORMED = ReasonRow("malformed-request", 400, "The request is malformed",
+        "Send a plain HTTP/1.1 request for a catalogued path.")
+    UNAUTHENTICATED = ReasonRow("unauthenticated", 401, "A valid token is needed",
+        "Sign in again and send the access token as `Authorization: Bearer …`.")
+    NOT_FOUND = ReasonRow("not-found", 404, "No such report for you",
+        "Check the path; if it is right, ask the report's owner for access and quote the event id.")
+    METHOD = ReasonRow("method-not-allowed", 405, "Reports can only be read", "Use GET.")
+    NOT_ACCEPTABLE = ReasonRow("not-acceptable", 406, "The report is not available in that form",
+        "Ask for the format that the path names, or leave out the Accept header.")
+    PARAMETER = ReasonRow("bad-parameter", 400, "A parameter is unknown, missing or malformed",
+        "Use the report's declared parameters, each once.")
+    PARAMETER_FORBIDDEN = ReasonRow("parameter-forbidden", 403, "A parameter selects on a field hidden from you",
+        "Leave out parameters on fields that you do not see in clear.")
+    PURPOSE_UNKNOWN = ReasonRow("unknown-purpose", 400, "The purpose is not a catalogued one",
+        "Send one of the catalogued purposes in `Counterfoil-Purpose`, or none.")
+    PURPOSE = ReasonRow("purpose-required", 403, "This report needs a stated purpose",
+        "Send the purpose that you act for in `Counterfoil-Purpose`.")
+    TOO_LARGE = ReasonRow("request-too-large", 431, "The request is too large",
+        "Send a shorter target and fewer, smaller headers.")
+    BODY = ReasonRow("body-not-allowed", 413, "A read takes no body", "Send GET without a body.")
+    BUSY = ReasonRow("too-many-requests", 429, "Too many requests at once", "Try again later, with fewer at once.")
+    STORE_UNAVAILABLE = ReasonRow("store-unavailable", 502, "The report store gives no answer",
+        "Try again later; if it persists, tell the operator and quote the event id.")
+    STORE_REFUSED = ReasonRow("store-answer-refused", 502, "The report store's answer is not the declared report",
+        "Tell the operator and quote the event id.")
+    STORE_TIMEOUT = ReasonRow("store-timeout", 504, "The report store did not answer in time",
+        "Try again later, or ask for a smaller part of the report.")
+    LOG_UNAVAILABLE = ReasonRow("access-log-unavailable", 503, "The access cannot be recorded",
+        "Nothing is released without a record. Try again later; the operator has been told.")
+    INTERNAL = ReasonRow("internal-error", 500, "Something went wrong here",
+        "Tell the operator and quote the event id.")  # fmt: skip
+
+    @property
+    def slug(self) -> str:
+        """The stable name: last part of the problem's `type`, and `reason` in the event."""
+        return self.value.slug
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.value.status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permit:
+    """The requester may have `plan`'s view of the report until `valid_until`."""
+
+    subject: Subject
+    report: Report
+    plan: Plan
+    lines: tuple[Line, ...]
+    """The `p` lines that applied."""
+    valid_until: float
+    """Seconds since the epoch: the earliest of token expiry and the next flip of a time condition."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deny:
+    """The requester gets nothing but the reason."""
+
+    reason: Reason
+    cause: str
+    """A fixed slug for the record, finer than the reason: `token-expired`, `no-allow-line`."""
+    detail: str = ""
+    """More help for the requester, built from the catalogue's names alone; never from input."""
+    lines: tuple[Line, ...] = ()
+    status: int | None = None
+    """The HTTP status where it is not the reason's own (414 rather than 431)."""
+    allow: tuple[str, ...] = ()
+    """The methods for `Allow` (405)."""
+
+
+Decision = Permit | Deny
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """A request target that equals a catalogued path: the variant and its path parameters' values."""
+
+    report: Report
+    variant: Variant
+    path_values: Mapping[str, str]
