@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from proxy.values import Value
+from proxy.values import Type, Value
 
 _NONE: Mapping[str, Value] = MappingProxyType({})
 
@@ -39,3 +39,11 @@ class Subject:
     def name(self) -> str:
         """The principal that answers for the access: the user, or the tool that acts alone."""
         return self.user or self.tool or ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttributeType:
+    """The declared type of an attribute `sub.*`: a scalar of `type`, or with `many` a list of them."""
+
+    type: Type
+    many: bool = False
