@@ -59,6 +59,10 @@ class Predicate(Protocol):
     def fields(self) -> frozenset[str]:
         """The fields of `row.*` that it reads."""
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names of `env.*` that it reads, without the `env.`."""
+
     def bind(self, context: Context) -> Truth | ColumnTest:
         """Fold in the request's attributes and context; a constant where no row is needed any more."""
 

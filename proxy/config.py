@@ -1,0 +1,158 @@
+"""counterfoil.yaml -> settings; the one place where paths and the environment are read for them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from proxy import documents
+from proxy.documents import Document
+from proxy.errors import Fault, Faulty
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`listen`: where the proxy is reached."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on. Without a certificate it must be a loopback address."""
+    port: Port = 8443
+    """The TCP port; 0 lets the system choose one, which is printed at the start."""
+    certificate: str | None = None
+    """PEM file with the server's certificate chain."""
+    key: str | None = None
+    """PEM file with its private key."""
+
+
+class KeyringFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`keyring`: the sealed file of master keys, and what opens it."""
+
+    file: str
+    """The keyring file, made with mode 0600."""
+    key_encryption_key: str
+    """`env:NAME` or `file:PATH`: 32 bytes in base64 or hex."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`limits`: what one request may take."""
+
+    source_bytes: Positive = 8 << 30
+    """Most bytes of one answer of a store."""
+    record_bytes: Positive = 1 << 20
+    """Most bytes of one record."""
+    record_fields: Positive = 1024
+    """Most fields of one record."""
+    stall_seconds: Positive = 30
+    """How long a client may leave a block untaken before its connection is cut."""
+    header_bytes: Positive = 16 << 10
+    """Most bytes of a request line or of one header field."""
+    requests_per_subject: Positive = 128
+    """Most requests that one subject may have running."""
+    keep_alive_seconds: Positive = 60
+    """How long an idle connection is kept."""
+    drain_seconds: Positive = 20
+    """How long running answers may go on after SIGTERM."""
+
+
+class StoreLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`stores`: deadlines towards the stores."""
+
+    connect_seconds: Positive = 5
+    """To connect."""
+    first_byte_seconds: Positive = 30
+    """Between two reads, the first included."""
+    total_seconds: Positive = 3600
+    """For a whole answer."""
+    connections: Positive = 100
+    """Most connections to one store."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """counterfoil.yaml. Relative paths are relative to the file's own folder."""
+
+    policies: str
+    """The folder of the policy files."""
+    log: str
+    """The access log's file; its index and its directory of names lie beside it."""
+    keyring: KeyringFile
+    """The keys of pseudonyms, encryption and keyed digests."""
+    listen: Listen = Listen()
+    """Where the proxy is reached."""
+    limits: Limits = Limits()
+    """What one request may take."""
+    stores: StoreLimits = StoreLimits()
+    """Deadlines towards the stores."""
+    threads: Positive = 2
+    """Threads that decode, transform and encode."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings with the folder that their relative paths start from."""
+
+    settings: Settings
+    folder: Path
+    environment: Mapping[str, str]
+
+    def path(self, relative: str) -> Path:
+        """A path of the settings, absolute."""
+        return self.folder / relative
+
+    @property
+    def key_encryption_key(self) -> str:
+        """The keyring's key specification, with its path made absolute."""
+        kind, _, rest = self.settings.keyring.key_encryption_key.partition(":")
+        return f"file:{self.path(rest)}" if kind == "file" else f"{kind}:{rest}"
+
+
+def load(file: Path, environment: Mapping[str, str]) -> Config:
+    """Read counterfoil.yaml; raises Faulty with all of its faults."""
+    try:
+        text = file.read_bytes()
+    except OSError as exc:
+        raise Faulty([Fault(file=str(file), message=f"cannot be read: {exc.strerror}")]) from exc
+    document = documents.load(text, Settings, file=str(file))
+    faults = list(_faults(document))
+    if faults:
+        raise Faulty(faults)
+    return Config(settings=document.value, folder=file.resolve().parent, environment=environment)
+
+
+def _faults(document: Document[Settings]) -> list[Fault]:
+    settings, faults = document.value, []
+
+    def fault(path: tuple[str, ...], message: str, hint: str) -> None:
+        line, column = document.place(*path)
+        faults.append(
+            Fault(file=document.file, line=line, column=column, message=message, hint=hint)
+        )
+
+    listen = settings.listen
+    if (listen.certificate is None) != (listen.key is None):
+        fault(("listen",), "`certificate` and `key` go together", "give both or none")
+    elif listen.certificate is None and not _is_loopback(listen.host):
+        fault(
+            ("listen",),
+            "without a certificate the proxy listens on a loopback address only",
+            "give `certificate` and `key`, or listen on 127.0.0.1",
+        )
+    kind, _, rest = settings.keyring.key_encryption_key.partition(":")
+    if kind not in ("env", "file") or not rest:
+        fault(
+            ("keyring", "key_encryption_key"),
+            "`key_encryption_key` names no source",
+            "write `env:NAME` or `file:PATH`",
+        )
+    return faults
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,515 @@
+"""The policy enforcement point (PEP): the life of a request, from its target to its last block.
+
+PROMISE 2 (no record, no data): `_record` is the one line that appends an event; `release`, `begin` and
+`refuse` cannot be called without the `Receipt` that it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from proxy import problems, transform
+from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, timestamp
+from proxy.audit.log import AccessLog
+from proxy.catalogue import BadParameter, Catalogue, MalformedTarget, parse_target
+from proxy.catalogue import read_parameters, store_target
+from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable
+from proxy.formats import FORMATS
+from proxy.formats.base import Limits as FormatLimits
+from proxy.gateway.bursts import Burst, Bursts
+from proxy.gateway.record import Access
+from proxy.gateway.view import Block, Blocks, Pieces, View
+from proxy.identity import Identities
+from proxy.keys import Keyring
+from proxy.plan import Context, Deny, Permit, Reason
+from proxy.policy import Policy, clear_everywhere, decide, holds_some_grant
+from proxy.report import Report, Variant
+from proxy.subject import Subject
+from proxy.upstream import Stores
+
+EVENT_HEADER: Final = "Counterfoil-Event"
+PURPOSE_HEADER: Final = "Counterfoil-Purpose"
+_LOGGER: Final = logging.getLogger("counterfoil")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Everything that decides, as of one policy version; a request takes one and keeps it."""
+
+    version: str
+    catalogue: Catalogue
+    identities: Identities
+    policy: Policy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What a request may take, in bytes, seconds and numbers."""
+
+    source_bytes: int
+    stall: float
+    """Seconds that a client may leave a block untaken."""
+    requests_per_subject: int
+    formats: FormatLimits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Granted:
+    """A permitted request: what to ask the store for, and what may be given of its answer."""
+
+    permit: Permit
+    context: Context
+    variant: Variant
+    target: str
+
+
+class Gateway:
+    """Composes the stages; holds the snapshot in force."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Snapshot,
+        log: AccessLog,
+        stores: Stores,
+        keyring: Keyring,
+        bounds: Bounds,
+        executor: Executor,
+    ) -> None:
+        self.snapshot = snapshot
+        self._log = log
+        self._stores = stores
+        self._keyring = keyring
+        self._bounds = bounds
+        self._executor = executor
+        self._bursts = Bursts()
+        self._running: Counter[str] = Counter()
+        self._drift: set[tuple[str, str]] = set()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The life of a request:
+
+        1 take one snapshot; 2 identify; 3 route; 4 decide; 5 fetch; 6 decode, transform, encode;
+        7 record, durably; 8 release. What cannot be recorded is neither released nor refused.
+        """
+        access = Access(address=request.remote or "", method=request.method)
+        try:
+            snapshot = self.snapshot  # 1
+            decided = await self._decide(snapshot, request, access)  # 2, 3, 4
+            match decided:
+                case Deny():
+                    return await self._refuse(access, decided)
+                case _Granted():
+                    return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
+        except LogUnavailable as exc:
+            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
+            return unrecorded(access.id)
+        except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
+            _LOGGER.error("access %s: %s", access.id, where(exc))
+            return await self.refuse(access, Deny(reason=Reason.INTERNAL, cause="internal-error"))
+
+    # ── 2, 3, 4: who asks for what, and may it ────────────────────────────────────────────────────
+
+    async def _decide(
+        self, snapshot: Snapshot, request: web.BaseRequest, access: Access
+    ) -> _Granted | Deny:
+        """The order of answers is DESIGN.md §3.4: nothing of a report is told before a grant on it."""
+        access.policy = snapshot.version
+        try:
+            target = parse_target(request.raw_path)
+        except MalformedTarget as exc:
+            return Deny(reason=Reason.MALFORMED, cause=exc.cause)
+        if request.body_exists and not request.content.at_eof():
+            return Deny(reason=Reason.BODY, cause="body-on-a-read")
+
+        presented = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if len(presented) > 1:
+            return Deny(reason=Reason.UNAUTHENTICATED, cause="token-twice")
+        subject = await snapshot.identities.verify(presented[0] if presented else None, access.now)
+        if isinstance(subject, Deny):
+            return subject
+        access.identify(subject, self._keyring)
+
+        route = snapshot.catalogue.route(target.path)
+        if route is None:
+            access.path = target.path
+            return Deny(reason=Reason.NOT_FOUND, cause="unknown-report")
+        report, variant = route.report, route.variant
+        access.report, access.variant = report, variant
+
+        stated = request.headers.getall(PURPOSE_HEADER, ())
+        purpose = stated[0] if stated else ""
+        catalogued = len(stated) < 2 and (not stated or purpose in snapshot.catalogue.purposes)
+        access.purpose = purpose if catalogued else ""
+        context = _context(subject, request, access)
+        if not holds_some_grant(snapshot.policy, subject=subject, report=report, context=context):
+            decision = decide(snapshot.policy, subject=subject, report=report, context=context)
+            if isinstance(decision, Deny):
+                return decision
+            return Deny(reason=Reason.NOT_FOUND, cause="policy-error")
+        if request.method != hdrs.METH_GET:
+            return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
+        if not _acceptable(request, FORMATS[variant.format].media_type):
+            return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept")
+        try:
+            parameters = read_parameters(route, target.query)
+        except BadParameter as exc:
+            detail = f"Parameters of this report: {', '.join(report.parameters) or 'none'}."
+            return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
+        access.recorded(parameters, report, self._keyring)
+        if not catalogued:
+            return Deny(reason=Reason.PURPOSE_UNKNOWN, cause="unknown-purpose")
+
+        decision = decide(snapshot.policy, subject=subject, report=report, context=context)
+        if isinstance(decision, Deny):
+            return decision
+        hidden = _selects_on_hidden(parameters, report, decision)
+        if hidden:
+            detail = f"Not for you: {', '.join(hidden)}."
+            return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
+        if self._running[subject.name] >= self._bounds.requests_per_subject:
+            return Deny(reason=Reason.BUSY, cause="too-many-requests")
+        access.permit = decision
+        return _Granted(
+            permit=decision,
+            context=context,
+            variant=variant,
+            target=store_target(route, parameters),
+        )
+
+    # ── 5, 6, 7, 8: fetch, make the requester's view, record, release ─────────────────────────────
+
+    async def _answer(
+        self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
+    ) -> web.StreamResponse:
+        name = granted.permit.subject.name
+        self._running[name] += 1
+        try:
+            format_ = FORMATS[granted.variant.format]
+            view = self._view(granted)
+            async with self._stores.fetch(
+                granted.permit.report.store, granted.target, format_.media_type, format_.accepts
+            ) as source:
+                pieces = Pieces(
+                    source, most_at_once=format_.block_size, most=self._bounds.source_bytes
+                )
+                async with Blocks(pieces, view, executor=self._executor) as blocks:
+                    ready = await blocks.take()
+                    self._report_drift(granted.permit.report, view.undeclared)
+                    if ready[0].last:
+                        receipt = await self._record(access, "complete", block=ready[0], ended="whole")
+                        return release(receipt, ready[0], format_.media_type)
+                    return await self._stream(
+                        snapshot, request, access, granted, blocks, ready, format_.media_type
+                    )
+        except (SourceRefused, StoreUnavailable) as exc:
+            _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
+            return await self._refuse(access, _store_failure(exc))
+        finally:
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
+
+    def _view(self, granted: _Granted) -> View:
+        permit, variant = granted.permit, granted.variant
+        format_ = FORMATS[variant.format]
+        bound = transform.bind(
+            permit.plan,
+            context=granted.context,
+            subject=permit.subject.name,
+            keyring=self._keyring,
+        )
+        decoder = format_.decoder(permit.report, variant, permit.plan.reads, self._bounds.formats)
+        return View(
+            decoder,
+            bound,
+            format_.encoder(bound.columns, variant),
+            self._keyring.mac("audit-digest").start(),
+        )
+
+    async def _stream(
+        self,
+        snapshot: Snapshot,
+        request: web.BaseRequest,
+        access: Access,
+        granted: _Granted,
+        blocks: Blocks,
+        ready: list[Block],
+        media_type: str,
+    ) -> web.StreamResponse:
+        """An answer of more than one block: each record is durable before the blocks that it covers."""
+        step: Step = "outcome" if ready[-1].last else "intent"
+        receipt = await self._record(
+            access, step, block=ready[-1], ended="whole" if ready[-1].last else None
+        )
+        covered = ready[-1]
+        ended: Ended | None = None
+        response: web.StreamResponse | None = None
+        try:
+            response = await begin(receipt, request, media_type)
+            while True:
+                for block in ready:
+                    async with asyncio.timeout(self._bounds.stall):
+                        await response.write(block.data)
+                if covered.last:
+                    return response
+                ready = await blocks.take()
+                ended = await self._cut_short(snapshot, granted)
+                if ended is not None:
+                    break
+                step = "outcome" if ready[-1].last else "progress"
+                await self._record(
+                    access, step, block=ready[-1], ended="whole" if ready[-1].last else None
+                )
+                covered = ready[-1]
+        except (SourceRefused, StoreUnavailable) as exc:
+            _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
+            ended = "store-failed"
+        except (ConnectionError, TimeoutError):
+            ended = "client-gone"
+        except LogUnavailable as exc:
+            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
+            ended = "log-failed"
+        except asyncio.CancelledError:
+            ended = "stopped"
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever went wrong ends the stream and is recorded
+            _LOGGER.error("access %s: %s", access.id, where(exc))
+            ended = "store-failed"
+        finally:
+            if ended is not None:
+                abort(request)
+                if not covered.last:
+                    # What the records say already covers all that was released.
+                    with suppress(LogUnavailable):
+                        await asyncio.shield(self._record(access, "outcome", block=covered, ended=ended))
+        return response if response is not None else web.Response(status=503)
+
+    async def _cut_short(self, snapshot: Snapshot, granted: _Granted) -> Ended | None:
+        """Between blocks: does the permit still stand? The same plan goes on, anything else is cut."""
+        now = time.time()
+        current = self.snapshot
+        permit = granted.permit
+        if current is snapshot and now < permit.valid_until:
+            return None
+        if now >= permit.subject.expires:
+            return "expired"
+        flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
+        if now >= permit.valid_until and flips:
+            return "expired"
+        report = current.catalogue.reports.get(permit.report.id)
+        if report != permit.report:
+            return "policy-changed"
+        instant = datetime.fromtimestamp(now, UTC)
+        again = decide(
+            current.policy,
+            subject=permit.subject,
+            report=report,
+            context=_at(granted.context, instant),
+        )
+        if not isinstance(again, Permit):
+            return "expired" if current is snapshot else "policy-changed"
+        return None if again.plan == permit.plan else "policy-changed"
+
+    def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
+        """One alarm for each column that a store gives and the catalogue does not declare."""
+        for name in undeclared:
+            if (report.id, name) not in self._drift and len(self._drift) < 4096:
+                self._drift.add((report.id, name))
+                _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
+
+    # ── records and refusals ──────────────────────────────────────────────────────────────────────
+
+    async def _record(
+        self,
+        access: Access,
+        step: Step,
+        *,
+        deny: Deny | None = None,
+        block: Block | None = None,
+        ended: Ended | None = None,
+    ) -> Receipt:
+        """PROMISE 2 (no record, no data): the one line that appends an access's event."""
+        event = access.event(step, deny=deny, block=block, ended=ended)
+        return await self._log.append(event, principal=access.principal)
+
+    async def refuse(self, access: Access, deny: Deny) -> web.Response:
+        """Refuse whatever happens: with a record, or with 503 where none can be made."""
+        try:
+            return await self._refuse(access, deny)
+        except LogUnavailable as exc:
+            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
+            return unrecorded(access.id)
+
+    async def _refuse(self, access: Access, deny: Deny) -> web.Response:
+        if access.subject is None:
+            key = self._bursts.key(access.address)
+            if self._bursts.exceeds(key, access.started):
+                return await self._refuse_in_burst(key, deny)
+        access.permit = None
+        return refuse(await self._record(access, "refusal", deny=deny), deny)
+
+    async def _refuse_in_burst(self, key: str, deny: Deny) -> web.Response:
+        burst = self._bursts.open.get(key)
+        if burst is None:
+            opened = self._burst_event(new_access_id(), key)
+            burst = Burst(address=key, receipt=await self._log.append(opened))
+            burst = self._bursts.open.setdefault(key, burst)
+        burst.count += 1
+        return refuse(burst.receipt, deny)
+
+    def _burst_event(self, access: str, address: str, count: int = 0) -> AccessEvent:
+        return AccessEvent(
+            access=access,
+            step="burst",
+            part=1 if count else 0,
+            at=timestamp(time.time()),
+            address=address,
+            decision="deny",
+            count=count,
+        )
+
+    async def close_bursts(self) -> None:
+        """Write the counts of the refusals that were coalesced since the last call."""
+        for burst in self._bursts.close_all(time.monotonic()):
+            if burst.count:
+                event = self._burst_event(burst.receipt.access, burst.address, burst.count)
+                with suppress(LogUnavailable):
+                    await self._log.append(event)
+
+
+# ── what leaves: each of these needs a receipt ────────────────────────────────────────────────────
+
+
+def release(receipt: Receipt, block: Block, media_type: str) -> web.Response:
+    """An answer of one block, whose `complete` record is durable."""
+    return web.Response(body=block.data, headers=_headers(receipt, media_type))
+
+
+async def begin(receipt: Receipt, request: web.BaseRequest, media_type: str) -> web.StreamResponse:
+    """The head of a longer answer, whose `intent` is durable."""
+    response = web.StreamResponse(headers=_headers(receipt, media_type))
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    return response
+
+
+def refuse(receipt: Receipt, deny: Deny) -> web.Response:
+    """A refusal on record."""
+    response = web.Response(
+        status=problems.status(deny),
+        body=problems.body(deny, receipt.access),
+        headers={**_headers(receipt, problems.MEDIA_TYPE), **problems.headers(deny)},
+    )
+    if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
+        response.force_close()
+    return response
+
+
+def unrecorded(access: str) -> web.Response:
+    """The one answer that has no record, for none can be made: it says just that."""
+    deny = Deny(reason=Reason.LOG_UNAVAILABLE, cause="log-unavailable")
+    return web.Response(
+        status=problems.status(deny),
+        body=problems.body(deny, access),
+        headers={EVENT_HEADER: access, "Server": "counterfoil", **problems.headers(deny)},
+    )
+
+
+def abort(request: web.BaseRequest) -> None:
+    """Break the connection, so that a cut answer can never be taken for a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def where(exc: BaseException) -> str:
+    """Where an error arose, without its message: that may hold a value of the report."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    places = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames))
+    return f"{type(exc).__name__} at {places}"
+
+
+def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:
+    return {
+        "Content-Type": media_type,
+        EVENT_HEADER: receipt.access,
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Server": "counterfoil",
+    }
+
+
+def _context(subject: Subject, request: web.BaseRequest, access: Access) -> Context:
+    now = datetime.fromtimestamp(access.now, UTC)
+    return Context(
+        attributes=subject.attributes,
+        now=now,
+        date=now.date(),
+        ip=access.address,
+        purpose=access.purpose,
+        tool=(subject.tool or "").removeprefix("tool:"),
+        action="read",
+        method=request.method,
+    )
+
+
+def _at(context: Context, now: datetime) -> Context:
+    """The same request's context at another instant."""
+    return Context(
+        attributes=context.attributes,
+        now=now,
+        date=now.date(),
+        ip=context.ip,
+        purpose=context.purpose,
+        tool=context.tool,
+        action=context.action,
+        method=context.method,
+    )
+
+
+def _selects_on_hidden(
+    parameters: Mapping[str, str], report: Report, permit: Permit
+) -> tuple[str, ...]:
+    """Parameters whose field is not clear in every row that the requester may see (DESIGN.md §4)."""
+    return tuple(
+        name
+        for name in parameters
+        if (field := report.parameters[name].field) is not None
+        and not clear_everywhere(permit.plan, field)
+    )
+
+
+def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
+    """Whether `Accept` (RFC 9110 §12.5.1) admits the variant's media type."""
+    stated = request.headers.getall(hdrs.ACCEPT, ())
+    if not stated:
+        return True
+    kind = media_type.partition("/")[0]
+    ranges = {"*/*", f"{kind}/*", media_type}
+    for item in ",".join(stated).split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        if name in ranges and not any(p.replace(" ", "") in ("q=0", "q=0.0") for p in parameters):
+            return True
+    return False
+
+
+def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
+    match exc:
+        case SourceRefused():
+            return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
+        case StoreTimeout():
+            return Deny(reason=Reason.STORE_TIMEOUT, cause=exc.cause)
+        case StoreUnavailable():
+            return Deny(reason=Reason.STORE_UNAVAILABLE, cause=exc.cause)

@@ -1,0 +1,145 @@
+"""Report -> bytes from its store, with the proxy's own credential and nothing of the client's.
+
+No redirect is followed, no content coding is taken, nothing but a framed 200 of the declared media type
+passes, and a store's name may not resolve to this machine (unless the catalogue says so), to a
+link-local or to a metadata address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from proxy.errors import SourceRefused, StoreTimeout, StoreUnavailable
+from proxy.report import Store
+
+_READ_BUFFER: Final = 1 << 19
+
+
+def _refused_address(host: str, *, loopback: bool) -> bool:
+    """Whether a store may not be at this address."""
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return not loopback
+    return address.is_link_local or address.is_multicast or address.is_unspecified
+
+
+class _GuardedResolver(AbstractResolver):
+    """Resolves as the system does and refuses names that lead where no store is (THREATS E49)."""
+
+    def __init__(self, *, loopback: bool) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+        self._loopback = loopback
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`; raises OSError where any of them is refused."""
+        found = await self._inner.resolve(host, port, family)
+        if any(_refused_address(each["host"], loopback=self._loopback) for each in found):
+            raise OSError(None, "the store's name resolves to a refused address")
+        return found
+
+    async def close(self) -> None:
+        """Close the inner resolver."""
+        await self._inner.close()
+
+
+class Stores:
+    """The client side: one connection pool for ordinary stores and one for those on this machine."""
+
+    def __init__(self, *, connect: float, first_byte: float, total: float, most: int) -> None:
+        """`connect`, `first_byte` and `total` are deadlines in seconds, `most` connections a store."""
+        self._first_byte = first_byte
+        self._timeout = aiohttp.ClientTimeout(
+            total=total, sock_connect=connect, sock_read=first_byte
+        )
+        self._most = most
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open the pools on the running loop."""
+        for loopback in (False, True):
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=self._most,
+                resolver=_GuardedResolver(loopback=loopback),
+                use_dns_cache=False,
+            )
+            self._sessions[loopback] = aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=_READ_BUFFER,
+                trust_env=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close them."""
+        for session in self._sessions.values():
+            await session.close()
+
+    @asynccontextmanager
+    async def fetch(
+        self, store: Store, target: str, media_type: str, accepts: Callable[[str], bool]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """GET `target` (path and query, made from the catalogue) and give the body's pieces.
+
+        Raises StoreUnavailable, StoreTimeout or SourceRefused; also while the pieces are read.
+        """
+        headers = {"Accept": media_type, "Accept-Encoding": "identity"}
+        if store.credential is not None:
+            headers["Authorization"] = f"Bearer {store.credential}"
+        url = URL(store.url + target, encoded=True)
+        try:
+            response = await self._sessions[store.loopback].get(
+                url, headers=headers, allow_redirects=False
+            )
+        except TimeoutError as exc:
+            raise StoreTimeout("store-timeout", "the store did not answer in time") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise StoreUnavailable("store-unreachable", "the store cannot be reached") from exc
+        try:
+            _check_head(response, accepts)
+            yield _pieces(response)
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+
+
+def _check_head(response: aiohttp.ClientResponse, accepts: Callable[[str], bool]) -> None:
+    """Take nothing but a framed, uncoded 200 of the declared media type."""
+    if response.status != 200:
+        raise StoreUnavailable(f"store-status-{response.status // 100}xx", "the store refused")
+    headers = response.headers
+    if len(headers.getall("Content-Type", ())) != 1 or not accepts(headers["Content-Type"]):
+        raise SourceRefused("wrong-media-type", "the answer is not of the declared media type")
+    if any(value.lower() != "identity" for value in headers.getall("Content-Encoding", ())):
+        raise SourceRefused("content-coding", "the answer has a content coding that was not asked")
+    if "Content-Range" in headers:
+        raise SourceRefused("partial-answer", "the answer is a part that was not asked for")
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        # Without a frame a cut body looks like a whole one.
+        raise SourceRefused("unframed-answer", "the answer has neither length nor chunks")
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_any():
+            yield piece
+    except (TimeoutError, asyncio.TimeoutError) as exc:
+        raise StoreTimeout("store-timeout", "the store stopped answering") from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
