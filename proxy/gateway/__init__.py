@@ -98,6 +98,16 @@ class Gateway:
         self._running: Counter[str] = Counter()
         self._drift: set[tuple[str, str]] = set()
 
+    @property
+    def healthy(self) -> bool:
+        """Whether an access could be recorded and served now."""
+        return self._log.healthy
+
+    @property
+    def opened(self) -> str:
+        """The id of the event with which this process opened the access log."""
+        return self._log.opened
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The life of a request:
 

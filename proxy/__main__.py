@@ -1,0 +1,5 @@
+"""`python -m proxy` is `counterfoil`."""
+
+from proxy.cli import main
+
+main()

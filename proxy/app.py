@@ -1,0 +1,269 @@
+"""The composition root: builds the parts, starts them, reloads the policy, and stops everything."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import logging
+import signal
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import aiohttp.http_parser
+from aiohttp import web
+
+from proxy import policy
+from proxy.audit.log import AccessLog
+from proxy.catalogue import Catalogue
+from proxy.config import Config
+from proxy.errors import CounterfoilError, Fault, Faulty
+from proxy.formats.base import Limits as FormatLimits
+from proxy.gateway import Bounds, Gateway, Snapshot
+from proxy.gateway.server import Server
+from proxy.identity import Identities
+from proxy.keys import Keyring, kek_from
+from proxy.upstream import Stores
+
+_LOGGER: Final = logging.getLogger("counterfoil")
+_NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
+_OPTIONAL: Final = ("grants.csv", "lockdown.csv")
+_NOT_YET: Final = ("people.csv", "limits.yaml", "tests.yaml")
+_MOST_BYTES: Final = 64 << 20
+_BURST_SECONDS: Final = 10
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The policy files, by name; raises Faulty with all that is missing, unreadable or unexpected."""
+    files: dict[str, bytes] = {}
+    faults: list[Fault] = []
+    for name in (*_NEEDED, *_OPTIONAL, *_NOT_YET):
+        path = folder / name
+        if name not in _NEEDED and not path.is_symlink() and not path.exists():
+            continue
+        if name in _NOT_YET:
+            faults.append(
+                Fault(
+                    file=str(path),
+                    message=f"`{name}` is not read by this version, so what it asks for would not hold",
+                    hint="take it out of the folder",
+                )
+            )
+            continue
+        try:
+            if not path.is_file():
+                raise OSError(None, "not a file" if path.exists() else "no such file")
+            if path.stat().st_size > _MOST_BYTES:
+                raise OSError(None, f"larger than {_MOST_BYTES} bytes")
+            files[name] = path.read_bytes()
+        except OSError as exc:
+            faults.append(Fault(file=str(path), message=f"cannot be read: {exc.strerror}"))
+    if faults:
+        raise Faulty(faults)
+    return files
+
+
+def version_of(files: Mapping[str, bytes]) -> str:
+    """The policy version: SHA-256 (hex) over the names and contents of all policy files."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def load_snapshot(folder: Path, environment: Mapping[str, str]) -> Snapshot:
+    """Everything that decides, from one reading of the folder; raises Faulty with all faults."""
+    files = read_folder(folder)
+    version = version_of(files)
+    faults: list[Fault] = []
+    catalogue = identities = None
+    try:
+        catalogue = Catalogue.load(
+            files["reports.yaml"],
+            file=str(folder / "reports.yaml"),
+            environment=environment,
+            folder=folder,
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    try:
+        identities = Identities.load(
+            files["subjects.yaml"], file=str(folder / "subjects.yaml"), folder=folder
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    if catalogue is None or identities is None:
+        raise Faulty(faults)
+    decided = policy.load(
+        {
+            str(folder / name): content
+            for name, content in files.items()
+            if name.endswith((".conf", ".csv"))
+        },
+        reports=catalogue.reports,
+        classes=catalogue.classes,
+        purposes=catalogue.purposes,
+        attributes=identities.attributes,
+        version=version,
+    )
+    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=decided)
+
+
+class App:
+    """The running proxy; an asynchronous context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self.url = ""
+        """`http(s)://host:port`, once it listens."""
+
+    async def __aenter__(self) -> Self:
+        """Start; raises CounterfoilError where something needed is missing or wrong."""
+        if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
+            raise CounterfoilError("aiohttp's C parser is missing: install aiohttp with its extensions")
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain and stop; nothing is left running."""
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        config, settings = self._config, self._config.settings
+        snapshot = load_snapshot(config.path(settings.policies), config.environment)
+        keyring = Keyring.open(
+            config.path(settings.keyring.file),
+            kek_from(config.key_encryption_key, config.environment),
+        )
+        tls = self._tls()
+        log = await AccessLog.open(config.path(settings.log))
+        self._stack.push_async_callback(log.close)
+        executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")
+        self._stack.callback(executor.shutdown)
+        stores = await self._stack.enter_async_context(
+            Stores(
+                connect=settings.stores.connect_seconds,
+                first_byte=settings.stores.first_byte_seconds,
+                total=settings.stores.total_seconds,
+                most=settings.stores.connections,
+            )
+        )
+        limits = settings.limits
+        self.gateway = Gateway(
+            snapshot=snapshot,
+            log=log,
+            stores=stores,
+            keyring=keyring,
+            bounds=Bounds(
+                source_bytes=limits.source_bytes,
+                stall=limits.stall_seconds,
+                requests_per_subject=limits.requests_per_subject,
+                formats=FormatLimits(
+                    record_bytes=limits.record_bytes, fields=limits.record_fields
+                ),
+            ),
+            executor=executor,
+        )
+        self._stack.push_async_callback(self.gateway.close_bursts)
+        bursts = asyncio.create_task(self._close_bursts())
+        self._stack.push_async_callback(_cancel, bursts)
+        runner = web.ServerRunner(
+            Server(
+                self.gateway,
+                access_log=None,
+                keepalive_timeout=limits.keep_alive_seconds,
+                max_line_size=limits.header_bytes,
+                max_field_size=limits.header_bytes,
+                lingering_time=1.0,
+                auto_decompress=False,
+            ),
+            shutdown_timeout=limits.drain_seconds,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        listen = settings.listen
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=1024)
+        try:
+            await site.start()
+        except OSError as exc:
+            raise CounterfoilError(
+                f"cannot listen on {listen.host}:{listen.port}: {exc.strerror}"
+            ) from exc
+        host = f"[{listen.host}]" if ":" in listen.host else listen.host
+        self.url = f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}"
+        gc.freeze()  # a full collection would stop every request to look at what never goes
+
+    def _tls(self) -> ssl.SSLContext | None:
+        listen = self._config.settings.listen
+        if listen.certificate is None or listen.key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(
+                self._config.path(listen.certificate), self._config.path(listen.key)
+            )
+        except (OSError, ssl.SSLError) as exc:
+            raise CounterfoilError(
+                "the server's certificate or key cannot be loaded: see `listen`"
+            ) from exc
+        return context
+
+    async def _close_bursts(self) -> None:
+        while True:
+            await asyncio.sleep(_BURST_SECONDS)
+            await self.gateway.close_bursts()
+
+    async def reload(self) -> bool:
+        """PROMISE 3 (all or nothing): take the folder's policy whole, or keep the last good one, loudly."""
+        config = self._config
+        try:
+            snapshot = await asyncio.to_thread(
+                load_snapshot, config.path(config.settings.policies), config.environment
+            )
+        except Faulty as exc:
+            _LOGGER.error("policy not taken, the last good one stays in force:\n%s", exc)
+            return False
+        self.gateway.snapshot = snapshot
+        _LOGGER.info("policy %s is in force", snapshot.version[:12])
+        return True
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGINT or SIGTERM; SIGHUP takes the policy files anew."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(app.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    async with App(config) as app:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        _LOGGER.info(
+            "counterfoil listens on %s with policy %s", app.url, app.gateway.snapshot.version[:12]
+        )
+        await stop.wait()
+        _LOGGER.info("stopping: running answers may end")
