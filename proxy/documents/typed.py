@@ -1,0 +1,252 @@
+"""A tree -> a typed value: member by member, so that one wrong value does not hide the next."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from proxy.documents.tree import Node, Place, Refused, Scalar, Sequence, Table
+from proxy.errors import Fault
+
+Key = str | int
+"""A member's name or an item's number."""
+KEY: Final = "…"
+"""The last part of the path under which the place of a member's key is noted."""
+
+_NAMES: Final[Mapping[object, str]] = {
+    str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`",
+    type(None): "nothing", list: "a list", dict: "a mapping",
+}  # fmt: skip
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the known name nearest to `name`, else all of a few, else nothing."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"known: {_listed(names)}" if 0 < len(names) <= 12 else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+class _Wrong:
+    """Stands for a value that could not be made; its fault is noted."""
+
+
+WRONG: Final = _Wrong()
+
+
+def _union(type_: object) -> tuple[object, ...]:
+    return get_args(type_) if get_origin(type_) in (Union, types.UnionType) else (type_,)
+
+
+def _bare(type_: object) -> tuple[Any, tuple[object, ...]]:
+    """A type without its `Annotated`, and the annotations."""
+    if get_origin(type_) is Annotated:
+        bare, *notes = get_args(type_)
+        return bare, tuple(notes)
+    return type_, ()
+
+
+def _kinds(type_: object) -> set[object]:
+    """The bare types of which `type_` allows any."""
+    return {get_origin(bare) or bare for bare in (_bare(option)[0] for option in _union(type_))}
+
+
+def _is_struct(type_: object) -> bool:
+    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+
+
+def _described(type_: object) -> str:
+    """What a person would call a value of `type_`."""
+    names = []
+    for each in _union(type_):
+        bare, _ = _bare(each)
+        origin = get_origin(bare) or bare
+        if origin in (tuple, list):
+            names.append("a list")
+        elif origin in (dict, Mapping) or _is_struct(origin):
+            names.append("a mapping")
+        elif each is not type(None):
+            names.append(_NAMES.get(origin, "another value"))
+    return " or ".join(dict.fromkeys(names))
+
+
+def _kind(node: Node) -> type:
+    if isinstance(node, Scalar):
+        return type(node.value)
+    return list if isinstance(node, Sequence) else dict
+
+
+@cache
+def _fields(type_: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """A struct's members by the names that a file gives them."""
+    return {field.encode_name: field for field in msgspec.structs.fields(type_)}
+
+
+class Converter:
+    """A tree -> values of annotated types, noting each fault and each place on the way."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.faults: list[Fault] = []
+        self.places: dict[tuple[Key, ...], Place] = {}
+
+    def convert(self, node: Node, type_: Any, path: tuple[Key, ...]) -> Any:
+        """The value of `type_` that `node` writes, or `WRONG`."""
+        self.places[path] = node.place
+        if isinstance(node, Refused):
+            return WRONG
+        bare, notes = _bare(type_)
+        options = _union(bare)
+        if len(options) > 1:
+            if isinstance(node, Scalar) and node.value is None and type(None) in options:
+                return None
+            chosen = self._choose(node, options)
+            # One option left is as good as the type; msgspec tells scalars of several apart.
+            bare = chosen[0] if len(chosen) == 1 else bare
+            bare, more = _bare(bare)
+            notes = (*notes, *more)
+        origin = get_origin(bare) or bare
+        if _is_struct(origin):
+            return self._struct(node, origin, path)
+        if origin in (dict, Mapping):
+            return self._dict(node, bare, notes, path)
+        if origin in (tuple, list):
+            return self._list(node, bare, notes, path)
+        return self._leaf(node, bare, notes)
+
+    def _choose(self, node: Node, options: tuple[object, ...]) -> list[object]:
+        present = [option for option in options if option is not type(None)]
+        kinds: tuple[object, ...]
+        if isinstance(node, Sequence):
+            kinds = (list, tuple)
+        elif isinstance(node, Table):
+            kinds = (dict, Mapping)
+        else:
+            return [o for o in present if _described(o) not in ("a list", "a mapping")] or present
+        fitting = [
+            option
+            for option in present
+            if (origin := get_origin(_bare(option)[0]) or _bare(option)[0]) in kinds
+            or (dict in kinds and _is_struct(origin))
+        ]
+        return fitting[:1] or present
+
+    def _wrong(self, node: Node, message: str, hint: str = "", *, at: Place | None = None) -> Any:
+        line, column = at or node.place
+        self.faults.append(
+            Fault(file=self._file, line=line, column=column, message=message, hint=hint)
+        )
+        return WRONG
+
+    def _unexpected(self, node: Node, type_: object) -> Any:
+        kind = _kind(node)
+        hint = ""
+        if kind in (int, float, bool) and str in _kinds(type_):
+            hint = "put it in quotes"
+        return self._wrong(node, f"expected {_described(type_)}, found {_NAMES[kind]}", hint)
+
+    def _members(
+        self, node: Table, path: tuple[Key, ...]
+    ) -> Iterator[tuple[str, Place, Node, tuple[Key, ...]]]:
+        for name, (at, member) in node.members.items():
+            below = (*path, name)
+            self.places[*below, KEY] = at
+            yield name, at, member, below
+
+    def _struct(self, node: Node, type_: type[msgspec.Struct], path: tuple[Key, ...]) -> Any:
+        if not isinstance(node, Table):
+            return self._unexpected(node, type_)
+        fields = _fields(type_)
+        values: dict[str, Any] = {}
+        for name, at, member, below in self._members(node, path):
+            field = fields.get(name)
+            if field is None:
+                self._wrong(node, f"unknown key `{name}`", nearest(name, fields), at=at)
+            else:
+                values[field.name] = self.convert(member, field.type, below)
+        missing = [n for n, f in fields.items() if f.required and n not in node.members]
+        for name in missing:
+            self._wrong(node, f"missing key `{name}`")
+        if missing or any(value is WRONG for value in values.values()):
+            return WRONG
+        try:
+            return type_(**values)
+        except ValueError as exc:
+            return self._wrong(node, str(exc))
+
+    def _dict(
+        self, node: Node, type_: Any, notes: tuple[object, ...], path: tuple[Key, ...]
+    ) -> Any:
+        if not isinstance(node, Table):
+            return self._unexpected(node, type_)
+        _, inner = get_args(type_) or (str, Any)
+        made = {
+            name: self.convert(member, inner, below)
+            for name, _, member, below in self._members(node, path)
+        }
+        if any(value is WRONG for value in made.values()):
+            return WRONG
+        return self._counted(node, made, notes)
+
+    def _list(
+        self, node: Node, type_: Any, notes: tuple[object, ...], path: tuple[Key, ...]
+    ) -> Any:
+        if not isinstance(node, Sequence):
+            return self._unexpected(node, type_)
+        inner = get_args(type_)[0]
+        made = [
+            self.convert(item, inner, (*path, number)) for number, item in enumerate(node.items)
+        ]
+        if any(value is WRONG for value in made):
+            return WRONG
+        return self._counted(node, (get_origin(type_) or type_)(made), notes)
+
+    def _counted(self, node: Node, made: Any, notes: tuple[object, ...]) -> Any:
+        for note in notes:
+            if isinstance(note, msgspec.Meta):
+                if note.min_length is not None and len(made) < note.min_length:
+                    return self._wrong(node, f"needs at least {note.min_length}")
+                if note.max_length is not None and len(made) > note.max_length:
+                    return self._wrong(node, f"may have at most {note.max_length}")
+        return made
+
+    def _leaf(self, node: Node, type_: Any, notes: tuple[object, ...]) -> Any:
+        if not isinstance(node, Scalar):
+            return self._unexpected(node, type_)
+        choices = _choices(type_)
+        if choices is not None:
+            value = choices.get(node.value) if isinstance(node.value, str) else None
+            if value is None:
+                return self._wrong(node, f"expected one of {_listed(choices)}")
+            return value
+        kinds = _kinds(type_)
+        if kinds <= _NAMES.keys():
+            given = type(node.value)
+            if given not in kinds and not (given is int and float in kinds):
+                return self._unexpected(node, type_)
+        try:
+            whole = Annotated[(type_, *notes)] if notes else type_
+            return msgspec.convert(node.value, whole)
+        except msgspec.ValidationError as exc:
+            message = str(exc)
+            return self._wrong(node, message[0].lower() + message[1:])
+
+
+def _choices(type_: Any) -> dict[str, Any] | None:
+    """The texts that a Literal or an Enum allows, with what they mean; None for other types."""
+    if get_origin(type_) is Literal:
+        return {choice: choice for choice in get_args(type_)}
+    if isinstance(type_, type) and issubclass(type_, Enum):
+        return {member.value: member for member in type_}
+    return None
