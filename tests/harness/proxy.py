@@ -1,0 +1,123 @@
+"""A folder with everything that a proxy needs, and the proxy running on it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy import config, policy
+from proxy.access import AccessEvent, decode
+from proxy.app import App
+from proxy.keys import Keyring, kek_from
+from tests.harness import wire
+from tests.harness.background import Background
+from tests.harness.issuer import AUDIENCE, Issuer
+from tests.harness.store import Store
+
+SUBJECTS = f"""\
+issuers:
+  - issuer: {{issuer}}
+    prefix: ""
+    audience: [{AUDIENCE}]
+    keys: {{{{file: jwks.json}}}}
+    algorithms: [ES256]
+    groups: {{{{claim: groups}}}}
+    attributes:
+      stores: {{{{claim: stores, type: text, many: true}}}}
+      region: {{{{claim: region, type: text}}}}
+      level: {{{{claim: level, type: integer}}}}
+"""
+ACT = "p, tool:app, {report}, act, true, allow\n"
+MODEL = Path(policy.__file__).with_name("model.conf")
+
+
+class Home:
+    """`folder/counterfoil.yaml`, its policies, keys and log; `reports` may name the store as {store}."""
+
+    def __init__(self, folder: Path, *, reports: str, rules: str, store: str = "") -> None:
+        self.folder = folder
+        self.issuer = Issuer()
+        self.policies = folder / "policies"
+        self.policies.mkdir(parents=True)
+        shutil.copy(MODEL, self.policies / "model.conf")
+        self.write("jwks.json", self.issuer.jwks)
+        self.write("subjects.yaml", SUBJECTS.format(issuer=self.issuer.name))
+        self.write("reports.yaml", reports.replace("{store}", store))
+        self.write("policy.csv", rules)
+        kek = folder / "kek"
+        kek.write_text(base64.b64encode(os.urandom(32)).decode())
+        kek.chmod(0o600)
+        Keyring.create(folder / "keyring.json", kek_from(f"file:{kek}", {}))
+        self.settings = folder / "counterfoil.yaml"
+        self.settings.write_text(
+            "listen: {host: 127.0.0.1, port: 0}\n"
+            "policies: policies\n"
+            "log: access.db\n"
+            'keyring: {file: keyring.json, key_encryption_key: "file:kek"}\n'
+        )
+
+    def write(self, name: str, text: str) -> None:
+        (self.policies / name).write_text(text, encoding="utf-8")
+
+
+class Proxy:
+    """A running proxy; `get` asks it over a real socket."""
+
+    def __init__(self, home: Home, background: Background) -> None:
+        self.home = home
+        self.issuer = home.issuer
+        self._background = background
+        self.app = App(config.load(home.settings, os.environ))
+        background.run(self.app.__aenter__())
+        self.url = self.app.url
+
+    def close(self) -> None:
+        self._background.run(self.app.__aexit__(None, None, None))
+
+    def reload(self) -> bool:
+        return self._background.run(self.app.reload())
+
+    def get(self, target: str, *, token: str | None = None, **more: object) -> wire.Answer:
+        return wire.get(self.url, target, token=token, **more)  # type: ignore[arg-type]
+
+    def events(self) -> list[AccessEvent]:
+        """All that the access log holds, read from its file."""
+        return events(self.home.folder / "access.db")
+
+
+def events(path: Path) -> list[AccessEvent]:
+    """The events of a log file, in the order in which they were committed."""
+    from proxy.audit.log import leaves
+
+    return [decode(leaf) for leaf in leaves(path)]
+
+
+@contextmanager
+def running(home: Home, background: Background) -> Iterator[Proxy]:
+    proxy = Proxy(home, background)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@contextmanager
+def stage(
+    folder: Path, *, reports: str, rules: str
+) -> Iterator[tuple[Store, Proxy]]:
+    """A store and a proxy in front of it."""
+    background = Background()
+    try:
+        store = Store(background)
+        try:
+            home = Home(folder, reports=reports, rules=rules, store=store.url)
+            with running(home, background) as proxy:
+                yield store, proxy
+        finally:
+            store.close()
+    finally:
+        background.close()

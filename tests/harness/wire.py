@@ -1,0 +1,104 @@
+"""A client on a raw socket: it sends the bytes that it is told to and sees every byte and frame."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One HTTP/1.1 response as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+    chunks: tuple[int, ...] = ()
+    """The lengths of its chunks, where it was chunked."""
+    whole: bool = True
+    """Whether it ended as its framing says."""
+    raw: bytes = field(default=b"", repr=False)
+
+    @property
+    def event(self) -> str:
+        return self.headers["counterfoil-event"]
+
+    def seen(self) -> tuple[object, ...]:
+        """Everything that a requester receives but the date and the event's id."""
+        own = self.headers.get("counterfoil-event", "")
+        headers = tuple(
+            (k, v) for k, v in self.headers.items() if k not in ("date", "counterfoil-event")
+        )
+        body = self.body.replace(own.encode(), b"EVENT") if own else self.body
+        return self.status, headers, body, self.chunks, self.whole
+
+
+def connect(url: str, ca: str | None = None, *, timeout: float = 20) -> socket.socket:
+    parts = urlsplit(url)
+    sock = socket.create_connection((parts.hostname, parts.port), timeout=timeout)
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca)
+        sock = context.wrap_socket(sock, server_hostname=parts.hostname)
+    return sock
+
+
+def exchange(url: str, request: bytes, *, ca: str | None = None, timeout: float = 20) -> bytes:
+    """Send `request`, then read until the other side closes."""
+    received = bytearray()
+    with connect(url, ca, timeout=timeout) as sock:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(request)
+        with contextlib.suppress(ConnectionResetError):
+            while data := sock.recv(1 << 20):
+                received += data
+    return bytes(received)
+
+
+def get(
+    url: str,
+    target: str,
+    *,
+    token: str | None = None,
+    headers: dict[str, str] | None = None,
+    method: str = "GET",
+    ca: str | None = None,
+) -> Answer:
+    """One request on a connection of its own."""
+    fields = {"Host": urlsplit(url).netloc, "Connection": "close", **(headers or {})}
+    if token is not None:
+        fields["Authorization"] = f"Bearer {token}"
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return parse(exchange(url, f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1"), ca=ca))
+
+
+def parse(raw: bytes) -> Answer:
+    """The first response in `raw`."""
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    status = int(first.split(" ")[1])
+    if headers.get("transfer-encoding") == "chunked":
+        body, chunks, whole = bytearray(), [], False
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            length = int(size or b"0", 16)
+            if length == 0:
+                whole = size == b"0" and rest.startswith(b"\r\n")
+                break
+            body += rest[:length]
+            chunks.append(len(rest[:length]))
+            rest = rest[length + 2 :]
+        return Answer(
+            status=status, headers=headers, body=bytes(body), chunks=tuple(chunks), whole=whole, raw=raw
+        )
+    length = int(headers.get("content-length", len(rest)))
+    return Answer(
+        status=status, headers=headers, body=rest[:length], whole=len(rest) >= length, raw=raw
+    )
