@@ -1,0 +1,84 @@
+# Everything that is done with a checkout. A machine needs Python 3.11 or newer and make, nothing else.
+#   make setup    .venv from the pinned, hashed lock        make run      the demo; Ctrl-C stops all of it
+#   make test     every test but the long ones              make prove    the long ones: kills, soak, mutation
+#   make lint     style, types, rules of the house          make bench    the figures, each against its bar
+#   make peers    other people's stores, for the tests      make lock     make the locks anew
+#   make format   put the code in shape                     make clean    remove what the others made
+# More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=masked-csv
+
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+READY  := .venv/.ready
+PEERS  := .venv-peers/.ready
+
+# Wheels alone, each with its hash: no code of a package runs, nor is any fetched unpinned, while setting up.
+PIP     := -m pip --quiet --quiet --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --require-hashes --only-binary :all:
+
+# Peers are looked for in PATH: a person's own first, then those of `make peers`; nginx lives in sbin.
+export PATH := $(PATH):$(CURDIR)/.venv-peers/bin:/usr/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test prove bench lint format peers lock clean
+
+help:
+	@sed -n '2,7s/^# *//p' Makefile
+
+setup: $(READY)
+
+$(READY): locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+	  { echo "$(PYTHON) has no ensurepip; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv (once; about half a minute)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python $(INSTALL) -r locks/dev.txt
+	@$(BIN)/python $(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(READY)
+	@exec $(BIN)/counterfoil demo run $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not prove' $(ARGS)
+
+prove: $(READY)
+	$(BIN)/python -m pytest -m prove $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+peers: $(PEERS)
+
+$(PEERS): locks/peers.txt
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python $(INSTALL) -r locks/peers.txt
+	@touch $@
+
+# On Python 3.11, the oldest supported: what newer ones need is a part of what it needs.
+COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+lock: $(READY)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "the locks are made with Python 3.11" >&2; exit 1; }
+	$(COMPILE) --upgrade --only-build-deps --all-build-deps --output-file locks/build.txt pyproject.toml
+	$(COMPILE) --upgrade --output-file locks/runtime.txt pyproject.toml
+	$(COMPILE) --upgrade --extra dev --constraint locks/runtime.txt --constraint locks/build.txt --output-file locks/dev.txt pyproject.toml
+	$(COMPILE) --upgrade --output-file locks/peers.txt locks/peers.in
+
+clean:
+	rm -rf .venv .venv-peers .demo certs/dev build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find proxy tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
