@@ -1,0 +1,34 @@
+"""`python -m benchmarks [NAME …]`: one line a figure, exit 1 where one falls short."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+
+from benchmarks import access_log, decisions, memory, small, throughput
+from benchmarks.figures import Figure
+
+BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
+    "throughput": throughput.run,
+    "small": small.run,
+    "decisions": decisions.run,
+    "memory": memory.run,
+    "access-log": access_log.run,
+}
+
+
+def main() -> None:
+    """Run what is named, or everything."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        sys.exit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    short = False
+    for name in names:
+        for figure in BENCHMARKS[name]():
+            print(figure, flush=True)
+            short = short or not figure.ok
+    sys.exit(1 if short else 0)
+
+
+if __name__ == "__main__":
+    main()

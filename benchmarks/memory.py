@@ -1,0 +1,37 @@
+"""A 500 MB report through the proxy: the peak of its resident memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.drain import drain
+from benchmarks.figures import Figure
+from benchmarks.stage import stage
+from benchmarks.throughput import CSV, JSON
+
+
+def peak(pid: int) -> float:
+    """The process's peak resident set, in MiB (Linux: VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM")
+
+
+def run() -> Iterator[Figure]:
+    """Masked CSV and masked JSON of at least 500 MB each; the small report's peak beside it."""
+    for name, path in (("csv", CSV), ("json", JSON)):
+        for size, repeat in (("16MB", 1), ("500MB", 32 if path == CSV else 16)):
+            with stage(repeat=repeat) as at:
+                _, total = drain(at.passthrough, path)
+                drain(at.proxy, path, at.analyst)
+                if repeat > 1 and total < 500e6:
+                    raise RuntimeError(f"only {total} bytes")
+                yield Figure(
+                    name=f"peak-rss-{name}-{size}",
+                    value=peak(at.pid),
+                    unit="MiB",
+                    bar=300,
+                    better="less",
+                )
