@@ -2,21 +2,24 @@
 
 Words and standards:
 
-    master key     32 random bytes with an id and a state; one is `active`, `retired` ones still open
+    master key     32 random bytes with an id and a state; one is `active`, `retired` ones still
+                   open what was sealed under them
     keyring file   JSON; each master key is sealed under the key-encryption key (KEK) with
-                   AES-256-GCM-SIV (RFC 8452), random nonce, the rest of its entry bound as associated data
+                   AES-256-GCM-SIV (RFC 8452) and a random nonce; associated data bind the rest of
+                   its entry
     derived key    HKDF-SHA-256 (RFC 5869) of a master key; one purpose each, never used for another
     Mac            HMAC-SHA-256 (RFC 2104, RFC 4231) under a derived key
     Aead           AES-256-GCM-SIV under a derived key, nonces drawn here and never by a caller
 
 A keyring file:
 
-    {"version":1,"keys":[{"id":"5f3a90c1","created":"2026-11-23T22:58:40Z","state":"active","sealed":"…"}]}
+    {"version": 1, "keys": [{"id": "5f3a90c1", "created": "2026-11-23T22:58:40Z",
+                             "state": "active", "sealed": "…"}]}
 
 AES-GCM-SIV rather than AES-GCM: one key may seal more than 2**32 cells with random nonces, and a
 repeated nonce would tell no more than that two plaintexts with equal associated data are equal.
 
-No key appears in a repr, an error or a pickle. This is the only module that uses cryptography's ciphers.
+No key appears in a repr, an error or a pickle. No other module uses cryptography's ciphers.
 """
 
 from __future__ import annotations
@@ -58,12 +61,12 @@ State = Literal["active", "retired"]
 
 
 def prefixed(*parts: bytes) -> bytes:
-    """The parts as one byte string from which they can be told apart: each behind its length (32 bits)."""
+    """The parts as one byte string that tells them apart: each behind its length (32 bits)."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def text_bytes(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which no valid document holds, is encoded too rather than raised on."""
+    """UTF-8; a lone surrogate, which no valid document holds, is encoded too, not raised on."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -150,7 +153,7 @@ class Mac(_Unpicklable):
 
 
 class Aead(_Unpicklable):
-    """AES-256-GCM-SIV under one derived key. A sealed value is nonce (12) ‖ ciphertext ‖ tag (16)."""
+    """AES-256-GCM-SIV under one derived key; sealed = nonce (12) ‖ ciphertext ‖ tag (16)."""
 
     __slots__ = ("_cipher", "key_id")
 
@@ -159,8 +162,10 @@ class Aead(_Unpicklable):
         self._cipher = AESGCMSIV(key)
 
     def seal(self, plaintexts: Sequence[bytes], associated: Iterable[bytes]) -> list[bytes]:
-        """Each plaintext sealed with its associated data, under nonces from one draw of the system's
-        random source."""
+        """Seal each plaintext with its associated data.
+
+        The nonces come from one draw of the system's random source.
+        """
         nonces = os.urandom(NONCE_BYTES * len(plaintexts))
         encrypt = self._cipher.encrypt
         sealed = []
@@ -225,7 +230,8 @@ class Keyring(_Unpicklable):
     def open(cls, path: Path, kek: bytes) -> Keyring:
         """The keyring of the file at `path`.
 
-        Raises KeyringError where the file is open to others, is no keyring, or is sealed under another KEK.
+        Raises KeyringError where the file is open to others, is no keyring, or is sealed under
+        another KEK.
         """
         cipher = AESGCMSIV(_checked(kek))
         try:
@@ -264,8 +270,8 @@ class Keyring(_Unpicklable):
     def derive(self, purpose: str, *context: str, key_id: str | None = None) -> bytes:
         """32 bytes for `purpose` in `context`, from the key `key_id` (the active one if None).
 
-        Different purposes or contexts give keys that tell nothing of each other. Raises KeyringError
-        where there is no such key.
+        Different purposes or contexts give keys that tell nothing of each other. Raises
+        KeyringError where there is no such key.
         """
         return self._derived(key_id or self.current, purpose, *context)
 
@@ -325,8 +331,10 @@ def _checked(kek: bytes) -> bytes:
 
 
 def _read_private(path: Path, what: str) -> bytes:
-    """The bytes of a regular file that nobody but its owner may touch; checked on the open file, so
-    that the file which is checked is the one that is read."""
+    """The bytes of a regular file that nobody but its owner may touch.
+
+    Checked on the open file, so that the file which is checked is the one that is read.
+    """
     try:
         # Non-blocking: a FIFO in the file's place must not hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

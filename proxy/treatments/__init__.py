@@ -1,1 +1,155 @@
-"""Placeholder docstring: replaced by its slice."""
+"""Treatments: the forms in which a cell is given, as one table, and their text in policy.csv.
+
+The order of preference is by (rank, fineness): the lowest is given where several are granted. It is
+a preference, not an order of information: `comparable` says which two forms have one, and a policy
+in which two others can meet on one field is refused unless the report declares `prefer:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Final
+
+from proxy.treatments.base import BadArgument, Parameter, Site, Treatment
+from proxy.treatments.clear import Clear
+from proxy.treatments.constants import Constant, Redact
+from proxy.treatments.encryption import Encrypt, decrypt
+from proxy.treatments.masking import Partial
+from proxy.treatments.pseudonyms import Pseudonym
+from proxy.treatments.rounding import Round
+from proxy.treatments.syntax import Argument, BadTreatment, read
+from proxy.values import Type
+
+__all__ = [
+    "TABLE",
+    "BadTreatment",
+    "Site",
+    "Treatment",
+    "comparable",
+    "decrypt",
+    "documentation",
+    "parse",
+]
+
+_ALL: Final[tuple[type[Treatment], ...]] = (
+    Clear,
+    Round,
+    Partial,
+    Pseudonym,
+    Encrypt,
+    Constant,
+    Redact,
+)
+
+TABLE: Final[Mapping[str, type[Treatment]]] = MappingProxyType({each.name: each for each in _ALL})
+"""Every treatment by its name, most preferred first."""
+
+_ANYWHERE: Final = (Clear, Encrypt, Constant, Redact)
+"""Forms that have a place before or after every other: all of the cell, or none of it."""
+
+
+def parse(text: str) -> Treatment:
+    """The treatment that `text` writes: `round(100)`, `partial(last=4)`; raises BadTreatment."""
+    call = read(text)
+    kind = TABLE.get(call.name)
+    if kind is None:
+        raise BadTreatment(
+            call.offset, f"no treatment is called `{call.name}`", _nearest(call.name, TABLE)
+        )
+    arguments: dict[str, Any] = {}
+    places: dict[str, int] = {}
+    positional = (each for each in kind.parameters if each.positional)
+    for argument in call.arguments:
+        parameter = (
+            _named(kind, argument)
+            if argument.name
+            else _next(kind, next(positional, None), argument)
+        )
+        if parameter.name in places:
+            raise BadTreatment(argument.offset, f"`{parameter.name}` is given twice")
+        places[parameter.name] = argument.offset
+        try:
+            arguments[parameter.attribute] = parameter.read(argument.literal)
+        except ValueError as expected:
+            raise BadTreatment(
+                argument.offset, f"`{parameter.name}` of `{kind.name}` is {expected}"
+            ) from None
+    for parameter in kind.parameters:
+        if parameter.required and parameter.name not in places:
+            raise BadTreatment(
+                call.offset,
+                f"`{kind.name}` needs `{parameter.name}`",
+                f"{parameter.name}: {parameter.summary}",
+            )
+    try:
+        return kind(**arguments)
+    except BadArgument as bad:
+        raise BadTreatment(places.get(bad.parameter, call.offset), str(bad), bad.hint) from None
+
+
+def comparable(one: Treatment, other: Treatment) -> bool:
+    """Whether the order of preference between two forms says something to the reader."""
+    if isinstance(one, _ANYWHERE) or isinstance(other, _ANYWHERE):
+        return True
+    return one == other or (isinstance(one, Round) and isinstance(other, Round))
+
+
+def documentation() -> str:
+    """The table of treatments in Markdown."""
+    lines = [
+        "| treatment | what is given | on | type given | deterministic | reversible |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in TABLE.values():
+        on = "any type" if kind.accepts == frozenset(Type) else ", ".join(sorted(kind.accepts))
+        lines.append(
+            f"| `{_form(kind)}` | {kind.summary} | {on} | {kind.output} "
+            f"| {_yes(kind.deterministic)} | {_yes(kind.reversible)} |"
+        )
+    lines += ["", "| parameter | of | meaning |", "|---|---|---|"]
+    lines += [
+        f"| `{parameter.name}` | `{kind.name}` | {parameter.summary} |"
+        for kind in TABLE.values()
+        for parameter in kind.parameters
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _named(kind: type[Treatment], argument: Argument) -> Parameter:
+    names = {parameter.name: parameter for parameter in kind.parameters}
+    if argument.name not in names:
+        raise BadTreatment(
+            argument.offset,
+            f"`{kind.name}` has no parameter `{argument.name}`",
+            _nearest(argument.name, names),
+        )
+    return names[argument.name]
+
+
+def _next(kind: type[Treatment], parameter: Parameter | None, argument: Argument) -> Parameter:
+    if parameter is not None:
+        return parameter
+    names = ", ".join(f"`{each.name}=`" for each in kind.parameters if not each.positional)
+    hint = f"its arguments are named: {names}" if names else ""
+    if not kind.parameters:
+        hint = f"write `{kind.name}`"
+    raise BadTreatment(argument.offset, f"`{kind.name}` takes no further unnamed argument", hint)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    known = list(names)
+    near = get_close_matches(name.lower(), known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "known: " + ", ".join(f"`{each}`" for each in known) if known else "it has none"
+
+
+def _form(kind: type[Treatment]) -> str:
+    shown = [each.name if each.positional else f"{each.name}=" for each in kind.parameters]
+    return f"{kind.name}({', '.join(shown)})" if shown else kind.name
+
+
+def _yes(answer: bool) -> str:  # noqa: FBT001 - a word for a Boolean
+    return "yes" if answer else "no"

@@ -1,11 +1,15 @@
-"""What a treatment is: the form in which a cell is given, as an operation on a column of values."""
+"""What a treatment is: the form in which a cell is given, as an operation on a column of values.
+
+A treatment is a frozen dataclass that cannot exist invalid; `parse` of the package reads one from
+its text in policy.csv by the table of `Parameter`s that each class declares.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
@@ -31,13 +35,51 @@ class Site:
     keyring: Keyring
 
 
+class Literal(NamedTuple):
+    """A number or a text as policy.csv writes it: `100`, `-2.50`; `'n/a'`, `'it''s'` (quoted)."""
+
+    text: str
+    quoted: bool
+
+    def __str__(self) -> str:
+        return "'" + self.text.replace("'", "''") + "'" if self.quoted else self.text
+
+
+class BadArgument(ValueError):
+    """An argument is outside its range; `parameter` is its name in policy.csv."""
+
+    def __init__(self, parameter: str, message: str, hint: str = "") -> None:
+        self.parameter = parameter
+        self.hint = hint
+        super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One parameter of a treatment."""
+
+    name: str
+    """As written in policy.csv: `with`."""
+    attribute: str
+    """The dataclass field that holds it: `mask`."""
+    read: Callable[[Literal], Any]
+    """The literal's value; raises ValueError with what is expected: `a whole number`."""
+    summary: str
+    required: bool = False
+    positional: bool = False
+
+
 class Treatment(ABC):
-    """One row of the table of treatments; instances are frozen, hashable and hold no requester's value."""
+    """One row of the table of treatments; frozen, hashable, free of requests' values."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for the generated documentation."""
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    """In the order of positional arguments."""
     accepts: ClassVar[frozenset[Type]]
+    output: ClassVar[str]
+    """The type that is given, in words: `text`."""
     rank: ClassVar[int]
     """Place in the order of preference: the lowest is preferred; `clear` 0, `redact` last."""
     deterministic: ClassVar[bool]
@@ -58,5 +100,8 @@ class Treatment(ABC):
 
     @abstractmethod
     def bind(self, site: Site) -> Operation:
-        """The operation for one request. Must never raise on data: a cell that is no value of the
-        field's type is given as null."""
+        """Tie the treatment to one request.
+
+        The operation must never raise on data: a cell that is no value of the field's type is given
+        as null.
+        """

@@ -1,0 +1,96 @@
+"""Forms that never look at the cell: `constant(v)` and `redact`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import polars as pl
+
+from proxy.treatments.base import (
+    BadArgument,
+    Literal,
+    Operation,
+    Parameter,
+    Site,
+    Treatment,
+)
+from proxy.treatments.columns import nulls
+from proxy.values import Type, scalar
+
+_WRITTEN_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Treatment):
+    """One value in every row, where the cell is null too: nothing of the cell shows."""
+
+    name: ClassVar[str] = "constant"
+    summary: ClassVar[str] = (
+        "The same number or text in every row, empty cells too. It keeps the field's type where "
+        "the literal is a value of it: a number on a number field, `'2026-01-01'` on a date."
+    )
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            name="value",
+            attribute="value",
+            read=lambda literal: literal,
+            summary="the number or `'text'` to give",
+            required=True,
+            positional=True,
+        ),
+    )
+    accepts: ClassVar[frozenset[Type]] = frozenset(Type)
+    output: ClassVar[str] = "the field's, or text"
+    rank: ClassVar[int] = 50
+    deterministic: ClassVar[bool] = True
+    reversible: ClassVar[bool] = False
+
+    value: Literal
+
+    def __post_init__(self) -> None:
+        text, quoted = self.value
+        if not quoted and (not _WRITTEN_NUMBER.match(text) or scalar(text, Type.DECIMAL) is None):
+            raise BadArgument("value", "an unquoted constant is a number of at most 36 digits")
+
+    @property
+    def fineness(self) -> tuple[object, ...]:
+        """By the text; one constant is no finer than another."""
+        return (self.value.quoted, self.value.text)
+
+    def __str__(self) -> str:
+        return f"constant({self.value})"
+
+    def gives(self, type_: Type) -> Type:
+        """Keep the type where the literal is a value of it and of its kind, else text."""
+        text, quoted = self.value
+        return type_ if quoted != type_.is_number and scalar(text, type_) is not None else Type.TEXT
+
+    def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
+        """Give the constant, however many rows there are."""
+        one = pl.Series([self.value.text], dtype=pl.String)
+        return lambda batch: one.new_from_index(0, batch.height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redact(Treatment):
+    """No value in any row; the column stays."""
+
+    name: ClassVar[str] = "redact"
+    summary: ClassVar[str] = "No value: empty in CSV, null in JSON. The column stays."
+    accepts: ClassVar[frozenset[Type]] = frozenset(Type)
+    output: ClassVar[str] = "none"
+    rank: ClassVar[int] = 60
+    deterministic: ClassVar[bool] = True
+    reversible: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return "redact"
+
+    def gives(self, type_: Type) -> None:
+        """Give no type: there never is a value."""
+
+    def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
+        """Give nulls, however many rows there are."""
+        return lambda batch: nulls(batch.height)
