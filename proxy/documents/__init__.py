@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from proxy.documents.tree import Place, Reader
 from proxy.documents.typed import KEY, Converter, Key, nearest
 from proxy.errors import Fault, Faulty
 
-__all__ = ["Document", "load", "nearest"]
+__all__ = ["Document", "load", "nearest", "read_file"]
 
 T = TypeVar("T")
 
@@ -66,3 +67,12 @@ def load(text: bytes, type_: type[T], *, file: str) -> Document[T]:
     if faults:
         raise Faulty(faults)
     return Document(value=value, file=file, places=converter.places)
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes; raises OSError with a `strerror`."""
+    if not path.is_file():  # a pipe would wait for ever
+        raise OSError(None, "not a file" if path.exists() else "no such file")
+    if path.stat().st_size > most:
+        raise OSError(None, f"larger than {most} bytes")
+    return path.read_bytes()

@@ -1,0 +1,80 @@
+"""The URLs of stores: what may be written, and where a store may not be (THREATS E49).
+
+A literal address is judged here, once; a name is judged by what it resolves to, at each connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<base>(?:/[A-Za-z0-9\-._~]+)*)/?\Z"
+)
+_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\Z")
+_NUMBER = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
+_METADATA: Final = frozenset(
+    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200"))
+)
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def fault_of(url: str, *, loopback: bool) -> str | None:
+    """What is wrong with a store's URL, in words that do not repeat it; None where it is right."""
+    matched = _URL.match(url)
+    if matched is None:
+        return "a store's URL is `http(s)://host[:port][/base]`, without user, query or fragment"
+    if matched["port"] and not 0 < int(matched["port"]) < 1 << 16:
+        return "the port is out of range"
+    if {".", ".."} & set(matched["base"].split("/")):
+        return "dot segments are not allowed"
+    host = matched["host"]
+    address = literal(host)
+    if address is not None:
+        return _refused(address, loopback=loopback)
+    if host.startswith("["):
+        return "the IPv6 address is malformed"
+    if _NUMBER.match(host.rstrip(".").rpartition(".")[2]):
+        return "an IPv4 address is written as four decimal numbers"
+    if not _NAME.match(host):
+        return "the host name is malformed"
+    if is_loopback_name(host) and not loopback:
+        return _LOOPBACK
+    return None
+
+
+_LOOPBACK: Final = "a store on this machine needs `loopback: true`"
+
+
+def literal(host: str) -> Address | None:
+    """The address that `host` writes (`[::1]`), out of its IPv6 wrapping; None for a name."""
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether `host` names this machine (RFC 6761 §6.3)."""
+    return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _refused(address: Address, *, loopback: bool) -> str | None:
+    if address in _METADATA:
+        return "an address of a cloud's metadata service is no store"
+    if address.is_loopback:
+        return None if loopback else _LOOPBACK
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return "a link-local, multicast or unspecified address is no store"
+    if address.is_reserved:
+        return "a reserved address is no store"
+    return None

@@ -1,0 +1,362 @@
+"""reports.yaml -> stores and reports, with every fault at once and in its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from proxy.catalogue import addresses
+from proxy.catalogue.entries import (
+    CatalogueFile,
+    ParameterEntry,
+    ReportEntry,
+    StoreEntry,
+    VariantEntry,
+)
+from proxy.catalogue.routing import canonical, overlap, placeholder, placeholders, segments
+from proxy.documents import Document, load, nearest, read_file
+from proxy.errors import Fault, Faulty
+from proxy.report import Field, FormatName, Parameter, Report, Store, Variant
+from proxy.treatments import TABLE
+
+_MOST_CREDENTIAL: Final = 8192
+_DELIMITERS: Final = (",", ";", "|", "\t")
+
+_ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
+_SEGMENT = re.compile(r"[A-Za-z0-9\-._~]+\Z")
+_SOURCE_QUERY = re.compile(
+    r"[A-Za-z0-9\-._~]+=(?:[A-Za-z0-9\-._~!$'()*,:@/]|%[0-9A-Fa-f]{2})*"
+    r"(?:&[A-Za-z0-9\-._~]+=(?:[A-Za-z0-9\-._~!$'()*,:@/]|%[0-9A-Fa-f]{2})*)*\Z"
+)
+_FIELD = re.compile(r"(?![@*\s])[^|,\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}(?<!\s)\Z")
+_CREDENTIAL = re.compile(r"[\x21-\x7e]+\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a catalogue is made of."""
+
+    stores: dict[str, Store]
+    reports: dict[str, Report]
+    purposes: frozenset[str]
+    classes: frozenset[str]
+
+
+def read(text: bytes, *, file: str, environment: Mapping[str, str], folder: Path | None) -> Parts:
+    """The parts that `text` writes; raises Faulty with all that is wrong with them."""
+    document = load(text, CatalogueFile, file=file)
+    reader = _Reader(document, environment, folder)
+    parts = reader.parts()
+    if reader.faults:
+        raise Faulty(reader.faults)
+    return parts
+
+
+class _Reader:
+    """Checks what types cannot say, and notes each fault."""
+
+    def __init__(
+        self,
+        document: Document[CatalogueFile],
+        environment: Mapping[str, str],
+        folder: Path | None,
+    ) -> None:
+        self.faults: list[Fault] = []
+        self._document = document
+        self._environment = environment
+        self._folder = folder
+
+    def _fault(self, message: str, *path: str | int, hint: str = "", key: bool = False) -> None:
+        self.faults.append(self._document.fault(message, *path, hint=hint, key=key))
+
+    def parts(self) -> Parts:
+        """Everything, as far as it can be made; only without faults is it whole."""
+        value = self._document.value
+        for member, names in (("purposes", value.purposes), ("classes", value.classes)):
+            self._distinct(names, member)
+            for number, name in enumerate(names):
+                if not _NAME.match(name):
+                    self._fault(
+                        "not a name", member, number, hint="lower-case letters, digits, `-_.`"
+                    )
+        stores = {name: self._store(name, entry) for name, entry in value.stores.items()}
+        reports = {id_: self._report(id_, entry, stores) for id_, entry in value.reports.items()}
+        self._refuse_overlaps(reports)
+        return Parts(
+            stores=stores,
+            reports=reports,
+            purposes=frozenset(value.purposes),
+            classes=frozenset(value.classes),
+        )
+
+    def _distinct(self, names: tuple[str, ...], *path: str | int) -> None:
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                self._fault(f"`{name}` is named twice", *path, number)
+
+    def _known(
+        self, names: tuple[str, ...], known: Mapping[str, object], what: str, *path: str
+    ) -> None:
+        self._distinct(names, *path)
+        for number, name in enumerate(names):
+            if name not in known:
+                self._fault(f"unknown {what} `{name}`", *path, number, hint=nearest(name, known))
+
+    # ── stores ──
+
+    def _store(self, name: str, entry: StoreEntry) -> Store:
+        here = ("stores", name)
+        if not _NAME.match(name):
+            self._fault("not a name", *here, hint="lower-case letters, digits, `-_.`", key=True)
+        fault = addresses.fault_of(entry.url, loopback=entry.loopback)
+        if fault is not None:
+            self._fault(fault, *here, "url")
+        credential = None
+        if entry.credential is not None:
+            credential = self._credential(entry.credential, *here, "credential")
+        return Store(
+            name=name,
+            url=entry.url.removesuffix("/"),
+            credential=credential,
+            loopback=entry.loopback,
+        )
+
+    def _credential(self, reference: str, *path: str) -> str | None:
+        """What `env:NAME` or `file:PATH` refers to; no message repeats more than the name."""
+        kind, _, place = reference.partition(":")
+        if kind == "env" and place:
+            found = self._environment.get(place)
+            if found is None:
+                self._fault(f"the environment variable `{place}` is not set", *path)
+                return None
+        elif kind == "file" and place:
+            found = self._content(place, *path)
+            if found is None:
+                return None
+        else:
+            self._fault("a credential is written as `env:NAME` or `file:PATH`", *path)
+            return None
+        if not _CREDENTIAL.match(found):
+            self._fault("the credential is empty or has characters that no token has", *path)
+            return None
+        return found
+
+    def _content(self, place: str, *path: str) -> str | None:
+        """The text of a credential's file, without the line end of its only line."""
+        if self._folder is None:
+            self._fault("there is no folder to find the file in", *path)
+            return None
+        try:
+            raw = read_file(self._folder / place, most=_MOST_CREDENTIAL)
+        except OSError as exc:
+            self._fault(f"the credential's file cannot be read: {exc.strerror}", *path)
+            return None
+        return raw.decode("latin-1").removesuffix("\n").removesuffix("\r")
+
+    # ── reports ──
+
+    def _report(self, id_: str, entry: ReportEntry, stores: Mapping[str, Store]) -> Report:
+        here = ("reports", id_)
+        if not _ID.match(id_):
+            self._fault("not a report id", *here, hint="such as `sales/store-daily`", key=True)
+        if not entry.title.strip():
+            self._fault("the title is empty", *here, "title")
+        if entry.store not in stores:
+            self._fault(
+                f"unknown store `{entry.store}`", *here, "store", hint=nearest(entry.store, stores)
+            )
+        if not entry.fields:
+            self._fault("a report needs at least one field", *here, "fields")
+        if not entry.variants:
+            self._fault("a report needs at least one variant", *here, "variants")
+        self._known(entry.key, entry.fields, "field", *here, "key")
+        self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
+        parameters = {
+            name: self._parameter(name, each, entry, *here)
+            for name, each in entry.parameters.items()
+        }
+        return Report(
+            id=id_,
+            title=entry.title,
+            store=stores.get(entry.store) or Store(name=entry.store, url=""),
+            fields=MappingProxyType(dict(self._fields(entry, *here))),
+            variants=tuple(
+                self._variant(number, each, parameters, *here)
+                for number, each in enumerate(entry.variants)
+            ),
+            parameters=MappingProxyType(parameters),
+            key=entry.key,
+            prefer=entry.prefer,
+            stable=entry.shape == "stable",
+        )
+
+    def _fields(self, entry: ReportEntry, *here: str) -> Iterator[tuple[str, Field]]:
+        classes = self._document.value.classes
+        for name, each in entry.fields.items():
+            if not _FIELD.match(name):
+                self._fault(
+                    "not a field name",
+                    *here,
+                    "fields",
+                    name,
+                    hint="no `|`, `,`, control character or outer blank; no `@` or `*` first",
+                    key=True,
+                )
+            if each.class_ not in classes:
+                self._fault(
+                    f"unknown class `{each.class_}`",
+                    *here,
+                    "fields",
+                    name,
+                    "class",
+                    hint=nearest(each.class_, classes),
+                )
+            yield name, Field(name=name, type=each.type, class_=each.class_)
+
+    def _parameter(
+        self, name: str, entry: ParameterEntry, report: ReportEntry, *here: str
+    ) -> Parameter:
+        here = (*here, "parameters", name)
+        if not _PARAMETER.match(name):
+            self._fault("not a parameter name", *here, hint="letters, digits, `_.-`", key=True)
+        if entry.field is not None and entry.field not in report.fields:
+            self._fault(
+                f"unknown field `{entry.field}`",
+                *here,
+                "field",
+                hint=nearest(entry.field, report.fields),
+            )
+        self._distinct(entry.allowed, *here, "allowed")
+        anything = Parameter(name=name, type=entry.type)
+        for number, text in enumerate(entry.allowed):
+            if canonical(anything, text) is None:
+                self._fault(f"not a value of type {entry.type}", *here, "allowed", number)
+        return Parameter(
+            name=name,
+            type=entry.type,
+            field=entry.field,
+            operator=entry.operator,
+            required=entry.required,
+            allowed=entry.allowed,
+        )
+
+    def _variant(
+        self, number: int, entry: VariantEntry, parameters: Mapping[str, Parameter], *here: str
+    ) -> Variant:
+        at: tuple[str | int, ...] = (*here, "variants", number)
+        if self._path(entry.path, parameters, *at, "path") and segments(entry.path)[0] == "-":
+            self._fault("paths below `/-/` are the proxy's own", *at, "path")
+        source = entry.path if entry.source is None else entry.source
+        if entry.source is not None:
+            self._source(entry, source, parameters, *at, "source")
+        if entry.rows_at and entry.format is not FormatName.JSON:
+            self._fault("`rows_at` is for the format json", *at, "rows_at")
+        if not all(entry.rows_at):
+            self._fault("a member's name is empty", *at, "rows_at")
+        if entry.delimiter != "," and entry.format is not FormatName.CSV:
+            self._fault("`delimiter` is for the format csv", *at, "delimiter")
+        if entry.delimiter not in _DELIMITERS:
+            self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter")
+        return Variant(
+            path=entry.path,
+            source=source,
+            format=entry.format,
+            rows_at=entry.rows_at,
+            delimiter=entry.delimiter,
+        )
+
+    def _path(self, path: str, parameters: Mapping[str, Parameter], *at: str | int) -> bool:
+        """Check a path's segments; False where it has faults."""
+        before = len(self.faults)
+        if not path.startswith("/"):
+            self._fault("a path starts with `/`", *at)
+            return False
+        for segment in segments(path):
+            name = placeholder(segment)
+            if name is not None:
+                if name not in parameters:
+                    self._fault(
+                        f"undeclared parameter `{name}`", *at, hint=nearest(name, parameters)
+                    )
+            elif not segment:
+                self._fault("a path has no empty segment and no `/` at its end", *at)
+            elif segment in (".", ".."):
+                self._fault("dot segments are not allowed", *at)
+            elif not _SEGMENT.match(segment):
+                self._fault(
+                    "a segment is letters, digits and `-._~`, or one whole `{parameter}`", *at
+                )
+        names = placeholders(path)
+        if len(set(names)) < len(names):
+            self._fault("a parameter stands in the path twice", *at)
+        return len(self.faults) == before
+
+    def _source(
+        self,
+        entry: VariantEntry,
+        source: str,
+        parameters: Mapping[str, Parameter],
+        *at: str | int,
+    ) -> None:
+        path, mark, query = source.partition("?")
+        if self._path(path, parameters, *at):
+            given = placeholders(entry.path)
+            for name in placeholders(path):
+                if name not in given and not parameters[name].required:
+                    self._fault(
+                        f"parameter `{name}` may be missing from a request",
+                        *at,
+                        hint="make it required, or part of the path",
+                    )
+        if mark and not _SOURCE_QUERY.match(query):
+            self._fault("a fixed query is `name=value` pairs, joined by `&`", *at)
+        fixed = {pair.partition("=")[0] for pair in query.split("&")}
+        for name in sorted(fixed & parameters.keys()):
+            self._fault(f"parameter `{name}` is fixed in the source's query", *at)
+
+    def _refuse_overlaps(self, reports: Mapping[str, Report]) -> None:
+        """No target may match two paths; literal paths are found by look-up, the rest in pairs."""
+        literal: dict[str, tuple[str, int]] = {}
+        open_: list[tuple[Report, Variant, tuple[str, int]]] = []
+        fixed: dict[int, list[tuple[Report, Variant, tuple[str, int]]]] = {}
+        for report in reports.values():
+            for number, variant in enumerate(report.variants):
+                entry = (report, variant, (report.id, number))
+                if placeholders(variant.path):
+                    for other in open_:
+                        self._overlap(entry, other)
+                    open_.append(entry)
+                    continue
+                first = literal.setdefault(variant.path, entry[2])
+                if first != entry[2]:
+                    self._collision(entry[2], first)
+                fixed.setdefault(len(segments(variant.path)), []).append(entry)
+        for entry in open_:
+            for other in fixed.get(len(segments(entry[1].path)), ()):
+                self._overlap(entry, other)
+
+    def _overlap(
+        self,
+        one: tuple[Report, Variant, tuple[str, int]],
+        other: tuple[Report, Variant, tuple[str, int]],
+    ) -> None:
+        if overlap(one[:2], other[:2]):
+            self._collision(one[2], other[2])
+
+    def _collision(self, one: tuple[str, int], other: tuple[str, int]) -> None:
+        line, _ = self._document.place("reports", other[0], "variants", other[1], "path")
+        self._fault(
+            f"the path can match the same target as one of `{other[0]}`",
+            "reports",
+            one[0],
+            "variants",
+            one[1],
+            "path",
+            hint=f"in line {line}",
+        )
