@@ -37,6 +37,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import add
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
@@ -161,20 +162,17 @@ class Aead(_Unpicklable):
         self.key_id = key_id
         self._cipher = AESGCMSIV(key)
 
-    def seal(self, plaintexts: Sequence[bytes], associated: Iterable[bytes]) -> list[bytes]:
+    def seal(self, plaintexts: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes]:
         """Seal each plaintext with its associated data.
 
         The nonces come from one draw of the system's random source.
         """
-        nonces = os.urandom(NONCE_BYTES * len(plaintexts))
-        encrypt = self._cipher.encrypt
-        sealed = []
-        at = 0
-        for plaintext, bound in zip(plaintexts, associated, strict=True):
-            nonce = nonces[at : at + NONCE_BYTES]
-            at += NONCE_BYTES
-            sealed.append(nonce + encrypt(nonce, plaintext, bound))
-        return sealed
+        if len(plaintexts) != len(associated):
+            raise ValueError("each plaintext has its associated data")
+        drawn = os.urandom(NONCE_BYTES * len(plaintexts))
+        nonces = [drawn[at : at + NONCE_BYTES] for at in range(0, len(drawn), NONCE_BYTES)]
+        sealed = map(self._cipher.encrypt, nonces, plaintexts, associated)
+        return list(map(add, nonces, sealed))
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """The plaintext; raises ValueRefused where one bit of either, or the key, is another."""

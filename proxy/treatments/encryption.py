@@ -15,9 +15,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import ClassVar, Final
 
 import polars as pl
@@ -32,6 +31,7 @@ from proxy.values import Type
 _VERSION: Final = "cf1"
 _CELL: Final = re.compile(rf"{_VERSION}\.([a-z0-9-]{{1,32}})\.([A-Za-z0-9_-]+)\Z")
 _SMALLEST: Final = 32
+_NO_VALUE: Final = prefixed(b"")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
@@ -65,21 +65,16 @@ class Encrypt(Treatment):
         key = _row_fields(site)
 
         def encrypted(batch: Batch) -> pl.Series:
-            values = of_type(batch.values(site.field), site.type).to_list()
-            if not key:
-                rows: Iterator[tuple[str | None, ...]] = repeat((), len(values))
-            else:
-                rows = zip(*(batch.values(field).to_list() for field in key), strict=True)
-            present = [
-                (text, row) for text, row in zip(values, rows, strict=True) if text is not None
-            ]
-            sealed = aead.seal(
-                [_padded(text.encode()) for text, _ in present],
-                [place + _row(row) for _, row in present],
-            )
-            cells = iter(sealed)
+            values = of_type(batch.values(site.field), site.type)
+            present = values.is_not_null()
+            texts = values.filter(present).to_list()
+            columns = [batch.values(field).filter(present).to_list() for field in key]
+            rows = zip(*(map(_part, column) for column in columns), strict=True)
+            places = [place + b"".join(row) for row in rows] if key else [place] * len(texts)
+            sealed = aead.seal([_padded(text.encode()) for text in texts], places)
+            cells = iter(_written(sealed))
             return pl.Series(
-                [None if text is None else head + _written(next(cells)) for text in values],
+                [head + next(cells) if there else None for there in present.to_list()],
                 dtype=pl.String,
             )
 
@@ -87,9 +82,10 @@ class Encrypt(Treatment):
 
 
 def decrypt(cell: str, site: Site, row: Mapping[str, str | None]) -> str:
-    """The plain text of `cell`, found at `site` in the row with these values of its key fields.
+    """The plain text of `cell`, found at `site` in the row whose key fields have these values.
 
-    Raises ValueRefused where the cell is malformed, altered, or was sealed for another place or key.
+    Raises ValueRefused where the cell is malformed, altered, or was sealed for another place or
+    key.
     """
     matched = _CELL.match(cell)
     if matched is None:
@@ -101,9 +97,9 @@ def decrypt(cell: str, site: Site, row: Mapping[str, str | None]) -> str:
         sealed = base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
     except binascii.Error:
         raise ValueRefused("the cell is not an encrypted one") from None
-    if _written(sealed) != written:  # spare bits of the last character: one value, one writing
+    if _written([sealed]) != [written]:  # spare bits of the last character: one value, one writing
         raise ValueRefused("the cell is not an encrypted one")
-    place = _place(site, key_id) + _row(tuple(row.get(field) for field in _row_fields(site)))
+    place = _place(site, key_id) + b"".join(_part(row.get(name)) for name in _row_fields(site))
     return _unpadded(_aead(site, key_id).open(sealed, place)).decode()
 
 
@@ -122,9 +118,12 @@ def _place(site: Site, key_id: str) -> bytes:
     return len(parts).to_bytes(4, "big") + prefixed(*parts)
 
 
-def _row(values: tuple[str | None, ...]) -> bytes:
-    """The key fields' values, told apart; no value differs from an empty one."""
-    return prefixed(*(b"" if value is None else b"=" + text_bytes(value) for value in values))
+def _part(value: str | None) -> bytes:
+    """A key field's value behind its length; no value differs from an empty one."""
+    if value is None:
+        return _NO_VALUE
+    written = b"=" + text_bytes(value)
+    return len(written).to_bytes(4, "big") + written
 
 
 def _padded(plaintext: bytes) -> bytes:
@@ -136,6 +135,7 @@ def _unpadded(plaintext: bytes) -> bytes:
     return plaintext.rstrip(b"\0")[:-1]
 
 
-def _written(sealed: bytes) -> str:
-    text = binascii.b2a_base64(sealed, newline=False)
-    return text.translate(_URL_SAFE, b"=").decode()
+def _written(sealed: Iterable[bytes]) -> list[str]:
+    """Base64url without padding (RFC 4648 §5), in one pass over all."""
+    lines = b"\n".join([binascii.b2a_base64(each, newline=False) for each in sealed])
+    return lines.translate(_URL_SAFE, b"=").decode().split("\n")

@@ -7,6 +7,7 @@ all others as Python integers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,11 @@ _QUICK: Final = {
     Type.INTEGER: rf"^[+-]?[0-9]{{1,{_WHOLE}}}$",
     Type.DECIMAL: rf"^[+-]?[0-9]{{1,{_WHOLE}}}(?:\.[0-9]{{1,{_SCALE}}})?$",
 }
+_PLAIN: Final = {
+    Type.INTEGER: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})()\Z"),
+    Type.DECIMAL: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})(?:\.([0-9]{{1,{DIGITS}}}))?\Z"),
+}
+"""Numbers that need no `Fraction`: the whole digits, and those after the point."""
 
 
 def _step(literal: Literal) -> Fraction:
@@ -130,11 +136,18 @@ class Round(Treatment):
         bound = 10**DIGITS * scale
 
         def one(text: str) -> str | None:
-            exact = scalar(text, type_)
-            if not isinstance(exact, int | Fraction):
-                return None
-            divisor = exact.denominator * units
-            count, rest = divmod(exact.numerator * scale, divisor)
+            plain = _PLAIN[type_].match(text)
+            if plain:
+                whole, fraction = plain.groups()
+                fraction = fraction or ""
+                numerator, denominator = int(whole + fraction), 10 ** len(fraction)
+            else:
+                exact = scalar(text, type_)
+                if not isinstance(exact, int | Fraction):
+                    return None
+                numerator, denominator = exact.numerator, exact.denominator
+            divisor = denominator * units
+            count, rest = divmod(numerator * scale, divisor)
             if 2 * rest > divisor or (2 * rest == divisor and count % 2):
                 count += 1
             result = count * units
@@ -165,15 +178,5 @@ def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
     twice = (exact - count * step) * _whole(2)
     up = (twice > step) | ((twice == step) & (count % _whole(2) == _whole(1)))
     result = (count + up.cast(pl.Int128)) * _whole(units)
-    # 3. Text; 64 bits print faster where they suffice.
-    if (result.abs() < _whole(1 << 62)).all():
-        result = result.cast(pl.Int64)
-    if digits == 0:
-        return result.cast(pl.String)
-    scale = pl.Series([10**digits], dtype=result.dtype)
-    magnitude = result.abs()
-    whole = (magnitude // scale).cast(pl.String)
-    fraction = (magnitude % scale).cast(pl.String).str.zfill(digits)
-    text = whole + "." + fraction
-    negative = result < 0
-    return ("-" + text).zip_with(negative, text) if negative.any() else text
+    # 3. The same integers read as decimals: text with all its digits and never `-0`.
+    return result.reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits)).cast(pl.String)
