@@ -1,0 +1,84 @@
+"""The proxy as a process of its own, for tests that kill it, starve it or read what it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from proxy.access import AccessEvent
+from tests.harness import wire
+from tests.harness.proxy import Home, events
+
+ROOT = Path(__file__).parents[2]
+
+
+class Served:
+    """`counterfoil serve`; `output` is what it has printed so far."""
+
+    def __init__(self, home: Home, **environment: str) -> None:
+        self.home = home
+        self.output = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        listening = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(listening,), daemon=True)
+        self._reader.start()
+        if not listening.wait(30) or not self.url:
+            self.close()
+            raise RuntimeError(f"the proxy did not start:\n{self.output}")
+
+    url = ""
+
+    def _read(self, listening: threading.Event) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            if found := re.search(r"listens on (https?://\S+)", line):
+                self.url = found[1]
+                listening.set()
+        listening.set()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+        self._reader.join(30)
+
+    def close(self) -> int:
+        """Stop it as an operator does; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._reader.join(30)
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+        return self.process.returncode
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, target: str, *, token: str | None = None, **more: object) -> wire.Answer:
+        return wire.get(self.url, target, token=token, **more)  # type: ignore[arg-type]
+
+    def events(self) -> list[AccessEvent]:
+        return events(self.home.folder / "access.db")
