@@ -1,1 +1,18 @@
-"""Placeholder docstring: replaced by its slice."""
+"""The access log: durable events, a query projection that follows them, a directory of names.
+
+log        append an event, get a receipt        (the gateway's side)
+writer     the one thread that commits
+recover    what a start owes to the run before
+follower   the thread that keeps projection and names
+projection one row an access
+query      reading, beside a running server
+names      opaque subject -> principal, erasable
+store      files, schema, SQLite's faults in words
+"""
+
+from __future__ import annotations
+
+from proxy.audit.log import AccessLog
+from proxy.audit.query import Access, Leaf, Reader
+
+__all__ = ["Access", "AccessLog", "Leaf", "Reader"]

@@ -1,0 +1,103 @@
+"""The thread that follows the leaves: it keeps the query projection and the directory of subjects.
+
+Nothing waits for it and nothing fails with it: what it could not do, it tries again; readers look
+at the leaves that it has not got.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from proxy.audit.names import Names
+from proxy.audit.projection import Projection
+from proxy.audit.store import Files, explain, place_of, primary_code
+from proxy.errors import LogUnavailable
+
+_EVERY: Final = 0.25
+_AFTER_FAULT: Final = 2.0
+"""Seconds between two looks."""
+
+_MOST_NAMES: Final = 10_000
+_RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Follower:
+    """Owns the connections to projection and directory; all but `learn` happens in its thread."""
+
+    def __init__(self, files: Files, epoch: int) -> None:
+        """Follow the log that `epoch` writes; `start` begins to."""
+        self.failure = ""
+        self.place = 0
+        """Of the last leaf that is in the projection."""
+        self.backlog = 0
+        """How many leaves of earlier logs are not."""
+        self._files = files
+        self._epoch = epoch
+        self._names: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._unwritten: list[tuple[str, str]] = []
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._projection: Projection | None = None
+        self._directory: Names | None = None
+        self._thread = threading.Thread(target=self._run, name="access-log-follower", daemon=True)
+        self.start = self._thread.start
+
+    def learn(self, subject: str, principal: str) -> None:
+        """Have the directory know `subject` as `principal`, soon."""
+        if self._names.qsize() < _MOST_NAMES:
+            self._names.put((subject, principal))
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Write what waits and close; a long backlog is left to the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            last = self._stopping.is_set()
+            faults = [self._attempt(self._write_names), self._attempt(self._project)]
+            self.failure = "; ".join(filter(None, faults))
+            if not last:
+                self._wake.wait(_AFTER_FAULT if self.failure else _EVERY)
+                self._wake.clear()
+        if self._projection is not None:
+            self._projection.close()
+        if self._directory is not None:
+            self._directory.close()
+
+    def _attempt(self, action: Callable[[], None]) -> str:
+        try:
+            action()
+        except sqlite3.Error as error:
+            if self._projection is not None and primary_code(error) in _RUINED:
+                self._projection.discard()
+                self._projection = None
+            return explain(error, self._files.index)
+        except (OSError, LogUnavailable) as error:
+            return str(error)
+        return ""
+
+    def _write_names(self) -> None:
+        self._unwritten += [self._names.get() for _ in range(self._names.qsize())]
+        if self._unwritten:
+            if self._directory is None:
+                self._directory = Names(self._files.names)
+            self._directory.learn(self._unwritten)
+            self._unwritten = []
+
+    def _project(self) -> None:
+        if self._projection is None:
+            self._projection = Projection(self._files)
+            self.backlog = self._projection.missing(place_of(self._epoch, 0))
+        while True:
+            taken, self.place = self._projection.step()
+            self.backlog = max(0, self.backlog - taken)
+            if not taken or self._stopping.is_set():
+                break

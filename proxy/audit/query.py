@@ -1,0 +1,323 @@
+"""Reading the access log: exact leaves, and accesses with their records merged.
+
+Works beside a running server, from any process: SQLite's readers do not hinder its writer. A query
+never misses a durable event: leaves that the projection has not got yet are merged into an overlay
+in the reader's own temporary database, within one snapshot. Where the projection is missing or is
+that of another log, the overlay holds all of it: slower, but as true.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from proxy.access import timestamp
+from proxy.audit import projection
+from proxy.audit.names import principal_of, subjects_of
+from proxy.audit.store import (
+    Files,
+    check_kind,
+    epoch_and_index,
+    failing_as_unavailable,
+    read_only,
+)
+from proxy.errors import LogUnavailable
+
+
+class Leaf(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry as it is stored."""
+
+    place: int
+    """Its cursor: places grow from leaf to leaf, over all logs."""
+    log: str
+    index: int
+    entry: bytes
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One access, all its records merged; fields without a text here are those of `AccessEvent`."""
+
+    access: str
+    log: str
+    """The log that holds its first record …"""
+    index: int
+    """… and where."""
+    records: int
+    outcome: str
+    """`open`, how it ended (`whole`, `client-gone`, …), `refused`, `unresolved` or `opened`."""
+    started: str
+    at: str
+    """When its last record was made."""
+    subject: str = ""
+    principal: str = ""
+    """The subject's name, where the directory knows it."""
+    groups: tuple[str, ...] = ()
+    tool: str = ""
+    address: str = ""
+    method: str = ""
+    path: str = ""
+    report: str = ""
+    format: str = ""
+    action: str = ""
+    purpose: str = ""
+    decision: str = ""
+    reason: str = ""
+    cause: str = ""
+    status: int = 0
+    policy: str = ""
+    lines: tuple[str, ...] = ()
+    parameters: dict[str, str] = {}
+    fields: dict[str, dict[str, int]] = {}
+    rows: int = 0
+    bytes: int = 0
+    digest: str = ""
+    micros: int = 0
+    count: int = 0
+
+
+OUTCOMES: Final = frozenset({
+    "open", "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed",
+    "stopped", "refused", "unresolved", "opened",
+})  # fmt: skip
+"""What `Access.outcome` can be; any other word of an outcome is a decision, a reason or a cause."""
+
+_COLUMNS: Final = (
+    "access", "first", "records", "outcome", "started", "at",
+    *(name for name in projection.TEXTS if name != "log"),
+    *projection.DOCUMENTS, *projection.NUMBERS, *projection.GROWING,
+)  # fmt: skip
+
+_DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    "groups": msgspec.json.Decoder(tuple[str, ...]),
+    "lines": msgspec.json.Decoder(tuple[str, ...]),
+    "parameters": msgspec.json.Decoder(dict[str, str]),
+    "fields": msgspec.json.Decoder(dict[str, dict[str, int]]),
+}
+
+
+class Reader:
+    """A snapshot of one access log; `refresh` takes a new one. Not for several threads at once."""
+
+    def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
+        """Open the log at `path`. Raises LogUnavailable."""
+        files = Files.at(path)
+        if not files.leaves.is_file():
+            raise LogUnavailable(f"there is no access log at {files.leaves}")
+        self._files = files
+        self._overlaid = False
+        self._connection = sqlite3.connect(
+            "", timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=True
+        )
+        try:
+            with failing_as_unavailable(files.leaves):
+                self._run("ATTACH ? AS leaves", read_only(files.leaves))
+                (application,) = self._run("PRAGMA leaves.application_id").fetchone()
+                (version,) = self._run("PRAGMA leaves.user_version").fetchone()
+                check_kind(application, version, files)
+                self._indexed = self._attach_index()
+                self._named = self._attach("names", files.names)
+                self._connection.executescript(projection.SCHEMA)
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def refresh(self) -> None:
+        """See what has become durable since. Raises LogUnavailable."""
+        with failing_as_unavailable(self._files.leaves):
+            self._connection.rollback()
+            self._overlaid = False
+            self._begin()
+
+    def _run(self, statement: str, *parameters: object) -> sqlite3.Cursor:
+        return self._connection.execute(statement, parameters)
+
+    def _begin(self) -> None:
+        """One snapshot: of the index first, so that the leaves are never behind it."""
+        self._run("BEGIN")
+        if self._indexed:
+            self._run("SELECT place FROM kept.projected").fetchone()
+        if self._named:
+            self._run("SELECT 1 FROM names.name LIMIT 1").fetchone()
+        self._head = self._run("SELECT coalesce(max(place), 0) FROM leaves.leaf").fetchone()[0]
+        self._logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
+
+    def _attach(self, schema: str, path: Path) -> bool:
+        if not path.is_file():
+            return False
+        try:
+            self._run(f"ATTACH ? AS {schema}", read_only(path))
+            self._run(f"SELECT count(*) FROM {schema}.sqlite_schema").fetchone()  # noqa: S608 - a name of ours
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._run(f"DETACH {schema}")
+            return False
+        return True
+
+    def _attach_index(self) -> bool:
+        if not self._attach("kept", self._files.index):
+            return False
+        with contextlib.suppress(sqlite3.Error):
+            if projection.fits(self._connection, "kept"):
+                return True
+        self._run("DETACH kept")
+        return False
+
+    def _overlay(self) -> None:
+        """Merge the leaves that the index has not got, on top of its rows of the same accesses."""
+        if self._overlaid:
+            return
+        after = 0
+        self._run("DELETE FROM main.access")
+        if self._indexed:
+            (after,) = self._run("SELECT place FROM kept.projected").fetchone()
+            self._run(
+                "INSERT INTO main.access SELECT * FROM kept.access WHERE access IN"
+                " (SELECT CAST(entry AS TEXT) ->> '$.access' FROM leaves.leaf"
+                "  WHERE place > ? AND json_valid(CAST(entry AS TEXT)))",
+                after,
+            )
+        projection.apply(self._connection, after, self._head)
+        self._overlaid = True
+
+    @property
+    def lag(self) -> int:
+        """How many durable leaves the projection has not got, and this reader merges itself."""
+        (after,) = (
+            self._run("SELECT place FROM kept.projected").fetchone() if self._indexed else (0,)
+        )
+        (count,) = self._run("SELECT count(*) FROM leaves.leaf WHERE place > ?", after).fetchone()
+        return int(count)
+
+    @property
+    def head(self) -> int:
+        """The place of the newest leaf of the snapshot; 0 where there is none."""
+        return int(self._head)
+
+    def principal(self, subject: str) -> str:
+        """The name that the directory has for an opaque id; '' where it has none."""
+        return principal_of(self._connection, subject) if self._named and subject else ""
+
+    def subjects(self, principal: str) -> tuple[str, ...]:
+        """The opaque ids that the directory has for a name."""
+        return subjects_of(self._connection, principal) if self._named else ()
+
+    def last(self, count: int) -> list[Leaf]:
+        """The newest `count` leaves, oldest first."""
+        with failing_as_unavailable(self._files.leaves):
+            rows = self._run(
+                "SELECT place, entry FROM leaves.leaf ORDER BY place DESC LIMIT ?", count
+            ).fetchall()
+        return [self._leaf(place, entry) for place, entry in reversed(rows)]
+
+    def since(self, place: int) -> Iterator[Leaf]:
+        """The leaves after `place`, oldest first."""
+        with failing_as_unavailable(self._files.leaves):
+            for found, entry in self._run(
+                "SELECT place, entry FROM leaves.leaf WHERE place > ? ORDER BY place", place
+            ):
+                yield self._leaf(found, entry)
+
+    def _leaf(self, place: int, entry: bytes) -> Leaf:
+        epoch, index = epoch_and_index(place)
+        return Leaf(place=place, log=self._logs.get(epoch, ""), index=index, entry=entry)
+
+    def query(
+        self,
+        *,
+        subject: str = "",
+        report: str = "",
+        tool: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        outcome: str = "",
+        limit: int = 100,
+    ) -> list[Access]:
+        """The newest `limit` accesses that fit all that is given, newest first.
+
+        `subject` is a principal or an opaque id; `report` an id or `prefix/*`; `outcome` a
+        decision, a reason, a cause or one of OUTCOMES. An access is in a range of time when it was
+        going on at some instant t of it, since ≤ t < until.
+        """
+        where, values = self._conditions(
+            subject=subject, report=report, tool=tool, since=since, until=until, outcome=outcome
+        )
+        columns = ", ".join(f'"{name}"' for name in _COLUMNS)
+        part = f"SELECT {columns} FROM {{0}} AS a WHERE {where} ORDER BY first DESC LIMIT :limit"  # noqa: S608 - names and conditions of ours
+        parts = [part.format("main.access")]
+        if self._indexed:
+            hidden = " AND NOT EXISTS (SELECT 1 FROM main.access AS o WHERE o.access = a.access)"
+            parts.append(part.format("kept.access").replace(where, where + hidden))
+        statement = " UNION ALL ".join(f"SELECT * FROM ({text})" for text in parts)  # noqa: S608 - as above
+        statement += " ORDER BY first DESC LIMIT :limit"
+        with failing_as_unavailable(self._files.leaves):
+            self._overlay()
+            rows = self._connection.execute(statement, values | {"limit": limit}).fetchall()
+            return [self._access(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    def _conditions(
+        self,
+        *,
+        subject: str,
+        report: str,
+        tool: str,
+        since: datetime | None,
+        until: datetime | None,
+        outcome: str,
+    ) -> tuple[str, dict[str, object]]:
+        where = ["outcome <> 'opened'"] if outcome != "opened" else []
+        values: dict[str, object] = {}
+        if subject:
+            ids = (subject, *self.subjects(subject))
+            where.append("subject IN (SELECT value FROM json_each(:subjects))")
+            values["subjects"] = msgspec.json.encode(ids).decode()
+        if report.endswith("/*"):
+            where.append("report >= :report AND report < :after")  # `0` is the character after `/`
+            values |= {"report": report[:-1], "after": report[:-2] + "0"}
+        elif report:
+            where.append("report = :report")
+            values["report"] = report
+        if tool:
+            where.append("tool IN (:tool, 'tool:' || :tool)")
+            values["tool"] = tool
+        if since is not None:
+            where.append("at >= :since")
+            values["since"] = timestamp(since.timestamp())
+        if until is not None:
+            where.append("started < :until")
+            values["until"] = timestamp(until.timestamp())
+        if outcome:
+            values["outcome"] = outcome
+            if outcome in ("permit", "deny"):
+                where.append("decision = :outcome")
+            elif outcome in OUTCOMES:
+                where.append("outcome = :outcome")
+            else:
+                where.append("(reason = :outcome OR cause = :outcome)")
+        return " AND ".join(where) or "1", values
+
+    def _access(self, row: dict[str, object]) -> Access:
+        given = {name: value for name, value in row.items() if value is not None}
+        for name, decoder in _DOCUMENT.items():
+            if name in given:
+                given[name] = decoder.decode(str(given[name]))
+        epoch, index = epoch_and_index(int(str(given.pop("first"))))
+        given |= {"log": self._logs.get(epoch, ""), "index": index}
+        given["principal"] = self.principal(str(given.get("subject", "")))
+        return msgspec.convert(given, Access)

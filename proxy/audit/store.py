@@ -1,0 +1,179 @@
+"""The files of an access log, their schema, and how they are opened.
+
+An access log `access.db` is four files in one folder; the first alone is the record:
+
+    access.db         leaves: the exact bytes of every event, append-only (WAL, synchronous=FULL)
+    access-index.db   the query projection: made from the leaves, can be deleted and rebuilt
+    access-names.db   the directory of subjects: opaque id -> principal, erasable
+    access.db.lock    the fence: its flock is held by the one process that writes
+
+A log is opened anew at each start and numbered by a fencing epoch, `counterfoil/<epoch>`. A leaf's
+`place` is `epoch << 40 | index`, so that one integer orders all leaves and is a reader's cursor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.errors import LogUnavailable
+
+APPLICATION_ID: Final = 0x43465441
+"""`CFTA` in the header of the leaves' file: a database of another kind is refused."""
+
+VERSION: Final = 1
+INDEX_BITS: Final = 40
+LONGEST: Final = 65_535
+"""Most bytes of an entry (C2SP tlog-tiles: an entry's length takes 16 bits)."""
+
+SCHEMA: Final = f"""
+CREATE TABLE log (
+  epoch    INTEGER PRIMARY KEY,
+  name     TEXT NOT NULL UNIQUE,
+  opened   TEXT NOT NULL,
+  settled  INTEGER NOT NULL DEFAULT 0, -- accesses that began before this index have all ended
+  sealed   TEXT                        -- when it was closed for good: no leaf is added to it
+) STRICT;
+CREATE TABLE leaf (
+  place    INTEGER PRIMARY KEY,        -- epoch << {INDEX_BITS} | index
+  entry    BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER leaf_never_changes BEFORE UPDATE ON leaf
+BEGIN SELECT RAISE(ABORT, 'leaves are never changed'); END;
+CREATE TRIGGER leaf_never_goes BEFORE DELETE ON leaf
+BEGIN SELECT RAISE(ABORT, 'leaves are never deleted'); END;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+
+def place_of(epoch: int, index: int) -> int:
+    """The place of leaf `index` of log `epoch`."""
+    return epoch << INDEX_BITS | index
+
+
+def epoch_and_index(place: int) -> tuple[int, int]:
+    """The log's epoch and the index in it."""
+    return place >> INDEX_BITS, place & (1 << INDEX_BITS) - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """Where the parts of one access log are."""
+
+    leaves: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Files:
+        """The files of the log at `path`; links are followed once, here."""
+        return cls(leaves=Path(os.path.realpath(path)))
+
+    @property
+    def write_ahead(self) -> Path:
+        """SQLite's write-ahead log of the leaves: the newest of them are in it alone."""
+        return self.leaves.with_name(self.leaves.name + "-wal")
+
+    @property
+    def index(self) -> Path:
+        """The query projection."""
+        return self.leaves.with_name(f"{self.leaves.stem}-index{self.leaves.suffix}")
+
+    @property
+    def names(self) -> Path:
+        """The directory of subjects."""
+        return self.leaves.with_name(f"{self.leaves.stem}-names{self.leaves.suffix}")
+
+    @property
+    def fence(self) -> Path:
+        """The lock file; it is never deleted."""
+        return self.leaves.with_name(self.leaves.name + ".lock")
+
+
+def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """A connection in autocommit that may go from thread to thread; a new file is private."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.close(descriptor)
+    return sqlite3.connect(
+        path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=False
+    )
+
+
+def read_only(path: Path) -> str:
+    """The SQLite URI that opens `path` for reading."""
+    return f"{path.as_uri()}?mode=ro"
+
+
+def journal(connection: sqlite3.Connection, synchronous: str) -> None:
+    """Write ahead, and sync as told; raises LogUnavailable where the file system cannot."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise LogUnavailable(f"the file system cannot hold a write-ahead log (journal mode {mode})")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the platter
+
+
+def create(connection: sqlite3.Connection, files: Files) -> None:
+    """Make the schema in an empty file; raises LogUnavailable for a file that is something else."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if (application, version, tables) == (0, 0, 0):
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        folder = os.open(files.leaves.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the new file's name must be as durable as what is in it
+        finally:
+            os.close(folder)
+    else:
+        check_kind(application, version, files)
+
+
+def check_kind(application: int, version: int, files: Files) -> None:
+    """Raise LogUnavailable unless the header's numbers are an access log's of this version."""
+    if application != APPLICATION_ID:
+        raise LogUnavailable(f"{files.leaves} is not an access log")
+    if version != VERSION:
+        raise LogUnavailable(
+            f"{files.leaves} is an access log of version {version}; this program knows {VERSION}"
+        )
+
+
+_SAID: Final = {
+    sqlite3.SQLITE_BUSY: "locked by another process",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_CANTOPEN: "not to be opened (to read a log too, its folder must be writable)",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "not a database",
+    sqlite3.SQLITE_IOERR: "failing (input/output error)",
+}
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """The primary result code of SQLite, or -1 where the fault is not SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", -1)
+    return code & 0xFF if code >= 0 else -1
+
+
+def explain(error: sqlite3.Error, path: Path) -> str:
+    """What is wrong with the file, in words and with SQLite's own name for it."""
+    said = _SAID.get(primary_code(error), "not usable")
+    return f"{path} is {said} [{getattr(error, 'sqlite_errorname', type(error).__name__)}]"
+
+
+@contextlib.contextmanager
+def failing_as_unavailable(path: Path) -> Iterator[None]:
+    """Turn the faults of SQLite and of the operating system into LogUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LogUnavailable(explain(error, path)) from error
+    except OSError as error:
+        raise LogUnavailable(f"{path} cannot be used: {error.strerror}") from error
