@@ -1,0 +1,195 @@
+"""The demo as running processes: the sample report store and, in front of it, the proxy.
+
+Each is a child in a session of its own, so that Ctrl-C reaches this process alone, which stops
+them in order: first the proxy, then the store. They stop too when this process is killed
+(`PR_SET_PDEATHSIG`, Linux) or when the terminal goes away (SIGHUP); nothing is left running.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+import yaml
+
+from proxy import config
+from proxy.demo.material import Material
+from proxy.errors import CounterfoilError
+
+START_SECONDS: Final = 60
+STOP_SECONDS: Final = 5
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
+    """Run the demo until SIGINT, SIGTERM or SIGHUP.
+
+    Raises CounterfoilError where a port is taken, or a child does not start or stops by itself.
+    """
+    proxy, store = _proxy_url(material), _store_url(material)
+    _check_free(proxy, f"`listen` in {_shown(material.settings)}")
+    _check_free(store, f"`stores` in {_shown(material.policies / 'reports.yaml')}")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as running:
+        children = {
+            "the report store": running.enter_context(
+                _child(
+                    "proxy.demo.store", "--port", str(store.port), "--rows", str(rows),
+                    DEMO_STORE_TOKEN=material.store_token.read_text("ascii").strip(),
+                )
+            ),
+            "the proxy": running.enter_context(
+                _child("proxy", "serve", "--config", str(material.settings))
+            ),
+        }  # fmt: skip
+        waited = time.monotonic()
+        while not stop.is_set() and not (_answers(store, material) and _answers(proxy, material)):
+            _check_alive(children)
+            if time.monotonic() - waited > START_SECONDS:
+                raise CounterfoilError(f"the demo is not ready after {START_SECONDS} seconds")
+            stop.wait(0.1)
+        if not stop.is_set():
+            say(guide(material, proxy.geturl(), children["the proxy"].pid))
+        while not stop.wait(0.5):
+            _check_alive(children)
+
+
+def guide(material: Material, url: str, pid: int) -> str:
+    """Write what to try, in lines that work when pasted in the demo's folder."""
+    counterfoil = _shown(Path(sys.executable).with_name("counterfoil"))
+    trust = f" --cacert {_shown(material.ca)}" if url.startswith("https:") else ""
+
+    def get(name: str, target: str) -> str:
+        token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})"'
+        return f"  curl -sS{trust} {token} '{url}{target}'"
+
+    few = "/sales/store-daily.csv?store_id=2191&from=2026-03-25"
+    return "\n".join(
+        (
+            "",
+            f"Counterfoil is at {url}, in front of a report store that asks for its own token.",
+            "Ctrl-C stops both. In another terminal, in this folder, the same report as",
+            "",
+            "an analyst: every store, amounts to the hundred, pseudonyms, no margin, no e-mail",
+            get("alice", few),
+            "the owner of this store and one more: all of it but e-mail",
+            get("sam", few),
+            "an investigator: e-mail and licence encrypted",
+            get("erin", few),
+            "somebody without a grant: no such report",
+            get("nora", few),
+            "nobody: a token is needed",
+            f"  curl -sS{trust} '{url}{few}'",
+            "",
+            "As JSON; another report, an envelope at the store; and one that nobody is granted:",
+            get("sam", few.replace(".csv", ".json")),
+            get("alice", "/sales/producers.json"),
+            get("ada", "/finance/payroll.csv"),
+            "",
+            "Who asked for what, and what they were given:",
+            f"  {counterfoil} log tail --log {_shown(material.folder / 'access.db')}",
+            f"The rules: edit {_shown(material.policies / 'policy.csv')}, then have them taken:",
+            f"  kill -HUP {pid}",
+            "",
+        )
+    )
+
+
+@contextmanager
+def _child(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m …`; at the end it is stopped, with all that it started."""
+    with subprocess.Popen(  # noqa: S603 - our own modules, with our own arguments
+        [sys.executable, "-m", *arguments],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_stop_with_parent,  # noqa: PLW1509 - no thread runs here that could hold a lock
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies; where it is no Linux, go without."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _check_alive(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in children.items():
+        if process.poll() is not None:
+            raise CounterfoilError(f"{name} stopped by itself (exit status {process.returncode})")
+
+
+def _check_free(url: SplitResult, where: str) -> None:
+    """Raise CounterfoilError where something listens already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((url.hostname, url.port))
+        except OSError as error:
+            raise CounterfoilError(
+                f"cannot listen on {url.netloc} ({error.strerror}): "
+                f"stop what is there, or change {where}"
+            ) from error
+
+
+def _answers(url: SplitResult, material: Material) -> bool:
+    """Tell whether it is ready: the proxy says so, the store answers anything at all."""
+    assert url.hostname is not None
+    connection: http.client.HTTPConnection
+    if url.scheme == "https":
+        context = ssl.create_default_context(cafile=material.ca)
+        connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=5, context=context)
+    else:
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=5)
+    try:
+        connection.request("GET", "/-/ready")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _proxy_url(material: Material) -> SplitResult:
+    listen = config.load(material.settings, os.environ).settings.listen
+    scheme = "https" if listen.certificate else "http"
+    return urlsplit(f"{scheme}://{listen.host}:{listen.port}")
+
+
+def _store_url(material: Material) -> SplitResult:
+    """Find the store's address in the catalogue, the one place where it stands."""
+    path = material.policies / "reports.yaml"
+    try:
+        url: str = yaml.safe_load(path.read_bytes())["stores"]["demo"]["url"]
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise CounterfoilError(f"{_shown(path)}: no store `demo` with a `url`") from error
+    return urlsplit(url)
+
+
+def _shown(path: Path) -> str:
+    """Shorten a path for reading and pasting, where it lies in the working directory."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
