@@ -338,13 +338,16 @@ def _read_private(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyringError(f"the {what} {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyringError(f"the {what} {path} is not a regular file")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyringError(f"the {what} {path} is open to others: set its mode to 0600")
-        content = file.read(_FILE_LIMIT + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(_FILE_LIMIT + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _FILE_LIMIT:
         raise KeyringError(f"the {what} {path} is too large")
     return content
