@@ -48,13 +48,13 @@ def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
     with ExitStack() as running:
         children = {
             "the report store": running.enter_context(
-                _child(
+                child(
                     "proxy.demo.store", "--port", str(store.port), "--rows", str(rows),
                     DEMO_STORE_TOKEN=material.store_token.read_text("ascii").strip(),
                 )
             ),
             "the proxy": running.enter_context(
-                _child("proxy", "serve", "--config", str(material.settings))
+                child("proxy", "serve", "--config", str(material.settings))
             ),
         }  # fmt: skip
         waited = time.monotonic()
@@ -111,7 +111,7 @@ def guide(material: Material, url: str, pid: int) -> str:
 
 
 @contextmanager
-def _child(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def child(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m …`; at the end it is stopped, with all that it started."""
     with subprocess.Popen(  # noqa: S603 - our own modules, with our own arguments
         [sys.executable, "-m", *arguments],
