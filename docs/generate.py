@@ -1,0 +1,140 @@
+"""Make docs/configuration.md from the types and tables that the program itself runs on: `make docs`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from proxy import config, treatments
+from proxy.catalogue import entries
+from proxy.identity import subjects
+from proxy.plan import Reason
+from proxy.problems import TYPE_PREFIX
+
+HERE = Path(__file__).parent
+
+
+def described(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Member -> the docstring that stands below it in the source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(struct))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, str] = {}
+    for member, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+        if (
+            isinstance(member, ast.AnnAssign)
+            and isinstance(member.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            found[member.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def name_of(type_: object) -> str:
+    """A type in the reader's words."""
+    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
+    if origin is typing.Annotated:
+        return name_of(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(name_of(a) for a in arguments if a is not type(None))
+    if origin is typing.Literal:
+        return " \\| ".join(f"`{a}`" for a in arguments)
+    if origin in (tuple, list):
+        return f"list of {name_of(arguments[0])}"
+    if origin is dict:
+        return f"mapping of {name_of(arguments[1])}"
+    if isinstance(type_, type) and issubclass(type_, Enum):
+        return " \\| ".join(f"`{member.value}`" for member in type_)
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        return "mapping, see below"
+    names = {str: "text", int: "whole number", bool: "`true` \\| `false`", float: "number"}
+    return names.get(type_, str(type_))  # type: ignore[call-overload, no-any-return]
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    """A member's default as it would be written."""
+    if field.required:
+        return "**required**"
+    if field.default is msgspec.NODEFAULT:
+        value = field.default_factory() if callable(field.default_factory) else None
+    else:
+        value = field.default
+    match value:
+        case None | () | "":
+            return "–"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case Enum():
+            return f"`{value.value}`"
+        case msgspec.Struct():
+            return "as below"
+        case tuple() | list():
+            items = ", ".join(str(v.value if isinstance(v, Enum) else v) for v in value)
+            return f"`[{items}]`" if value else "–"
+        case dict():
+            return "–"
+        case _:
+            return f"`{value}`"
+
+
+def table(struct: type[msgspec.Struct]) -> str:
+    """The members of a type, one line each."""
+    hints = typing.get_type_hints(struct, include_extras=True)
+    words = described(struct)
+    lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(struct):
+        lines.append(
+            f"| `{field.encode_name}` | {name_of(hints[field.name])} | {default_of(field)} "
+            f"| {words.get(field.name, '')} |"
+        )
+    return "\n".join(lines)
+
+
+def structs(*listed: type[msgspec.Struct]) -> str:
+    """Some types, each with what its docstring says."""
+    return "\n\n".join(f"{' '.join((s.__doc__ or '').split())}\n\n{table(s)}" for s in listed)
+
+
+def reasons() -> str:
+    """The table of problems."""
+    lines = ["| status | type | title | what to do |", "| --- | --- | --- | --- |"]
+    for reason in Reason:
+        row = reason.value
+        lines.append(f"| {row.status} | `{TYPE_PREFIX}{row.slug}` | {row.title} | {row.advice} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    return (HERE / "configuration.in.md").read_text("utf-8").format(
+        settings=structs(
+            config.Settings, config.Listen, config.KeyringFile, config.Limits, config.StoreLimits
+        ),
+        catalogue=structs(*_entries(entries)),
+        subjects=structs(*_entries(subjects)),
+        treatments=treatments.documentation(),
+        reasons=reasons(),
+    )
+
+
+def _entries(module: types.ModuleType) -> list[type[msgspec.Struct]]:
+    """A module's own structs, the whole file's first, the others in the order of the source."""
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, msgspec.Struct)
+        and value.__module__ == module.__name__
+    ]
+    return [own[-1], *own[:-1]]
+
+
+if __name__ == "__main__":
+    (HERE / "configuration.md").write_text(page(), "utf-8")
