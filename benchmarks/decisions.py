@@ -68,9 +68,7 @@ def run() -> Iterator[Figure]:
     for rules in (10, 1_000, 100_000):
         started = time.perf_counter()
         loaded, catalogue = _policy(rules)
-        yield Figure(
-            name=f"load-{rules}-rules", value=time.perf_counter() - started, unit="s"
-        )
+        yield Figure(name=f"load-{rules}-rules", value=time.perf_counter() - started, unit="s")
         report = catalogue.reports["sales/store-daily"]
 
         def decide(loaded: policy.Policy = loaded, report: object = report) -> float:

@@ -30,9 +30,7 @@ class Figure:
         return f"{self.name} {self.value:.4g} {self.unit} {bar} {'ok' if self.ok else 'short'}"
 
 
-def interleaved(
-    works: Mapping[str, Callable[[], float]], *, rounds: int
-) -> dict[str, list[float]]:
+def interleaved(works: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
     """Each work once in each round, in turn, so that the machine's moods fall on all alike."""
     measured: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):

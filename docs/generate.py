@@ -89,11 +89,11 @@ def table(struct: type[msgspec.Struct]) -> str:
     hints = typing.get_type_hints(struct, include_extras=True)
     words = described(struct)
     lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
-    for field in msgspec.structs.fields(struct):
-        lines.append(
-            f"| `{field.encode_name}` | {name_of(hints[field.name])} | {default_of(field)} "
-            f"| {words.get(field.name, '')} |"
-        )
+    lines += [
+        f"| `{field.encode_name}` | {name_of(hints[field.name])} | {default_of(field)} "
+        f"| {words.get(field.name, '')} |"
+        for field in msgspec.structs.fields(struct)
+    ]
     return "\n".join(lines)
 
 
@@ -113,14 +113,22 @@ def reasons() -> str:
 
 def page() -> str:
     """The whole page."""
-    return (HERE / "configuration.in.md").read_text("utf-8").format(
-        settings=structs(
-            config.Settings, config.Listen, config.KeyringFile, config.Limits, config.StoreLimits
-        ),
-        catalogue=structs(*_entries(entries)),
-        subjects=structs(*_entries(subjects)),
-        treatments=treatments.documentation(),
-        reasons=reasons(),
+    return (
+        (HERE / "configuration.in.md")
+        .read_text("utf-8")
+        .format(
+            settings=structs(
+                config.Settings,
+                config.Listen,
+                config.KeyringFile,
+                config.Limits,
+                config.StoreLimits,
+            ),
+            catalogue=structs(*_entries(entries)),
+            subjects=structs(*_entries(subjects)),
+            treatments=treatments.documentation(),
+            reasons=reasons(),
+        )
     )
 
 

@@ -31,12 +31,17 @@ import msgspec
 Step = Literal[
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst"
 ]
-Ended = Literal["whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"]
+Ended = Literal[
+    "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"
+]
 
 
 class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One record. Canonical JSON by restriction: strings, integers below 2**53, booleans, arrays and
-    objects with sorted ASCII keys; no floats, no nulls (a default is left out)."""
+    """One record.
+
+    Canonical JSON by restriction: strings, integers below 2**53, booleans, arrays and objects with
+    sorted ASCII keys; no floats, no nulls (a default is left out).
+    """
 
     v: int = 1
     access: str
@@ -117,4 +122,6 @@ def new_access_id(now: float | None = None) -> str:
 def timestamp(now: float) -> str:
     """RFC 3339 in UTC with microseconds."""
     whole = int(now)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now - whole) * 1e6):06d}Z"
+    return (
+        f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now - whole) * 1e6):06d}Z"
+    )

@@ -127,7 +127,9 @@ class App:
     async def __aenter__(self) -> Self:
         """Start; raises CounterfoilError where something needed is missing or wrong."""
         if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
-            raise CounterfoilError("aiohttp's C parser is missing: install aiohttp with its extensions")
+            raise CounterfoilError(
+                "aiohttp's C parser is missing: install aiohttp with its extensions"
+            )
         try:
             await self._start()
         except BaseException:
@@ -147,8 +149,8 @@ class App:
             kek_from(config.key_encryption_key, config.environment),
         )
         tls = self._tls()
-        log = await AccessLog.open(config.path(settings.log))
-        self._stack.push_async_callback(log.close)
+        log = await asyncio.to_thread(AccessLog.open, config.path(settings.log))
+        self._stack.push_async_callback(asyncio.to_thread, log.close)
         executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")
         self._stack.callback(executor.shutdown)
         stores = await self._stack.enter_async_context(
@@ -169,9 +171,7 @@ class App:
                 source_bytes=limits.source_bytes,
                 stall=limits.stall_seconds,
                 requests_per_subject=limits.requests_per_subject,
-                formats=FormatLimits(
-                    record_bytes=limits.record_bytes, fields=limits.record_fields
-                ),
+                formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
             ),
             executor=executor,
         )

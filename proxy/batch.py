@@ -1,8 +1,8 @@
-"""A block of records as columns of text: what decoders yield, plans transform and encoders build from.
+r"""A block of records as columns of text: what decoders yield, plans transform and encoders build from.
 
 A column is a polars String series that holds each cell *as its document writes it* (its lexical
 form), so that an untouched value stays the same to the character. A `Lexis` says how a document
-writes values: CSV writes them plainly, JSON as tokens (`"a\\u0062"`, `1.10`, `null`). Treatments and
+writes values: CSV writes them plainly, JSON as tokens (`"a\u0062"`, `1.10`, `null`). Treatments and
 conditions see the plain text of a value; null stands for "no value" in both forms.
 """
 
@@ -22,7 +22,8 @@ class Lexis(ABC):
     @abstractmethod
     def read(self, cells: pl.Series, type_: Type) -> pl.Series:
         """Lexical cells -> the plain text of their values (String); null where a cell is null or its
-        kind is not that of `type_` (a JSON number under a text field)."""
+        kind is not that of `type_` (a JSON number under a text field).
+        """
 
     @abstractmethod
     def write(self, values: pl.Series, type_: Type) -> pl.Series:

@@ -116,7 +116,9 @@ class Plan:
         names = {column.field.name for column in self.columns if column.choices}
         for predicate in self.predicates:
             names |= predicate.fields
-        if any(c.treatment.reversible and c.treatment.rank for k in self.columns for c in k.choices):
+        if any(
+            c.treatment.reversible and c.treatment.rank for k in self.columns for c in k.choices
+        ):
             names |= set(self.report.key)
         return frozenset(names)
 
@@ -134,35 +136,92 @@ class ReasonRow(NamedTuple):
 class Reason(Enum):
     """Why an access was refused; the documentation's table of problems is generated from this one."""
 
-    MALFORMED = ReasonRow("malformed-request", 400, "The request is malformed",
-        "Send a plain HTTP/1.1 request for a catalogued path.")
-    UNAUTHENTICATED = ReasonRow("unauthenticated", 401, "A valid token is needed",
-        "Sign in again and send the access token as `Authorization: Bearer …`.")
-    NOT_FOUND = ReasonRow("not-found", 404, "No such report for you",
-        "Check the path; if it is right, ask the report's owner for access and quote the event id.")
+    MALFORMED = ReasonRow(
+        "malformed-request",
+        400,
+        "The request is malformed",
+        "Send a plain HTTP/1.1 request for a catalogued path.",
+    )
+    UNAUTHENTICATED = ReasonRow(
+        "unauthenticated",
+        401,
+        "A valid token is needed",
+        "Sign in again and send the access token as `Authorization: Bearer …`.",
+    )
+    NOT_FOUND = ReasonRow(
+        "not-found",
+        404,
+        "No such report for you",
+        "Check the path; if it is right, ask the report's owner for access and quote the event id.",
+    )
     METHOD = ReasonRow("method-not-allowed", 405, "Reports can only be read", "Use GET.")
-    NOT_ACCEPTABLE = ReasonRow("not-acceptable", 406, "The report is not available in that form",
-        "Ask for the format that the path names, or leave out the Accept header.")
-    PARAMETER = ReasonRow("bad-parameter", 400, "A parameter is unknown, missing or malformed",
-        "Use the report's declared parameters, each once.")
-    PARAMETER_FORBIDDEN = ReasonRow("parameter-forbidden", 403, "A parameter selects on a field hidden from you",
-        "Leave out parameters on fields that you do not see in clear.")
-    PURPOSE_UNKNOWN = ReasonRow("unknown-purpose", 400, "The purpose is not a catalogued one",
-        "Send one of the catalogued purposes in `Counterfoil-Purpose`, or none.")
-    PURPOSE = ReasonRow("purpose-required", 403, "This report needs a stated purpose",
-        "Send the purpose that you act for in `Counterfoil-Purpose`.")
-    TOO_LARGE = ReasonRow("request-too-large", 431, "The request is too large",
-        "Send a shorter target and fewer, smaller headers.")
+    NOT_ACCEPTABLE = ReasonRow(
+        "not-acceptable",
+        406,
+        "The report is not available in that form",
+        "Ask for the format that the path names, or leave out the Accept header.",
+    )
+    PARAMETER = ReasonRow(
+        "bad-parameter",
+        400,
+        "A parameter is unknown, missing or malformed",
+        "Use the report's declared parameters, each once.",
+    )
+    PARAMETER_FORBIDDEN = ReasonRow(
+        "parameter-forbidden",
+        403,
+        "A parameter selects on a field hidden from you",
+        "Leave out parameters on fields that you do not see in clear.",
+    )
+    PURPOSE_UNKNOWN = ReasonRow(
+        "unknown-purpose",
+        400,
+        "The purpose is not a catalogued one",
+        "Send one of the catalogued purposes in `Counterfoil-Purpose`, or none.",
+    )
+    PURPOSE = ReasonRow(
+        "purpose-required",
+        403,
+        "This report needs a stated purpose",
+        "Send the purpose that you act for in `Counterfoil-Purpose`.",
+    )
+    TOO_LARGE = ReasonRow(
+        "request-too-large",
+        431,
+        "The request is too large",
+        "Send a shorter target and fewer, smaller headers.",
+    )
     BODY = ReasonRow("body-not-allowed", 413, "A read takes no body", "Send GET without a body.")
-    BUSY = ReasonRow("too-many-requests", 429, "Too many requests at once", "Try again later, with fewer at once.")
-    STORE_UNAVAILABLE = ReasonRow("store-unavailable", 502, "The report store gives no answer",
-        "Try again later; if it persists, tell the operator and quote the event id.")
-    STORE_REFUSED = ReasonRow("store-answer-refused", 502, "The report store's answer is not the declared report",
-        "Tell the operator and quote the event id.")
-    STORE_TIMEOUT = ReasonRow("store-timeout", 504, "The report store did not answer in time",
-        "Try again later, or ask for a smaller part of the report.")
-    LOG_UNAVAILABLE = ReasonRow("access-log-unavailable", 503, "The access cannot be recorded",
-        "Nothing is released without a record. Try again later; the operator has been told.")
+    BUSY = ReasonRow(
+        "too-many-requests",
+        429,
+        "Too many requests at once",
+        "Try again later, with fewer at once.",
+    )
+    STORE_UNAVAILABLE = ReasonRow(
+        "store-unavailable",
+        502,
+        "The report store gives no answer",
+        "Try again later; if it persists, tell the operator and quote the event id.",
+    )
+    STORE_REFUSED = ReasonRow(
+        "store-answer-refused",
+        502,
+        "The report store's answer is not the declared report",
+        "Tell the operator and quote the event id.",
+    )
+    STORE_TIMEOUT = ReasonRow(
+        "store-timeout",
+        504,
+        "The report store did not answer in time",
+        "Try again later, or ask for a smaller part of the report.",
+    )
+    LOG_UNAVAILABLE = ReasonRow(
+        "access-log-unavailable",
+        503,
+        "The access cannot be recorded",
+        "Nothing is released without a record. Try again later; the operator has been told.",
+    )
     INTERNAL = ReasonRow("internal-error", 500, "Something went wrong here",
         "Tell the operator and quote the event id.")  # fmt: skip
 

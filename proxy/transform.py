@@ -19,7 +19,7 @@ from proxy.batch import Batch
 from proxy.keys import Keyring
 from proxy.plan import Choice, Column, ColumnTest, Context, Plan, Truth
 from proxy.treatments.base import Operation, Site
-from proxy.treatments.constants import Clear
+from proxy.treatments.clear import Clear
 from proxy.values import Type
 
 Mask = bool | pl.Series
@@ -119,16 +119,18 @@ class Transform:
 
     def _build(self, bound: _BoundColumn, masks: list[Mask], batch: Batch) -> pl.Series | None:
         """One column of the answer, in the lexical form of the batch; None where all of it is null."""
-        field, column = bound.column.field.name, None
+        field = bound.column.field.name
+        column: pl.Series | None = None
         counts = self.cells.setdefault(field, {})
         for choice, operation, mask in zip(
             bound.column.choices, bound.operations, masks, strict=True
         ):
-            given = batch.height if mask is True else 0 if mask is False else int(mask.sum())
+            given = int(mask.sum()) if isinstance(mask, pl.Series) else batch.height * mask
             if not given:
                 continue
             name = str(choice.treatment)
             counts[name] = counts.get(name, 0) + given
+            cells: pl.Series | None
             if operation is not None:
                 cells = batch.lexis.write(operation(batch), bound.column.type)
             elif bound.column.type is bound.column.field.type:
@@ -137,7 +139,7 @@ class Transform:
                     continue
             else:
                 cells = batch.lexis.write(batch.values(field), bound.column.type)
-            if mask is True:
+            if isinstance(mask, bool):
                 return cells
             column = cells.zip_with(mask, column if column is not None else _nulls(batch.height))
         return column

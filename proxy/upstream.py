@@ -7,7 +7,6 @@ link-local or to a metadata address.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -139,7 +138,7 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         async for piece in response.content.iter_any():
             yield piece
-    except (TimeoutError, asyncio.TimeoutError) as exc:
+    except TimeoutError as exc:
         raise StoreTimeout("store-timeout", "the store stopped answering") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc

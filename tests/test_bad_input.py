@@ -231,7 +231,9 @@ def test_targets_that_are_no_catalogued_path(proxy, store, alice, target):
     """A target that is not exactly a catalogued path reaches no report, and is on record."""
     answer = proxy.get(target, token=alice)
     assert answer.status in (400, 404)
-    assert [event.status for event in proxy.events() if event.access == answer.event] == [answer.status]
+    assert [event.status for event in proxy.events() if event.access == answer.event] == [
+        answer.status
+    ]
     assert not store.asked
 
 
@@ -334,7 +336,7 @@ def test_what_the_store_gets_wrong(proxy, store, alice, page, status, slug, caus
 @pytest.mark.parametrize(
     "body",
     [b"", b"{}", b"[1]", b"[{]", b'[{"date":"a","date":"b"}]', b'[{"date":NaN}]', b"[] canary",
-     b'\xef\xbb\xbf[]', b'[{"date":"\xff"}]', b'[{"date":"a"}', b'[{"date":"\\ud800"}]',
+     b"\xef\xbb\xbf[]", b'[{"date":"\xff"}]', b'[{"date":"a"}', b'[{"date":"\\ud800"}]',
      b"[" * 3000 + b"]" * 3000],
 )  # fmt: skip
 def test_json_that_is_not_the_report(proxy, store, alice, body):
@@ -357,9 +359,7 @@ def test_a_column_too_many_is_not_passed_and_raises_one_alarm(proxy, store, alic
     """An undeclared column is absent, the answer is as without it, and drift is said once."""
     plain = proxy.get(PATHS["csv"], token=alice)
     with_more = [(*row, f"canary-{n}") for n, row in enumerate(sales.rows(20))]
-    store.pages["/sales/daily.csv"] = Page(
-        sales.as_csv(with_more, (*sales.FIELDS, "salary"))
-    )
+    store.pages["/sales/daily.csv"] = Page(sales.as_csv(with_more, (*sales.FIELDS, "salary")))
     answers = [proxy.get(PATHS["csv"], token=alice) for _ in range(3)]
     assert {answer.seen() for answer in answers} == {plain.seen()}
     alarms = [record for record in caplog.records if "salary" in record.getMessage()]

@@ -23,8 +23,14 @@ from aiohttp import hdrs, web
 from proxy import problems, transform
 from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, timestamp
 from proxy.audit.log import AccessLog
-from proxy.catalogue import BadParameter, Catalogue, MalformedTarget, parse_target
-from proxy.catalogue import read_parameters, store_target
+from proxy.catalogue import (
+    BadParameter,
+    Catalogue,
+    MalformedTarget,
+    parse_target,
+    read_parameters,
+    store_target,
+)
 from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable
 from proxy.formats import FORMATS
 from proxy.formats.base import Limits as FormatLimits
@@ -109,7 +115,7 @@ class Gateway:
         return self._log.opened
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The life of a request:
+        """The life of a request, step by step.
 
         1 take one snapshot; 2 identify; 3 route; 4 decide; 5 fetch; 6 decode, transform, encode;
         7 record, durably; 8 release. What cannot be recorded is neither released nor refused.
@@ -219,7 +225,9 @@ class Gateway:
                     ready = await blocks.take()
                     self._report_drift(granted.permit.report, view.undeclared)
                     if ready[0].last:
-                        receipt = await self._record(access, "complete", block=ready[0], ended="whole")
+                        receipt = await self._record(
+                            access, "complete", block=ready[0], ended="whole"
+                        )
                         return release(receipt, ready[0], format_.media_type)
                     return await self._stream(
                         snapshot, request, access, granted, blocks, ready, format_.media_type
@@ -304,7 +312,9 @@ class Gateway:
                 if not covered.last:
                     # What the records say already covers all that was released.
                     with suppress(LogUnavailable):
-                        await asyncio.shield(self._record(access, "outcome", block=covered, ended=ended))
+                        await asyncio.shield(
+                            self._record(access, "outcome", block=covered, ended=ended)
+                        )
         return response if response is not None else web.Response(status=503)
 
     async def _cut_short(self, snapshot: Snapshot, granted: _Granted) -> Ended | None:

@@ -41,7 +41,7 @@ class _ParserFault(web.Response):
         return await super().prepare(request)
 
 
-class _Protocol(RequestHandler[web.BaseRequest]):
+class _Protocol(RequestHandler):
     """One connection."""
 
     def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
@@ -65,14 +65,14 @@ class _Protocol(RequestHandler[web.BaseRequest]):
         return _ParserFault(self._gateway, deny)
 
 
-class Server(web.Server[web.BaseRequest]):
+class Server(web.Server):
     """Makes a connection's protocol; answers the health checks, passes all else to the gateway."""
 
     def __init__(self, gateway: Gateway, **kwargs: Any) -> None:
         super().__init__(self._handle, **kwargs)
         self.gateway = gateway
 
-    def __call__(self) -> RequestHandler[web.BaseRequest]:
+    def __call__(self) -> RequestHandler:
         """A new connection."""
         return _Protocol(self, loop=self._loop, **self._kwargs)
 

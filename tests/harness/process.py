@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Self
 
 from proxy.access import AccessEvent
 from tests.harness import wire
@@ -71,7 +72,7 @@ class Served:
                 self.process.stdout.close()
         return self.process.returncode
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

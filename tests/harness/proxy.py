@@ -106,9 +106,7 @@ def running(home: Home, background: Background) -> Iterator[Proxy]:
 
 
 @contextmanager
-def stage(
-    folder: Path, *, reports: str, rules: str
-) -> Iterator[tuple[Store, Proxy]]:
+def stage(folder: Path, *, reports: str, rules: str) -> Iterator[tuple[Store, Proxy]]:
     """A store and a proxy in front of it."""
     background = Background()
     try:

@@ -69,7 +69,7 @@ def rows(count: int, *, start: int = 0) -> list[tuple[str, ...]]:
         (
             f"2026-01-{n % 28 + 1:02d}",
             str(n % 10),
-            ("North", "South, \"old\"", "Öst")[n % 3],
+            ("North", 'South, "old"', "Öst")[n % 3],
             str(n % 50),
             f"{1000 + n}.{n % 100:02d}",
             f"canary{n}@buyers.example",

@@ -72,7 +72,9 @@ def get(
     if token is not None:
         fields["Authorization"] = f"Bearer {token}"
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return parse(exchange(url, f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1"), ca=ca))
+    return parse(
+        exchange(url, f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1"), ca=ca)
+    )
 
 
 def parse(raw: bytes) -> Answer:
@@ -96,7 +98,12 @@ def parse(raw: bytes) -> Answer:
             chunks.append(len(rest[:length]))
             rest = rest[length + 2 :]
         return Answer(
-            status=status, headers=headers, body=bytes(body), chunks=tuple(chunks), whole=whole, raw=raw
+            status=status,
+            headers=headers,
+            body=bytes(body),
+            chunks=tuple(chunks),
+            whole=whole,
+            raw=raw,
         )
     length = int(headers.get("content-length", len(rest)))
     return Answer(

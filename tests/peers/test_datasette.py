@@ -92,7 +92,9 @@ def test_streamed_csv_and_json_behind_datasette(tmp_path, background):
     reports = (
         REPORTS.replace("/sales/stream.csv", '"/sales/daily.csv?_stream=on"')
         .replace("/sales/daily-rows.json", '"/sales/daily.json?_shape=array&_size=1000"')
-        .replace("source: /sales/daily.json,", 'source: "/sales/daily.json?_shape=objects&_size=1000",')
+        .replace(
+            "source: /sales/daily.json,", 'source: "/sales/daily.json?_shape=objects&_size=1000",'
+        )
     )
     with datasette(tmp_path / "datasette", rows) as url:
         home = Home(tmp_path / "home", reports=reports, rules=sales.RULES.replace(

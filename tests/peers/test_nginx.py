@@ -73,7 +73,7 @@ def free_port() -> int:
 
 @contextmanager
 def nginx(folder: Path):
-    """nginx serving `folder`/files on loopback."""
+    """Nginx serving `folder`/files on loopback."""
     port = free_port()
     folder.chmod(0o755)
     (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
@@ -153,5 +153,7 @@ def test_real_invoice_lines(tmp_path, background):
             answer = proxy.get("/iowa/sales.csv", token=sam)
             seen = list(csv.DictReader(io.StringIO(answer.body.decode()), delimiter=";"))
             mine = [row for row in original if row["Store Number"] == "2191"]
-            assert [row["Sale (Dollars)"] for row in seen] == [row["Sale (Dollars)"] for row in mine]
+            assert [row["Sale (Dollars)"] for row in seen] == [
+                row["Sale (Dollars)"] for row in mine
+            ]
             assert mine

@@ -58,7 +58,8 @@ def test_the_peak_does_not_follow_the_size_of_the_report(home, store, format_):
     with Served(home) as proxy:
         token = home.issuer.token("alice", groups=("analysts",))
         peaks = []
-        for times in (16, 160):
+        for factor in (16, 160):
+            times = factor
             answer = proxy.get(f"/sales/daily.{format_}", token=token)
             assert answer.status == 200 and answer.whole
             peaks.append(peak(proxy.pid))

@@ -145,7 +145,11 @@ def test_a_killed_process_leaves_the_event_and_the_next_start_marks_it_unresolve
                 pass
         answer = wire.parse(bytes(received))
         records = [event for event in proxy.events() if event.access == answer.event]
-        assert records[0].step == "intent" and records[0].subject and records[0].report == "sales/daily"
+        assert (
+            records[0].step == "intent"
+            and records[0].subject
+            and records[0].report == "sales/daily"
+        )
         assert 0 < len(answer.body) <= max(event.bytes for event in records)
     store.pages["/sales/daily.csv"] = Page(sales.as_csv(sales.rows(5)))
     with Served(home) as proxy:
