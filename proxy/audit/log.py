@@ -17,12 +17,15 @@ import collections
 import contextlib
 import fcntl
 import os
+import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
 from proxy.access import AccessEvent, Receipt, encode, timestamp
 from proxy.audit.follower import Follower
+from proxy.audit.query import Reader
 from proxy.audit.recover import Epoch, begin
 from proxy.audit.store import (
     LONGEST,
@@ -44,29 +47,39 @@ class AccessLog:
     """One log, open for writing by this process alone; appended to from one event loop."""
 
     def __init__(
-        self, *, files: Files, fence: int, epoch: Epoch, deadline: float, waiting: int
+        self,
+        *,
+        files: Files,
+        fence: int,
+        connection: sqlite3.Connection,
+        epoch: Epoch,
+        loop: asyncio.AbstractEventLoop,
+        deadline: float,
+        waiting: int,
     ) -> None:
         """Use `AccessLog.open`."""
         self.path = files.leaves
         self.name = epoch.name
+        self.opened = epoch.opened
+        """The access id of the record with which it was opened."""
         self.unresolved = epoch.unresolved
         """How many accesses of earlier runs were found without an end."""
         self._fence = fence
         self._epoch = epoch.number
         self._deadline = deadline
         self._most = waiting
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._waiting: collections.deque[Waiting] = collections.deque()
         self._queued = 0
         self._stalled = False
         self._watch: asyncio.TimerHandle | None = None
         self._known: set[str] = set()
         self._closed = False
-        self._writer: Writer
+        self._writer = Writer(connection, files, epoch, deliver=self._deliver)
         self._follower = Follower(files, epoch.number)
 
     @classmethod
-    def open(
+    async def open(
         cls,
         path: Path,
         *,
@@ -80,6 +93,21 @@ class AccessLog:
         append waits `deadline` seconds at most, and `waiting` of them at once.
         Raises LogUnavailable: another process writes to it, or the file cannot be used.
         """
+        loop = asyncio.get_running_loop()
+        return await asyncio.to_thread(
+            cls._open, path, origin=origin, deadline=deadline, waiting=waiting, loop=loop
+        )
+
+    @classmethod
+    def _open(
+        cls,
+        path: Path,
+        *,
+        origin: str,
+        deadline: float,
+        waiting: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> Self:
         files = Files.at(path)
         with contextlib.ExitStack() as undo, failing_as_unavailable(files.leaves):
             files.leaves.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,8 +119,15 @@ class AccessLog:
             journal(connection, "FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer's own business
             epoch = begin(connection, origin=origin, at=timestamp(time.time()))
-            log = cls(files=files, fence=fence, epoch=epoch, deadline=deadline, waiting=waiting)
-            log._writer = Writer(connection, files, epoch, deliver=log._deliver)
+            log = cls(
+                files=files,
+                fence=fence,
+                connection=connection,
+                epoch=epoch,
+                loop=loop,
+                deadline=deadline,
+                waiting=waiting,
+            )
             undo.pop_all()
         log._writer.start()
         log._follower.start()
@@ -128,9 +163,7 @@ class AccessLog:
 
         Raises LogUnavailable: it is not durable, or that is not known in time.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._bind(loop)
+        loop = self._loop
         try:
             entry = encode(event)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no record
@@ -154,19 +187,19 @@ class AccessLog:
         self._writer.put(item)
         return await future
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Make durable what waits, seal the log unless an access is open, release the fence."""
         if not self._closed:
             self._closed = True
-            self._writer.stop()
-            self._follower.stop()
-            self._writer.close()
-            os.close(self._fence)
+            await asyncio.to_thread(self._close)
+            if self._watch is not None:
+                self._watch.cancel()
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
-            raise RuntimeError("an access log is appended to from one event loop")
-        self._loop = loop
+    def _close(self) -> None:
+        self._writer.stop()
+        self._follower.stop()
+        self._writer.close()
+        os.close(self._fence)
 
     def _introduce(self, subject: str, principal: str) -> None:
         if len(self._known) >= _MOST_KNOWN:
@@ -176,10 +209,8 @@ class AccessLog:
 
     def _deliver(self, batch: list[Waiting], first: int, failure: str) -> None:
         """In the writer's thread: hand a batch back to the loop, if that still runs."""
-        loop = self._loop
-        assert loop is not None
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._resolve, batch, first, failure)
+            self._loop.call_soon_threadsafe(self._resolve, batch, first, failure)
 
     def _resolve(self, batch: list[Waiting], first: int, failure: str) -> None:
         self._queued -= len(batch)
@@ -196,7 +227,6 @@ class AccessLog:
 
     def _expire(self) -> None:
         """Fail what has waited too long; one timer for all, the oldest of them first."""
-        assert self._loop is not None
         now = self._loop.time()
         waiting = self._waiting
         while waiting and (waiting[0].future.done() or waiting[0].since + self._deadline <= now):
@@ -224,3 +254,10 @@ def _take(path: Path) -> int:
         os.close(fence)
         raise
     return fence
+
+
+def leaves(path: Path) -> Iterator[bytes]:
+    """The exact bytes of all events in the log at `path`, in the order of their commits."""
+    with Reader(path) as reader:
+        for leaf in reader.since(0):
+            yield leaf.entry

@@ -25,6 +25,7 @@ from proxy.audit.store import (
     check_kind,
     epoch_and_index,
     failing_as_unavailable,
+    identity,
     read_only,
 )
 from proxy.errors import LogUnavailable
@@ -110,6 +111,7 @@ class Reader:
         if not files.leaves.is_file():
             raise LogUnavailable(f"there is no access log at {files.leaves}")
         self._files = files
+        self._identity = identity(files.leaves)
         self._overlaid = False
         self._connection = sqlite3.connect(
             "", timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=True
@@ -140,6 +142,8 @@ class Reader:
 
     def refresh(self) -> None:
         """See what has become durable since. Raises LogUnavailable."""
+        if identity(self._files.leaves) != self._identity:
+            raise LogUnavailable(f"{self._files.leaves} was removed or replaced")
         with failing_as_unavailable(self._files.leaves):
             self._connection.rollback()
             self._overlaid = False

@@ -47,6 +47,8 @@ class Epoch:
 
     number: int
     name: str
+    opened: str
+    """The access id of its `opened` record."""
     size: int
     """How many leaves it has."""
     unresolved: int
@@ -130,4 +132,10 @@ def begin(connection: sqlite3.Connection, *, origin: str, at: str) -> Epoch:
     except BaseException:
         connection.rollback()
         raise
-    return Epoch(number=number, name=name, size=len(entries), unresolved=len(entries) - 1)
+    return Epoch(
+        number=number,
+        name=name,
+        opened=opened.access,
+        size=len(entries),
+        unresolved=len(entries) - 1,
+    )

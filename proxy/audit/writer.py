@@ -16,18 +16,16 @@ the kernel may have dropped the pages and then reports success.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from proxy.access import Receipt, timestamp
 from proxy.audit.recover import ENDS, OPENS, Epoch
-from proxy.audit.store import Files, explain, place_of, primary_code
+from proxy.audit.store import Files, explain, identity, place_of, primary_code
 
 _MOMENTARY: Final = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL,
@@ -187,7 +185,7 @@ class Writer:
             self.sealed = True
 
     def _look(self) -> list[tuple[int, int]]:
-        return [_identity(self._files.leaves), _identity(self._files.write_ahead)]
+        return [identity(self._files.leaves), identity(self._files.write_ahead)]
 
     def _stay(self) -> None:
         """Raise unless the files at our paths are those that we write to."""
@@ -203,7 +201,7 @@ class Writer:
             self._attempt(self._settle)
 
     def _settle(self) -> None:
-        """Note where the next start must begin to look for open accesses; proves a write possible."""
+        """Note where the next start begins to look for open accesses; prove that writes work."""
         settled = next(iter(self._open.values()), self.size)
         self._connection.execute(
             "UPDATE log SET settled = ? WHERE epoch = ?", (settled, self._epoch.number)
@@ -211,7 +209,7 @@ class Writer:
         self.failure = ""
 
     def _checkpoint(self) -> None:
-        """Copy the write-ahead log back to the database; not within a commit, so that faults show."""
+        """Copy the write-ahead log back to the database; not in a commit, so that faults show."""
         self._unchecked = 0
         self._settle()
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -243,12 +241,3 @@ class Writer:
 
 class _LostError(Exception):
     """The log under the writer is not its own any more; the text may be shown to an operator."""
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Device and inode of the file at `path`; (0, 0) where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a Path's own method costs five times as much, for each commit
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)

@@ -1,0 +1,276 @@
+"""`counterfoil log …`: read the access log's file.
+
+For people one line an event or access, for programs JSON lines. Nothing that a requester chose (a
+path, a tool's name) reaches a terminal with its control, bidirectional or invisible characters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy import config
+from proxy.access import AccessEvent, decode
+from proxy.audit import Access, Leaf, Reader
+from proxy.errors import LogUnavailable
+from proxy.values import calendar_date, instant
+
+_POLL: Final = 0.25
+"""Seconds between two looks of `tail --follow`."""
+
+_RELATIVE: Final = re.compile(r"([0-9]{1,5})([smhdw])\Z")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_WIDE: Final = 4096
+"""Columns of a table that no terminal shows: nothing is cut off."""
+
+
+def visible(text: str) -> str:
+    r"""`text` on one line: what a terminal would obey or hide is an escape (`\x1b`, `\u202e`)."""
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def visible_json(line: bytes) -> str:
+    """A JSON line with such characters as JSON escapes: the same value in other bytes."""
+    return "".join(
+        c if c.isprintable() else "".join(f"\\u{high:02x}{low:02x}" for high, low in _units(c))
+        for c in line.decode("utf-8", "backslashreplace")
+    )
+
+
+def _units(character: str) -> list[tuple[int, int]]:
+    """The UTF-16 code units of `character`, as pairs of bytes."""
+    data = character.encode("utf-16-be")
+    return list(zip(data[::2], data[1::2], strict=True))
+
+
+class _Moment(click.ParamType[datetime]):
+    """RFC 3339, a day, or how long ago: `2026-11-23T22:00:00Z`, `2026-11-23`, `7d`, `2h`."""
+
+    name = "when"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """The instant in UTC."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        if ago := _RELATIVE.match(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if day := calendar_date(text):
+            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return instant(text) or self.fail(
+            "write RFC 3339, a day, or how long ago: 2026-11-23T22:00:00Z, 2026-11-23, 7d, 2h",
+            param,
+            ctx,
+        )
+
+
+def resolve_log_path(log_file: Path | None, settings: Path) -> Path:
+    """The log's file: as said by `--log`, else by the settings. Raises CounterfoilError."""
+    if log_file is not None:
+        return log_file
+    found = config.load(settings, os.environ)
+    return found.path(found.settings.log)
+
+
+_log_option = click.option(
+    "--log",
+    "log_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The access log's file; by default the one that the settings name.",
+)
+_settings_option = click.option(
+    "-c",
+    "--config",
+    "settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="counterfoil.yaml",
+    show_default=True,
+    help="The settings.",
+)
+
+
+@click.group()
+def log() -> None:
+    """Read the access log.
+
+    These verbs read the log's file itself. They are outside enforcement: no policy decides what
+    they show, and their use is not on record. Whoever may read the file may use them. They work
+    beside a running server.
+    """
+
+
+@log.command()
+@_log_option
+@_settings_option
+@click.option(
+    "-n", "count", type=click.IntRange(0), default=20, show_default=True, help="How many."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new records until interrupted.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="The stored bytes, a record a line (if not to a terminal).",
+)
+def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_json: bool) -> None:
+    """Show the newest records, as they were committed.
+
+    Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
+    not on record.
+    """
+    with Reader(resolve_log_path(log_file, settings)) as reader:
+        head = reader.head
+        for leaf in reader.last(count):
+            _print_leaf(reader, leaf, as_json=as_json)
+        while follow:
+            time.sleep(_POLL)
+            reader.refresh()
+            for leaf in reader.since(head):
+                head = leaf.place
+                _print_leaf(reader, leaf, as_json=as_json)
+
+
+@log.command()
+@_log_option
+@_settings_option
+@click.option("--subject", default="", help="Who: a principal (user:alice) or an opaque id.")
+@click.option("--report", default="", help="What: a report's id, or prefix/*.")
+@click.option("--tool", default="", help="Through which tool.")
+@click.option(
+    "--since", type=_Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago."
+)
+@click.option("--until", type=_Moment(), help="Begun before then.")
+@click.option(
+    "--outcome",
+    default="",
+    help="permit, deny, a reason (not-found), a cause, or how it ended (whole, client-gone, open,"
+    " unresolved …).",
+)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="An access a line, in JSON.")
+def query(
+    log_file: Path | None,
+    settings: Path,
+    *,
+    subject: str,
+    report: str,
+    tool: str,
+    since: datetime | None,
+    until: datetime | None,
+    outcome: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show accesses, the newest first, all records of one access as one.
+
+    Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
+    not on record. No durable record is missed, even where the index lags.
+    """
+    with Reader(resolve_log_path(log_file, settings)) as reader:
+        if ":" in subject and not reader.subjects(subject):
+            raise LogUnavailable(
+                f"the directory of this log does not know {visible(subject)}:"
+                " no access by that name, or the name was erased (ask by its opaque id then)"
+            )
+        found = reader.query(
+            subject=subject, report=report, tool=tool, since=since, until=until, outcome=outcome,
+            limit=limit,
+        )  # fmt: skip
+    if as_json:
+        for access in found:
+            _print_json(msgspec.json.encode(access, order="sorted"))
+    else:
+        _print_table(found)
+
+
+def _print_json(line: bytes) -> None:
+    click.echo(visible_json(line) if sys.stdout.isatty() else line)
+
+
+def _print_leaf(reader: Reader, leaf: Leaf, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(leaf.entry)
+        return
+    try:
+        event = decode(leaf.entry)
+    except (msgspec.MsgspecError, UnicodeError):
+        shown = f"{leaf.log}[{leaf.index}] is not an access event"
+    else:
+        shown = "  ".join(filter(None, _parts(event, reader.principal(event.subject))))
+    click.echo(visible(shown))
+
+
+def _parts(event: AccessEvent, principal: str) -> list[str]:
+    """What a line of `tail` says of a record."""
+    return [
+        event.at,
+        f"{event.step:<10}",
+        _who(event.subject, principal, event.tool, event.address),
+        event.report or event.path or event.log,
+        " ".join(filter(None, [event.decision, event.reason, event.cause])),
+        event.ended,
+        f"{event.rows} rows {event.bytes} bytes" if event.decision == "permit" else "",
+        f"{event.count} refusals" if event.count else "",
+        event.access,
+    ]
+
+
+def _who(subject: str, principal: str, tool: str, address: str) -> str:
+    who = principal or subject
+    if not who:
+        return address
+    return f"{who} through {tool}" if tool and tool != who else who
+
+
+def _given(fields: Mapping[str, Mapping[str, int]]) -> str:
+    """How many fields were given in each form: `clear 9, round(100) 1`."""
+    forms = Counter(form for forms in fields.values() for form in forms)
+    return ", ".join(f"{form} {count}" for form, count in sorted(forms.items()))
+
+
+_HEADINGS: Final = ("when", "who", "what", "outcome", "rows", "bytes", "given", "access")
+_RIGHT: Final = frozenset({"rows", "bytes"})
+
+
+def _print_table(found: list[Access]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in _HEADINGS:
+        table.add_column(
+            heading,
+            justify="right" if heading in _RIGHT else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for access in found:
+        cells = (
+            access.started[:19] + "Z",
+            _who(access.subject, access.principal, access.tool, access.address),
+            access.report or access.path or access.log,
+            access.reason or access.outcome,
+            str(access.rows) if access.decision == "permit" else "",
+            str(access.bytes) if access.decision == "permit" else "",
+            _given(access.fields) or (f"{access.count} refusals" if access.count else ""),
+            access.access,
+        )
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    console.print(table)
