@@ -1,0 +1,194 @@
+"""What a format is: byte blocks -> record batches (`Decoder`), record batches -> bytes (`Encoder`).
+
+Streams expose `feed` and `finish` and nothing else; a failed stream stays failed. A decoder accepts
+pieces cut anywhere, keeps at most the incomplete last record, and gives whole records only. It reads
+the fields that a plan needs; the rest of the document has to be well-formed and has no other
+influence. An encoder builds a new document from values; nothing of the source's own goes through.
+
+A document that is not to the letter what the catalogue declares is refused with a cause of the table
+`CAUSES`. No message holds data.
+"""
+
+from __future__ import annotations
+
+import codecs
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from proxy.batch import Batch, Lexis
+from proxy.errors import SourceRefused
+from proxy.report import FormatName, Report, Variant
+from proxy.values import Type
+
+CAUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "bare-carriage-return": "a carriage return stands outside quotes without a line feed",
+        "column-duplicated": "the header names a column twice",
+        "column-missing": "the header lacks a column that the answer needs",
+        "column-unnamed": "the header has an empty name",
+        "decoder-failed": "the document could not be decoded",
+        "envelope-too-large": "the document around the records is over the limit",
+        "field-count": "a record has more or fewer fields than the header",
+        "header-missing": "the document has no header",
+        "json-malformed": "the document is not JSON (RFC 8259)",
+        "member-duplicated": "an object has two members of one name",
+        "not-utf-8": "the document is not UTF-8 (RFC 3629)",
+        "nul-character": "the document holds a NUL character",
+        "number-too-large": "a number has too many digits or too large an exponent",
+        "quotes-malformed": "a quote stands where RFC 4180 has none",
+        "record-not-object": "a record is not an object",
+        "record-too-large": "a record is over the limit",
+        "rows-missing": "the array of records is not where the catalogue says",
+        "too-deep": "the document is nested too deep",
+        "too-many-fields": "a record has more fields than the limit",
+        "truncated": "the document ends before it is complete",
+    }
+)
+"""Why a store's document is refused: slug -> message for the operator."""
+
+
+def refused(cause: str) -> SourceRefused:
+    """The refusal for one of `CAUSES`."""
+    return SourceRefused(cause, CAUSES[cause])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a store's document may at most be; memory is bounded by a block and a record."""
+
+    record_bytes: int = 1 << 20
+    """One record as written, with its line end or what separates it from the record before."""
+    fields: int = 1_024
+    """Columns of a header, members of an object that is a record."""
+    envelope_bytes: int = 64 << 10
+    """JSON: all that stands around the array of records."""
+    depth: int = 64
+    """JSON: containers within one another, counted from a record or from the envelope's outermost."""
+    number_length: int = 4_300
+    """JSON: characters of one number; the most that Python reads as an integer by default."""
+    exponent: int = 400
+    """JSON: the largest power of ten either way: `1E400` passes, `1e999` does not."""
+
+
+UNDECLARED_NAMES: Final = 16
+"""Most names of undeclared columns that a decoder remembers."""
+
+_NAME_LENGTH: Final = 64
+
+
+class Decoder(ABC):
+    """Byte blocks -> batches. `feed` and `finish` raise SourceRefused, and again ever after."""
+
+    def __init__(self) -> None:
+        self.undeclared: frozenset[str] = frozenset()
+        """Names of columns or members that the catalogue does not declare (drift), at most 16."""
+        self._failure: SourceRefused | None = None
+        self._finished = False
+
+    def feed(self, block: bytes) -> list[Batch]:
+        """The whole records that `block`, cut anywhere, completes."""
+        return self._sticky(lambda: self._feed(block))
+
+    def finish(self) -> list[Batch]:
+        """The last records; returns only where the document is complete."""
+        batches = self._sticky(self._finish)
+        self._finished = True
+        return batches
+
+    @abstractmethod
+    def _feed(self, block: bytes) -> list[Batch]: ...
+
+    @abstractmethod
+    def _finish(self) -> list[Batch]: ...
+
+    def _sticky(self, step: Callable[[], list[Batch]]) -> list[Batch]:
+        if self._failure is not None:
+            raise SourceRefused(self._failure.cause, str(self._failure))
+        if self._finished:
+            raise RuntimeError("the stream has ended")
+        try:
+            return step()
+        except SourceRefused as failure:
+            self._failure = failure
+            raise
+        except BaseException:  # polars panics are no Exception; whatever it was, never go on
+            self._failure = refused("decoder-failed")
+            raise
+
+    def _drift(self, names: Iterable[str], declared: Mapping[str, object]) -> None:
+        """Remember undeclared names; one that may be data rather than a name is not repeated."""
+        for name in names:
+            if name in declared or len(self.undeclared) >= UNDECLARED_NAMES:
+                continue
+            plain = len(name) <= _NAME_LENGTH and name.isprintable()
+            self.undeclared |= {name if plain else "(a name that is long or not printable)"}
+
+
+class Encoder(ABC):
+    """Batches -> the bytes of a new document, whose head comes with the first output.
+
+    A batch in the encoder's own lexis gives its cells as they are, to the character; of any other,
+    the values are written anew. A column that a batch does not hold is null throughout.
+    """
+
+    @abstractmethod
+    def feed(self, batch: Batch) -> bytes:
+        """The batch's records; empty where it has none and the head is out already."""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The document's end; with the head where nothing was fed."""
+
+
+Columns = Sequence[tuple[str, Type]]
+"""The names and types of an answer's columns, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Format:
+    """One row of the table of formats."""
+
+    name: FormatName
+    media_type: str
+    """`Content-Type` of answers."""
+    store_types: frozenset[str]
+    """Media types under which a store may send it."""
+    parameters: Mapping[str, str]
+    """The media type parameters that a store may send, each with the one value that is understood."""
+    block_size: int
+    """Most bytes to feed at once."""
+    lexis: Lexis
+    decoder: Callable[[Report, Variant, frozenset[str], Limits], Decoder]
+    """(report, variant, the fields to read, limits)."""
+    encoder: Callable[[Columns, Variant], Encoder]
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether a store's `Content-Type` (RFC 9110 §8.3) declares this format in UTF-8.
+
+        An unknown, repeated or malformed parameter is not understood, hence not accepted.
+        """
+        media_type, *parameters = content_type.split(";")
+        if media_type.strip(" \t").lower() not in self.store_types:
+            return False
+        seen: set[str] = set()
+        for parameter in parameters:
+            name, _, value = parameter.strip(" \t").partition("=")
+            name = name.lower()
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            if name in seen or self.parameters.get(name) != value.lower():
+                return False
+            seen.add(name)
+        return True
+
+
+def is_utf8(data: bytes | memoryview) -> bool:
+    """Whether `data` is well-formed UTF-8. No exception is kept: it would hold the data."""
+    try:
+        codecs.utf_8_decode(data, "strict", True)
+    except UnicodeDecodeError:
+        return False
+    return True

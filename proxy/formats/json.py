@@ -1,0 +1,414 @@
+"""JSON (RFC 8259): an array of objects, at the top or in an envelope, <-> record batches.
+
+msgspec splits records into raw tokens, so that `1.10`, `1E400` and integers of any length stay to the
+character. It keeps the last of two members of one name and skips members that it was not told of;
+that a block has neither is proved by its weight (bytes that are no white space outside strings nor
+blanks inside). The least weight of records with the members found is known exactly; a second member
+of one name, or one that was not found, adds to it. So equal weights mean that there is none.
+
+    layout    members as in the first record (or the last block that differed), at full speed
+    members   any members, where the weights differ
+    strictly  record by record, where they still differ: a name was written with needless escapes, or
+              twice, which is refused
+
+A record is what stands between the end of the one before and its own `}`. The envelope is checked and
+dropped: the answer's is made anew from the catalogue's `rows_at`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from proxy.batch import Batch
+from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
+from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
+from proxy.formats.json_text import (
+    WHITESPACE,
+    Scan,
+    check_number,
+    locate,
+    name_weight,
+    scan,
+    strict,
+    weight,
+)
+from proxy.formats.scan import positions
+from proxy.report import FormatName, Report, Variant
+
+_MISSING: Final = msgspec.Raw(b"")
+_SEPARATOR: Final = re.compile(rb"[ \t\n\r]*,")
+_LAYOUT_NAMES: Final = 16 << 10
+"""Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
+
+_MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_RECORDS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_BLOCK_OF_TOKENS: Final = 32 << 10
+"""Bytes of tokens from which polars' reader beats a list."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layout:
+    """A record type for given members, the wanted ones first."""
+
+    names: tuple[str, ...]
+    decoder: msgspec.json.Decoder[list[Any]]
+    weights: tuple[tuple[int, ...], tuple[int, ...]]
+    """The least weight of each name with its colon: in a block of any characters, of ASCII alone."""
+
+
+@lru_cache(maxsize=64)
+def _layout(names: tuple[str, ...]) -> _Layout | None:
+    """The layout of `names`; None where msgspec has no such record type."""
+    attributes = [f"f{index}" for index in range(len(names))]
+    try:
+        record = msgspec.defstruct(
+            "Record",
+            [(attribute, msgspec.Raw, _MISSING) for attribute in attributes],
+            rename=dict(zip(attributes, names, strict=True)),
+            gc=False,
+        )
+    except ValueError:  # a quote, backslash or control character in a name
+        return None
+    return _Layout(
+        names=names,
+        decoder=msgspec.json.Decoder(list[record]),  # type: ignore[valid-type]
+        weights=(
+            tuple(name_weight(name, ascii_only=False) for name in names),
+            tuple(name_weight(name, ascii_only=True) for name in names),
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tokens:
+    """Tokens one after another, each on a line of its own, and the kind of each: its first byte."""
+
+    lines: bytes
+    kinds: npt.NDArray[np.uint8]
+    """10 where a member is missing."""
+    weight: int
+
+
+def _tokens(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
+    """Lay tokens out and check what msgspec does not; raises SourceRefused.
+
+    An object or array (no value of any field) is checked strictly.
+    """
+    lines = b"\n".join(raw) + b"\n" if raw else b""
+    data = np.frombuffer(lines, np.uint8)
+    ends = positions(data, b"\n")
+    if len(ends) != len(raw):
+        return _tokens_over_lines(raw, limits)
+    starts = np.empty_like(ends)
+    starts[:1] = 0
+    starts[1:] = ends[:-1] + 1
+    kinds = data[starts]
+    for index in np.flatnonzero(kinds | 0x20 == ord("{")).tolist():
+        strict(lines[starts[index] : ends[index]], limits)
+
+    numbers = np.flatnonzero((kinds == ord("-")) | ((kinds >= ord("0")) & (kinds <= ord("9"))))
+    if len(numbers):
+        if int((ends[numbers] - starts[numbers]).max()) > limits.number_length:
+            raise refused("number-too-large")
+        # Numbers come in runs, for tokens come column by column.
+        breaks = np.flatnonzero(np.diff(numbers) != 1)
+        firsts = [0, *(breaks + 1).tolist()]
+        lasts = [*breaks.tolist(), len(numbers) - 1]
+        for first, last in zip(firsts, lasts, strict=True):
+            start, end = int(starts[numbers[first]]), int(ends[numbers[last]])
+            if lines.find(b"e", start, end) >= 0 or lines.find(b"E", start, end) >= 0:
+                for token in lines[start:end].decode().split("\n"):
+                    check_number(token, limits)
+    return _Tokens(lines=lines, kinds=kinds, weight=weight(lines))
+
+
+def _tokens_over_lines(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
+    """The same where objects or arrays hold line ends: each is replaced by an empty array."""
+    total = 0
+    single: list[msgspec.Raw] = []
+    for token in raw:
+        text = bytes(token)
+        if text[:1] in {b"{", b"["}:
+            strict(text, limits)
+            total += weight(text) - 2
+            single.append(msgspec.Raw(b"[]"))
+        else:
+            single.append(token)
+    tokens = _tokens(single, limits)
+    return _Tokens(lines=tokens.lines, kinds=tokens.kinds, weight=tokens.weight + total)
+
+
+def _series(tokens: _Tokens) -> pl.Series:
+    """One cell for each token; null for `null`, a missing member, an object or an array."""
+    void = np.isin(tokens.kinds, np.frombuffer(b"\nn{[", np.uint8))
+    if len(tokens.lines) < _BLOCK_OF_TOKENS:
+        cells: list[str | None] = [*tokens.lines.decode().split("\n")]
+        cells.pop()
+        for index in np.flatnonzero(void).tolist():
+            cells[index] = None
+        return pl.Series(cells, dtype=pl.String)
+    # One column without quotes: no token holds a control character but what `_tokens` replaced, and
+    # none begins like a byte order mark or a compressed file.
+    column = pl.read_csv(
+        tokens.lines,
+        has_header=False,
+        schema={"token": pl.String},
+        separator="\x01",
+        quote_char=None,
+    )["token"]
+    if len(column) != len(void):
+        raise refused("decoder-failed")
+    return column.set(pl.Series(void), None) if void.any() else column
+
+
+class JsonDecoder(Decoder):
+    """JSON blocks -> batches of the members in `reads`; a member that a record lacks is null."""
+
+    def __init__(
+        self, report: Report, variant: Variant, reads: frozenset[str], limits: Limits
+    ) -> None:
+        super().__init__()
+        self._fields = report.fields
+        self._types = {name: field.type for name, field in report.fields.items()}
+        self._wanted = tuple(name for name in report.fields if name in reads)
+        self._path = variant.rows_at
+        self._limits = limits
+        self._before = b""
+        self._inside = False
+        self._after: bytes | None = None
+        """What follows the array; None before its end."""
+        self._rest = b""
+        self._begun = False
+        """Whether a record has come."""
+        self._layout: _Layout | None = None
+
+    def _feed(self, block: bytes) -> list[Batch]:
+        if self._after is not None:
+            self._close(block)
+            return []
+        if not self._inside:
+            self._before += block
+            limit = self._limits.envelope_bytes
+            start = locate(self._before[:limit], self._path, self._limits)
+            if start is None:
+                if len(self._before) > limit:
+                    raise refused("envelope-too-large")
+                return []
+            block, self._before = self._before[start:], self._before[:start]
+            self._inside = True
+        return self._records(self._rest + block)
+
+    def _finish(self) -> list[Batch]:
+        if self._after is None:
+            raise refused("truncated")
+        envelope = self._before + b"0]" + self._after
+        if not scan(envelope).complete:
+            raise refused("truncated")
+        value = strict(envelope, self._limits)
+        for name in self._path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value != ["0"]:
+            raise refused("rows-missing")
+        return []
+
+    def _close(self, block: bytes) -> None:
+        """Take what follows the array of records."""
+        self._after = (self._after or b"") + block
+        if len(self._before) + len(self._after) > self._limits.envelope_bytes:
+            raise refused("envelope-too-large")
+        if not self._path and block.strip(WHITESPACE):
+            raise refused("json-malformed")
+
+    def _records(self, buffer: bytes) -> list[Batch]:
+        """The batch of all complete records of `buffer`; what is left stays in `_rest`."""
+        found = scan(buffer)
+        if found.deepest > self._limits.depth:
+            raise refused("too-deep")
+        cut = int(found.ends[-1]) if len(found.ends) else 0
+        end = len(buffer) if found.close is None else found.close
+        longest = int(np.diff(found.ends, prepend=0).max(initial=0))
+        if max(longest, end - cut) > self._limits.record_bytes:
+            raise refused("record-too-large")
+        batches = [self._batch(buffer, cut, found)] if cut else []
+        self._rest = buffer[cut:end]
+        if found.close is not None:
+            if self._rest.strip(WHITESPACE):
+                raise refused(_why_no_record(self._rest))
+            self._rest = b""
+            self._close(buffer[end + 1 :])
+        return batches
+
+    def _batch(self, buffer: bytes, cut: int, found: Scan) -> Batch:
+        start = 0
+        if self._begun:
+            separator = _SEPARATOR.match(buffer)
+            if separator is None:
+                raise refused("json-malformed")
+            start = separator.end()
+        self._begun = True
+        text = b"".join((b"[", memoryview(buffer)[start:cut], b"]"))
+        if not is_utf8(text):
+            raise refused("not-utf-8")
+        height = len(found.ends)
+        if self._layout is None:
+            first = b"".join((b"[", memoryview(buffer)[start : int(found.ends[0])], b"]"))
+            self._learn(_decode(_MEMBERS, first)[0])
+        wanted = self._by_layout(text, height) or self._by_members(text, height)
+        column = _series(wanted)
+        cells = {
+            name: column.slice(index * height, height).alias(name)
+            for index, name in enumerate(self._wanted)
+        }
+        return Batch(cells, height=height, lexis=JSON_LEXIS, types=self._types)
+
+    def _learn(self, names: Iterable[str]) -> None:
+        """Take the members' names for the layout of what follows."""
+        every = tuple(dict.fromkeys(chain(self._wanted, names)))
+        self._drift(every, self._fields)
+        small = len(every) <= self._limits.fields and sum(map(len, every)) <= _LAYOUT_NAMES
+        self._layout = _layout(every) if small else None
+
+    def _by_layout(self, text: bytes, height: int) -> _Tokens | None:
+        """The wanted tokens, column by column; None where records have other members too."""
+        layout = self._layout
+        if layout is None:
+            return None
+        records = _decode(layout.decoder, text)
+        columns = [[*map(attrgetter(f"f{index}"), records)] for index in range(len(layout.names))]
+        few = len(self._wanted)
+        wanted = _tokens([*chain.from_iterable(columns[:few])], self._limits)
+        others = _tokens([*chain.from_iterable(columns[few:])], self._limits)
+        kinds = np.concatenate((wanted.kinds, others.kinds)).reshape(len(columns), height)
+        present = (kinds != ord("\n")).sum(axis=1).tolist()
+        members = sum(present)
+        # Brackets, and of each record braces and what separates it; then its members, as if no record
+        # were empty: one that is makes the sum too small, never equal by chance.
+        least = 2 + 3 * height - 1 + members - height + wanted.weight + others.weight
+        weights = layout.weights[text.isascii()]
+        least += sum(count * each for count, each in zip(present, weights, strict=True))
+        return wanted if least == weight(text) else None
+
+    def _by_members(self, text: bytes, height: int) -> _Tokens:
+        """The wanted tokens where members differ from record to record; raises SourceRefused."""
+        records = _decode(_MEMBERS, text)
+        sizes = [*map(len, records)]
+        if max(sizes) > self._limits.fields:
+            raise refused("too-many-fields")
+        names = Counter(chain.from_iterable(records))
+        self._learn(names)
+        wanted = _tokens(
+            [record.get(name, _MISSING) for name in self._wanted for record in records],
+            self._limits,
+        )
+        chosen = frozenset(self._wanted)
+        others = _tokens(
+            [token for record in records for name, token in record.items() if name not in chosen],
+            self._limits,
+        )
+        ascii_only = text.isascii()
+        filled = sum(map(bool, sizes))
+        least = 2 + 3 * height - 1 + sum(sizes) - filled + wanted.weight + others.weight
+        least += sum(name_weight(name, ascii_only=ascii_only) * n for name, n in names.items())
+        if least != weight(text):
+            for record in _decode(_RECORDS, text):
+                strict(bytes(record), self._limits)
+        return wanted
+
+
+def _decode(decoder: msgspec.json.Decoder[list[T]], text: bytes) -> list[T]:
+    """The records of `text`, which is an array; raises SourceRefused."""
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        cause = "record-not-object"
+    except msgspec.DecodeError:
+        cause = "json-malformed"
+    except RecursionError:
+        cause = "too-deep"
+    raise refused(cause)  # outside the handler: the parser's own error may hold data
+
+
+def _why_no_record(text: bytes) -> str:
+    """What is wrong with what stands before the array's end instead of a record."""
+    try:
+        _RECORDS.decode(b"[" + text.lstrip(WHITESPACE + b",") + b"]")
+    except (msgspec.DecodeError, RecursionError):
+        return "json-malformed"
+    return "record-not-object"
+
+
+class JsonEncoder(Encoder):
+    """Batches -> compact JSON; members in the columns' order."""
+
+    def __init__(self, columns: Columns, variant: Variant) -> None:
+        """Raises ValueError without columns."""
+        if not columns:
+            raise ValueError("a document has columns")
+        self._columns = columns
+        names = [string(name) for name, _ in columns]
+        self._leads = ["{" + names[0] + ":", *(f",{name}:" for name in names[1:])]
+        self._template = "".join(lead.replace("%", "%%") + "%s" for lead in self._leads) + "}"
+        self._head = "".join("{" + string(name) + ":" for name in variant.rows_at).encode() + b"["
+        self._tail = b"]" + b"}" * len(variant.rows_at)
+        self._separator = b""
+
+    def feed(self, batch: Batch) -> bytes:
+        """The batch's records as objects."""
+        head, self._head = self._head, b""
+        if not batch.height:
+            return head
+        columns: list[pl.Series] = []
+        for name, type_ in self._columns:
+            if name not in batch.cells:
+                columns.append(pl.Series(["null"]).new_from_index(0, batch.height))
+            elif batch.lexis is JSON_LEXIS:
+                columns.append(batch.cells[name])
+            else:
+                columns.append(JSON_LEXIS.write(batch.values(name), type_))
+        if batch.height <= SMALL:
+            cells = (
+                ["null" if cell is None else cell for cell in column.to_list()]
+                for column in columns
+            )
+            records = ",".join(map(self._template.__mod__, zip(*cells, strict=True)))
+        else:
+            frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+            pieces: list[pl.Expr] = []
+            for index, lead in enumerate(self._leads):
+                pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))
+            record = pl.concat_str([*pieces, pl.lit("}")])
+            records = frame.select(record.str.join(",")).item()
+        separator, self._separator = self._separator, b","
+        return head + separator + records.encode()
+
+    def finish(self) -> bytes:
+        """The end of the array and of its envelope."""
+        head, self._head = self._head, b""
+        return head + self._tail
+
+
+JSON: Final = Format(
+    name=FormatName.JSON,
+    media_type="application/json",
+    store_types=frozenset({"application/json"}),
+    parameters={"charset": "utf-8"},
+    block_size=1 << 20,  # msgspec holds the interpreter's lock
+    lexis=JSON_LEXIS,
+    decoder=JsonDecoder,
+    encoder=JsonEncoder,
+)
