@@ -1,0 +1,211 @@
+"""The cells of a policy line: text -> principals, report patterns, lists of fields, fixed words.
+
+    principal  user:NAME | group:NAME | tool:NAME | role:NAME | anyone
+    report     an id of the catalogue | prefix/* | set:NAME
+    fields     item|item|…  |  *  |  * except item|item|…        item = a field's name, or @class
+
+Whatever else is written raises `Wrong`, with a hint at what was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from proxy.policy.lines import ANYONE
+from proxy.report import Report
+
+KINDS: Final = ("user", "group", "tool", "role")
+
+_PRINCIPAL = re.compile(rf"({'|'.join(KINDS)}):(\S(?:.*\S)?)\Z")
+_SET = re.compile(r"set:\S(?:.*\S)?\Z")
+_EXCEPT = re.compile(r"\*[ \t]+except[ \t]+")
+_MANY: Final = 2_000
+"""With more names than this no nearest one is looked for: it would take too long."""
+
+
+class Wrong(Exception):
+    """What is wrong within one cell: each with its offset in the text, a message and a hint."""
+
+    def __init__(self, *found: tuple[int, str, str]) -> None:
+        self.found = found
+        super().__init__(*found)
+
+
+def nearest(word: str, known: Collection[str], *, otherwise: str = "") -> str:
+    """A hint: the known name that `word` resembles, or what makes it another than it looks."""
+    bare = word.strip("\"'`“”‘’ ")
+    if bare != word and bare in known:
+        return f"write `{bare}` without quotes"
+    if "#" in word:
+        return "a comment stands on a line of its own"
+    foreign = [character for character in word if not character.isascii()]
+    if len(known) <= _MANY:
+        plain = _folded(word)
+        for name in known:
+            if _folded(name) == plain:
+                return f"write `{name}`"
+        close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+        if close and not foreign:
+            return f"did you mean `{close[0]}`?"
+        if close:
+            return f"did you mean `{close[0]}`? {_named(foreign[0])}"
+    if foreign and len(word) <= 12:
+        return _named(foreign[0])
+    return otherwise
+
+
+def _folded(word: str) -> str:
+    """The word without what eyes overlook: case, width, odd blanks."""
+    return "".join(unicodedata.normalize("NFKC", word).casefold().split())
+
+
+def _named(character: str) -> str:
+    """What a character that looks like another one really is."""
+    name = unicodedata.name(character, "unnamed").lower()
+    return f"`{character}` is U+{ord(character):04X}, {name}"
+
+
+def word(text: str, table: Iterable[str], what: str) -> str:
+    """A word of a fixed table, exactly as it is written there."""
+    known = list(table)
+    if text in known:
+        return text
+    options = ", ".join(f"`{name}`" for name in known)
+    raise Wrong(
+        (0, f"unknown {what} `{text}`", nearest(text, known, otherwise=f"one of {options}"))
+    )
+
+
+def principal(text: str) -> str:
+    """A typed principal."""
+    if text == ANYONE:
+        return text
+    matched = _PRINCIPAL.match(text)
+    if matched is not None and "*" not in matched[2]:
+        return text
+    if matched is not None or text == "*":
+        raise Wrong((0, f"`{text}` is not a principal: `*` stands for nobody", "write `anyone`"))
+    kind, colon, name = text.partition(":")
+    folded = _folded(kind)
+    if colon and folded in KINDS and name.strip():
+        hint = f"write `{folded}:{name.strip()}`"
+    elif not colon and folded == ANYONE:
+        hint = f"write `{ANYONE}`"
+    else:
+        hint = nearest(kind, KINDS if colon else [ANYONE], otherwise="")
+        hint = hint or "write `user:…`, `group:…`, `tool:…`, `role:…` or `anyone`"
+    raise Wrong((0, f"`{text}` is not a principal", hint))
+
+
+def member(text: str) -> str:
+    """Who can be given a role: any principal but `anyone`."""
+    if principal(text) == ANYONE:
+        raise Wrong(
+            (0, "`anyone` is not a member of anything", "give the rules of the role to `anyone`")
+        )
+    return text
+
+
+def role(text: str) -> str:
+    """What `g` gives: a role."""
+    if not principal(text).startswith("role:"):
+        raise Wrong((0, f"`{text}` is not a role", "the second name of a `g` line is a `role:…`"))
+    return text
+
+
+def report_set(text: str) -> str:
+    """What `g2` puts a report into: a set."""
+    if not _SET.match(text) or "*" in text:
+        raise Wrong((0, f"`{text}` is not a set of reports", "write `set:` and a name"))
+    return text
+
+
+def report_pattern(text: str, reports: Mapping[str, Report], sets: Collection[str]) -> str:
+    """A report's id, an anchored prefix over at least one report, or a set that `g2` fills."""
+    if text in reports:
+        return text
+    if text.startswith("set:"):
+        if text in sets:
+            return text
+        hint = nearest(text, sets, otherwise=f"no line puts a report into it: `g2, …, {text}`")
+        raise Wrong((0, f"unknown set `{text}`", hint))
+    if text.endswith("/*") and "*" not in text[:-1] and len(text) > 2:
+        prefix = text[:-1]
+        if any(name.startswith(prefix) and name != prefix for name in reports):
+            return text
+        prefixes = {f"{name[:at]}/*" for name in reports for at, c in enumerate(name) if c == "/"}
+        hint = nearest(text, prefixes, otherwise="see the ids in reports.yaml")
+        raise Wrong((0, f"no report is under `{text}`", hint))
+    if "*" in text:
+        at = text.index("*")
+        hint = "a prefix ends in `/*` and has no other `*`, such as `sales/*`"
+        raise Wrong((at, f"`{text}` is not a report", hint))
+    hint = nearest(text, reports, otherwise="see the ids in reports.yaml")
+    raise Wrong((0, f"unknown report `{text}`", hint))
+
+
+def fields(
+    text: str, covered: Iterable[Report], classes: Collection[str]
+) -> Mapping[str, frozenset[str]]:
+    """For each covered report: the declared fields that the list names."""
+    reports = list(covered)
+    if text == "*":
+        return {report.id: frozenset(report.fields) for report in reports}
+    excepting = _EXCEPT.match(text)
+    start = excepting.end() if excepting else 0
+    if text.startswith("*") and not excepting:
+        hint = "write `*`, or `* except` and what is left out: `* except @personal|name`"
+        raise Wrong((0, f"`{text}` is not a list of fields", hint))
+    names: set[str] = set()
+    named_classes: set[str] = set()
+    found: list[tuple[int, str, str]] = []
+    for item, offset in _items(text, start):
+        if wrong := _unknown(item, reports, classes):
+            found.append((offset, *wrong))
+        elif item.startswith("@"):
+            named_classes.add(item[1:])
+        else:
+            names.add(item)
+    if found:
+        raise Wrong(*found)
+    listed = {
+        report.id: {n for n, f in report.fields.items() if n in names or f.class_ in named_classes}
+        for report in reports
+    }
+    if excepting:
+        return {
+            report.id: frozenset(report.fields.keys() - listed[report.id]) for report in reports
+        }
+    return {report: frozenset(named) for report, named in listed.items()}
+
+
+def _items(text: str, start: int) -> Iterable[tuple[str, int]]:
+    """The items between `|`, trimmed, each with its offset."""
+    at = start
+    for part in text[start:].split("|"):
+        yield part.strip(" \t"), at + len(part) - len(part.lstrip(" \t"))
+        at += len(part) + 1
+
+
+def _unknown(
+    item: str, reports: Sequence[Report], classes: Collection[str]
+) -> tuple[str, str] | None:
+    """Why an item of a list of fields names nothing: a message and a hint."""
+    if not item:
+        return "a field is missing", "write a field on both sides of `|`"
+    if item.startswith("@"):
+        known = {*classes, *(f.class_ for report in reports for f in report.fields.values())}
+        if item[1:] in known:
+            return None
+        return f"unknown class `{item}`", nearest(item, sorted(f"@{name}" for name in known))
+    if any(item in report.fields for report in reports):
+        return None
+    if item == "*":
+        return "`*` stands alone or before `except`", "write `*` or `* except …`"
+    names = list(dict.fromkeys(name for report in reports for name in report.fields))
+    where = f"`{reports[0].id}`" if len(reports) == 1 else "any report that the line covers"
+    return f"unknown field `{item}`: not declared in {where}", nearest(item, names)

@@ -1,0 +1,229 @@
+"""The policy in force: its lines by principal and report, and the slice that applies to a request.
+
+A decision looks at a slice: the lines about one set of principals and one report. It is found by a
+few look-ups, kept in bounded number, and decided by Casbin once for each combination of what its
+`when` conditions say; so that a decision met before is those conditions and one look-up, with 10
+lines or 100,000.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.plan import Context, Line, Plan, Truth
+from proxy.policy.conditions import Condition
+from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect, patterns
+from proxy.policy.merge import merge
+from proxy.policy.rules import Decider, Requester, Roles, Truths
+from proxy.report import Report
+from proxy.subject import Subject
+
+SUBJECTS: Final = 8_192
+"""How many requesters' principals are remembered."""
+SLICES: Final = 2_048
+"""How many slices are remembered, each with its enforcer and plan."""
+VERDICTS: Final = 256
+"""How many verdicts of one slice are remembered."""
+
+
+class Disagreement(Exception):
+    """Casbin and our own reading of the same lines differ: nothing may be decided."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """The principals of a request that lines of the policy name; one object for equal ones."""
+
+    asking: Requester
+    """The user, or the tool that acts alone."""
+    acting: Requester | None
+    """The tool through which a user asks: it must hold `act`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What a slice says under some truth of its conditions."""
+
+    cause: str
+    """Why not: a slug; '' where it permits."""
+    lines: tuple[Line, ...]
+    """The access rules that applied."""
+
+
+class Policy:
+    """One version of the policy, never changed; a new version is a new object."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        reports: Mapping[str, Report],
+        purposes: Iterable[str] = (),
+        access: Sequence[AccessRule],
+        cells: Sequence[CellRule],
+        members: Iterable[tuple[str, str]] = (),
+        sets: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Index the rules; `members` are the links of `g` lines, `sets` those of `g2` lines."""
+        self.version = version
+        self.purposes = tuple(purposes)
+        self._reports = dict(reports)
+        self._roles = Roles("g", members)
+        self._sets = Roles("g2", sets)
+        self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
+        self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
+        for rule in access:
+            self._access[rule.principal, rule.report].append(rule)
+        for row in cells:
+            self._cells[row.principal, row.report].append(row)
+        self._named = frozenset(principal for principal, _ in (*self._access, *self._cells))
+        self._standing = functools.lru_cache(SUBJECTS)(self._find_standing)
+        self._same = functools.lru_cache(SLICES)(_standing)
+        self._slice = functools.lru_cache(SLICES)(self._cut)
+
+    def slice(self, subject: Subject, report: str, action: str) -> Slice:
+        """The lines that can apply where `subject` asks to do `action` on the report of that id."""
+        standing = self._standing(subject.user, subject.groups, subject.tool)
+        return self._slice(standing, report, action)
+
+    def _find_standing(
+        self, user: str | None, groups: tuple[str, ...], tool: str | None
+    ) -> Standing:
+        """Who matches: a tool never lends its grants to a user, and its denials always apply."""
+        of_tool = self._principals([tool] if tool else [])
+        if user is None:
+            return self._same(of_tool, of_tool, None)
+        of_user = self._principals([user, *groups])
+        if tool is None:
+            return self._same(of_user, of_user, None)
+        return self._same(of_user, of_user | of_tool, of_tool)
+
+    def _principals(self, names: Iterable[str]) -> frozenset[str]:
+        return (self._roles.closure(names) | {ANYONE}) & self._named
+
+    def _cut(self, standing: Standing, report: str, action: str) -> Slice:
+        """Gather a slice: principals × names of the report, one look-up each."""
+        principals = sorted(standing.asking.denies)
+        names = sorted(self._sets.closure(patterns(report)))
+        keys = [(principal, name) for principal in principals for name in names]
+        return Slice(
+            report=self._reports[report],
+            action=action,
+            standing=standing,
+            access=[rule for key in keys for rule in self._access.get(key, ())],
+            cells=[rule for key in keys for rule in self._cells.get(key, ())],
+            sets=self._sets,
+        )
+
+
+def _standing(
+    allows: frozenset[str], denies: frozenset[str], acting: frozenset[str] | None
+) -> Standing:
+    return Standing(
+        asking=Requester(allows, denies),
+        acting=None if acting is None else Requester(acting, denies),
+    )
+
+
+class Slice:
+    """The lines about one set of principals and one report, for one action."""
+
+    def __init__(
+        self,
+        *,
+        report: Report,
+        action: str,
+        standing: Standing,
+        access: Iterable[AccessRule],
+        cells: Iterable[CellRule],
+        sets: Roles,
+    ) -> None:
+        self._report = report
+        self._action = action
+        self._standing = standing
+        actions = (action,) if standing.acting is None else (action, Action.ACT)
+        self._access = sorted((r for r in access if r.action in actions), key=_place)
+        self._decider = Decider(self._access, sets)
+        self.plan: Plan | None = merge(
+            report,
+            sorted(
+                (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
+            ),
+        )
+        whens = {rule.when.text: rule.when for rule in self._access}
+        self._fixed: dict[str, Truth] = {t: t == "true" for t in whens if t in ("true", "false")}
+        self._whens: tuple[Condition, ...] = tuple(
+            [when for text, when in whens.items() if text not in self._fixed]
+        )
+        self.reads: frozenset[str] = frozenset().union(*(when.reads for when in self._whens))
+        """What of `env.*` its `when` conditions look at."""
+        rows = {r.rows[report.id].text: r.rows[report.id] for r in cells} if self.plan else {}
+        used = {predicate.text for predicate in self.plan.predicates} if self.plan else set()
+        self.timed: tuple[Condition, ...] = tuple(
+            [
+                condition
+                for condition in (*self._whens, *(rows[text] for text in sorted(used)))
+                if condition.reads & {"now", "date"}
+            ]
+        )
+        """The conditions, of lines and of rows, whose truth time alone can change."""
+        self._judge = functools.lru_cache(VERDICTS)(self._judged)
+
+    def verdict(self, context: Context) -> Verdict:
+        """What the lines say in this context; raises Disagreement rather than choose."""
+        return self._judge(tuple([when.holds(context) for when in self._whens]))
+
+    def _judged(self, truths: tuple[Truth, ...]) -> Verdict:
+        known = zip((when.text for when in self._whens), truths, strict=True)
+        table = Truths({**self._fixed, **dict(known)})
+        standing = self._standing
+        asked = self._ruling(standing.asking, self._action, table)
+        if asked.cause:
+            return asked
+        if standing.acting is not None:
+            acted = self._ruling(standing.acting, Action.ACT, table)
+            if acted.cause:
+                cause = "tool-may-not-act" if acted.cause == "no-allow-line" else acted.cause
+                return Verdict(cause=cause, lines=acted.lines)
+            asked = Verdict(cause="", lines=(*asked.lines, *acted.lines))
+        if self.plan is None:
+            return Verdict(cause="no-cell-rule", lines=asked.lines)
+        return asked
+
+    def _ruling(self, requester: Requester, action: str, table: Truths) -> Verdict:
+        """Casbin's decision on one action, with the lines that explain it."""
+        applied = [
+            rule
+            for rule in self._access
+            if rule.action == action
+            and requester.holds(rule.principal, rule.effect)
+            and table.applies(rule.when.text, rule.effect)
+        ]
+        denying = [rule for rule in applied if rule.effect is Effect.DENY]
+        permitted = self._decider.permits(requester, self._report.id, action, table)
+        if permitted != (bool(applied) and not denying):
+            raise Disagreement
+        if permitted:
+            return Verdict(cause="", lines=_lines(applied))
+        if not denying:
+            return Verdict(cause="no-allow-line", lines=())
+        # A line about the user's own principals, or about anyone, explains more than the tool's.
+        own = self._standing.asking.allows
+        of_tool = all(rule.principal not in own for rule in denying)
+        return Verdict(cause="tool-denied" if of_tool else "deny-line", lines=_lines(denying))
+
+
+def _effect(rule: CellRule) -> Effect:
+    return Effect.DENY if rule.treatment is None else Effect.ALLOW
+
+
+def _place(rule: AccessRule | CellRule) -> tuple[str, int]:
+    return rule.line.file, rule.line.line
+
+
+def _lines(rules: Iterable[AccessRule]) -> tuple[Line, ...]:
+    return tuple([rule.line for rule in rules])

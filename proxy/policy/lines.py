@@ -1,0 +1,77 @@
+"""The lines of a policy, parsed and checked: access rules (`p`) and cell rules (`p2`).
+
+Every principal is typed, `user:` `group:` `tool:` `role:` or `anyone`; a token can never name a
+`role:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from proxy.plan import Line
+from proxy.policy.conditions import Condition
+from proxy.treatments import Treatment
+
+ANYONE: Final = "anyone"
+"""The principal that every authenticated requester is."""
+
+
+class Action(StrEnum):
+    """What can be done with a report."""
+
+    READ = "read"
+    """Get the report."""
+    ACT = "act"
+    """Ask on behalf of a user: a tool's own permission, which lends the user nothing."""
+    REVEAL = "reveal"
+    """Get encrypted values back."""
+    DOWNLOAD = "download"
+    """Get a body that the proxy cannot look into."""
+
+
+class Effect(StrEnum):
+    """What an access rule does; a deny wins over every allow."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessRule:
+    """Who may do what: `p, sub, report, action, when, effect`."""
+
+    line: Line
+    principal: str
+    report: str
+    """As written: an id, `prefix/*` or `set:name`."""
+    action: Action
+    when: Condition
+    effect: Effect
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRule:
+    """Who sees which cells in what form: `p2, sub, report, rows, fields, treatment`."""
+
+    line: Line
+    principal: str
+    report: str
+    """As written: an id, `prefix/*` or `set:name`."""
+    rows: Mapping[str, Condition]
+    """For each report that the line covers: the condition, checked against that report's fields."""
+    fields: Mapping[str, frozenset[str]]
+    """For each report that the line covers: the declared fields that it names."""
+    treatment: Treatment | None
+    """None: `deny`."""
+
+
+def patterns(report: str) -> tuple[str, ...]:
+    """The id of a report and each `prefix/*` that it is under: `a/b/c` -> `a/b/c`, `a/*`, `a/b/*`.
+
+    Anchored: `public/*` never covers `public-secret`, nor `public/` alone.
+    """
+    slashes = [at for at, character in enumerate(report[:-1]) if character == "/"]
+    return (report, *[f"{report[:at]}/*" for at in slashes])

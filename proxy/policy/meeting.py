@@ -1,0 +1,136 @@
+"""Forms that can meet on one field but cannot be compared: a fault unless the report prefers one.
+
+Two lines can meet unless no requester is under both: two users, two tools, or a tool and a user or
+group (a tool's grants count only when it acts alone). Row conditions are not looked at. Lines that
+differ in nothing that matters here are looked at once, so that 100,000 of them are one pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from proxy.plan import Line
+from proxy.policy.lines import CellRule
+from proxy.report import Report
+from proxy.treatments import Treatment, comparable, parse
+
+_UNLIKE: Final = (parse("partial(last=1)"), parse("pseudonym"))
+"""Two forms that do not compare. Among forms that do not compare with everything, comparing is an
+equivalence; so what compares with both of these compares with everything."""
+
+_MEETS: Final = {
+    "role": ("role", "group", "user", "tool"),
+    "anyone": ("role", "group", "user", "tool"),
+    "group": ("role", "group", "user"),
+    "user": ("role", "group"),
+    "tool": ("role",),
+}
+"""Kind of principal -> the kinds whose lines can be about the same requester, beside its own."""
+
+
+class _Seen(NamedTuple):
+    treatment: Treatment
+    line: Line
+
+
+_Cell = tuple[str, str]
+"""A report's id and a field's name."""
+
+
+def incomparable(
+    rules: Sequence[CellRule], reports: Mapping[str, Report]
+) -> Iterator[tuple[int, str, str]]:
+    """Find the lines that bring a form which does not compare with an earlier line's.
+
+    Yields each one's number in `rules`, a message and a hint.
+    """
+    torn = _of_many_kinds(rules)
+    seen: dict[tuple[str, _Cell], list[_Seen]] = {}
+    looked: set[tuple[str, int, Treatment]] = set()
+    for number, rule in enumerate(rules):
+        treatment = rule.treatment
+        if treatment is None or _anywhere(treatment):
+            continue
+        kind = rule.principal.partition(":")[0]
+        own = rule.principal in torn
+        alike = (kind, id(rule.fields), treatment)
+        if alike in looked and not own:
+            continue
+        looked.add(alike)
+        meets = (*_MEETS[kind], rule.principal) if own else _MEETS[kind]
+        clash: tuple[_Cell, _Seen] | None = None
+        for cell in _cells(rule):
+            prefer = reports[cell[0]].prefer
+            clash = clash or _clash(treatment, prefer, cell, meets, seen)
+            _note(treatment, prefer, rule.line, seen, ("role" if kind == "anyone" else kind, cell))
+            if own:
+                _note(treatment, prefer, rule.line, seen, (rule.principal, cell))
+        if clash is not None:
+            (report, field), other = clash
+            yield (
+                number,
+                f"`{treatment}`, `{other.treatment}` ({other.line}) meet on `{report}`'s `{field}`",
+                f"neither is finer: give one, or name both in `prefer:` of `{report}`",
+            )
+
+
+def _cells(rule: CellRule) -> Iterator[_Cell]:
+    for report, fields in rule.fields.items():
+        if rule.rows[report].text != "false":
+            for field in sorted(fields):
+                yield report, field
+
+
+def _clash(
+    treatment: Treatment,
+    prefer: Sequence[str],
+    cell: _Cell,
+    meets: Sequence[str],
+    seen: Mapping[tuple[str, _Cell], list[_Seen]],
+) -> tuple[_Cell, _Seen] | None:
+    """The first earlier form on the cell that `treatment` meets and does not compare with."""
+    for whose in meets:
+        for other in seen.get((whose, cell), ()):
+            if not _compare(treatment, other.treatment, prefer):
+                return cell, other
+    return None
+
+
+def _note(
+    treatment: Treatment,
+    prefer: Sequence[str],
+    line: Line,
+    seen: dict[tuple[str, _Cell], list[_Seen]],
+    key: tuple[str, _Cell],
+) -> None:
+    """Remember a form; two of different kinds are enough to clash with any third."""
+    known = seen.setdefault(key, [])
+    if len(known) < 2 and not any(_compare(treatment, k.treatment, prefer) for k in known):
+        known.append(_Seen(treatment, line))
+
+
+def _of_many_kinds(rules: Sequence[CellRule]) -> frozenset[str]:
+    """The users and tools whose own lines hold forms that do not compare with each other."""
+    first: dict[str, Treatment] = {}
+    torn: set[str] = set()
+    for rule in rules:
+        treatment = rule.treatment
+        if treatment is None or not rule.principal.startswith(("user:", "tool:")):
+            continue
+        if not _anywhere(treatment):
+            held = first.setdefault(rule.principal, treatment)
+            if held is not treatment and not comparable(held, treatment):
+                torn.add(rule.principal)
+    return frozenset(torn)
+
+
+def _compare(one: Treatment, other: Treatment, prefer: Sequence[str]) -> bool:
+    return comparable(one, other) or (one.name in prefer and other.name in prefer)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _anywhere(treatment: Treatment) -> bool:
+    """Whether a form compares with every other."""
+    return all(comparable(treatment, unlike) for unlike in _UNLIKE)

@@ -1,0 +1,382 @@
+"""The files of a policy folder -> a policy that can be put in force, or every fault at once.
+
+Nothing is skipped: each line is a rule that was understood whole, a comment, or a fault with its
+place. The steps: 1 the Casbin model is the shipped one, 2 lines -> records, 3 sets, so that report
+patterns can be checked, 4 cells -> rules, 5 no cycles, 6 forms that meet on a field can be
+compared.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, TypeVar
+
+from proxy.errors import Fault, Faulty
+from proxy.plan import Line
+from proxy.policy import grammar
+from proxy.policy.conditions import BadCondition, Condition, Scope, compile  # noqa: A004 - its name
+from proxy.policy.grammar import Wrong
+from proxy.policy.index import Policy
+from proxy.policy.lines import AccessRule, Action, CellRule, Effect, patterns
+from proxy.policy.meeting import incomparable
+from proxy.policy.rules import MODEL, Roles, canonical_model
+from proxy.policy.syntax import Record, read
+from proxy.report import Report
+from proxy.subject import AttributeType
+from proxy.treatments import BadTreatment, Treatment, parse
+from proxy.values import Type
+
+MODEL_FILE: Final = "model.conf"
+POLICY_FILE: Final = "policy.csv"
+RULE_FILES: Final = (POLICY_FILE, "grants.csv", "lockdown.csv")
+"""The files of one syntax; all but the first may be absent."""
+
+SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "p": ("subject", "report", "action", "when", "effect"),
+    "p2": ("subject", "report", "rows", "fields", "treatment"),
+    "g": ("member", "role"),
+    "g2": ("report", "set"),
+}
+"""Line type -> what its cells are."""
+
+DENY: Final = "deny"
+"""Where a treatment is written: the cell is absent, whatever else grants it."""
+
+_CYCLES: Final = 20
+"""Most cycles of roles or sets that are told of at once."""
+
+T = TypeVar("T")
+
+
+def load(
+    files: Mapping[str, bytes],
+    *,
+    reports: Mapping[str, Report],
+    classes: Collection[str],
+    attributes: Mapping[str, AttributeType],
+    purposes: Collection[str] = (),
+    version: str,
+) -> Policy:
+    """The policy that the files' contents, by file name, write; other names are not looked at.
+
+    `reports`, `classes` and `purposes` are the catalogue's, `attributes` the declared types of
+    `sub.*`, `version` the SHA-256 (hex) over the canonical content of all policy files. Raises
+    Faulty.
+    """
+    faults = _model_faults(files)
+    records: list[Record] = []
+    for name in RULE_FILES:
+        if name in files:
+            found, wrong = read(name, files[name])
+            records += found
+            faults += wrong
+        elif name == POLICY_FILE:
+            faults.append(
+                Fault(file=name, message="is missing", hint="a policy has at least one `p`")
+            )
+    reader = _Reader(records, reports, classes, attributes, faults)
+    if not reader.access and not any(record.cells[0] == "p" for record in records):
+        faults.append(
+            Fault(
+                file=POLICY_FILE,
+                message="has no `p` line",
+                hint="a policy that permits nobody anything is taken for a lost file",
+            )
+        )
+    faults += _cycles(reader.members, "role")
+    faults += _cycles(reader.sets, "set")
+    for number, message, hint in incomparable(reader.cells, reports):
+        faults.append(reader.cell_records[number].fault(message, hint, cell=5))
+    if faults:
+        raise Faulty(dict.fromkeys(faults))
+    return Policy(
+        version=version,
+        reports=reports,
+        purposes=purposes,
+        access=reader.access,
+        cells=reader.cells,
+        members=reader.members,
+        sets=reader.sets,
+    )
+
+
+def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
+    """What is wrong with model.conf: anything but the shipped model."""
+    if MODEL_FILE not in files:
+        return [Fault(file=MODEL_FILE, message="is missing", hint="copy the shipped one")]
+    try:
+        given = canonical_model(files[MODEL_FILE].decode("utf-8"))
+    except UnicodeDecodeError:
+        given = ()
+    if given == canonical_model(MODEL):
+        return []
+    hint = "copy the shipped one: decisions are proved for that model alone"
+    return [Fault(file=MODEL_FILE, message="is not the shipped model", hint=hint)]
+
+
+class _Reader:
+    """Records -> rules: `g2` first, then the rest; equal cells are parsed and checked once."""
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        reports: Mapping[str, Report],
+        classes: Collection[str],
+        attributes: Mapping[str, AttributeType],
+        faults: list[Fault],
+    ) -> None:
+        self.access: list[AccessRule] = []
+        self.cells: list[CellRule] = []
+        self.cell_records: list[Record] = []
+        self.members: dict[tuple[str, str], Line] = {}
+        self.sets: dict[tuple[str, str], Line] = {}
+        self._faults = faults
+        self._reports = reports
+        self._classes = classes
+        self._attributes = attributes
+        self._known: dict[tuple[object, ...], object] = {}
+        shaped = [record for record in records if self._shaped(record)]
+        self._filled = frozenset(r.cells[2] for r in shaped if r.cells[0] == "g2")
+        for record in shaped:
+            if record.cells[0] == "g2":
+                self._set(record)
+        self._covered = self._coverage()
+        for record in shaped:
+            match record.cells[0]:
+                case "p":
+                    self._access_rule(record)
+                case "p2":
+                    self._cell_rule(record)
+                case "g":
+                    self._membership(record)
+                case _:
+                    pass  # `g2`, read before
+
+    def _shaped(self, record: Record) -> bool:
+        """Whether a record is of a known type and has its number of cells, none of them empty."""
+        kind = record.cells[0]
+        shape = SHAPES.get(kind)
+        if shape is None:
+            hint = grammar.nearest(
+                kind, SHAPES, otherwise="a line begins with `p`, `p2`, `g` or `g2`"
+            )
+            self._faults.append(record.fault(f"unknown line type `{kind}`", hint))
+            return False
+        if len(record.cells) != len(shape) + 1:
+            layout = f"{kind}, {', '.join(shape)}"
+            self._faults.append(
+                record.fault(
+                    f"a `{kind}` line has {len(shape) + 1} cells, this one has {len(record.cells)}",
+                    f"write `{layout}`",
+                    cell=min(len(record.cells), len(shape) + 1),
+                )
+            )
+            return False
+        empty = [at for at, text in enumerate(record.cells) if not text]
+        for at in empty:
+            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", cell=at))
+        return not empty
+
+    def _cell(
+        self, record: Record, cell: int, read_: Callable[..., T], *arguments: object
+    ) -> T | None:
+        """The value of one cell, or None with its faults told; `arguments` follow the text."""
+        key = (read_, record.cells[cell], *arguments)
+        found = self._known.get(key)
+        if found is None:
+            try:
+                found = read_(record.cells[cell], *arguments)
+            except Wrong as wrong:
+                found = wrong
+            self._known[key] = found
+        if isinstance(found, Wrong):
+            for offset, message, hint in found.found:
+                self._faults.append(record.fault(message, hint, cell=cell, offset=offset))
+            return None
+        return found  # type: ignore[return-value]  # what `read_` gave for this key
+
+    # ── the four types of line ──
+
+    def _set(self, record: Record) -> None:
+        """Read `g2, report, set`."""
+        member = self._cell(record, 1, self._pattern)
+        set_ = self._cell(record, 2, grammar.report_set)
+        if member is not None and set_ is not None:
+            self.sets.setdefault((member, set_), _line(record))
+
+    def _membership(self, record: Record) -> None:
+        """Read `g, member, role`."""
+        member = self._cell(record, 1, grammar.member)
+        role = self._cell(record, 2, grammar.role)
+        if member is not None and role is not None:
+            self.members.setdefault((member, role), _line(record))
+
+    def _access_rule(self, record: Record) -> None:
+        """Read `p, subject, report, action, when, effect`."""
+        principal = self._cell(record, 1, grammar.principal)
+        report = self._cell(record, 2, self._pattern)
+        action = self._cell(record, 3, _action)
+        when = self._cell(record, 4, self._when)
+        effect = self._cell(record, 5, _effect)
+        if principal and report and action and when and effect:
+            self.access.append(
+                AccessRule(
+                    line=_line(record),
+                    principal=principal,
+                    report=report,
+                    action=action,
+                    when=when,
+                    effect=effect,
+                )
+            )
+
+    def _cell_rule(self, record: Record) -> None:
+        """Read `p2, subject, report, rows, fields, treatment`."""
+        principal = self._cell(record, 1, grammar.principal)
+        report = self._cell(record, 2, self._pattern)
+        treatment = self._cell(record, 5, _treatment)
+        if report is None:
+            return
+        rows = self._cell(record, 3, self._rows, report)
+        fields = self._cell(record, 4, self._fields, report)
+        if principal is None or rows is None or fields is None or treatment is None:
+            return
+        if self._cell(record, 5, self._accepting, record.cells[4], report) is None:
+            return
+        self.cell_records.append(record)
+        self.cells.append(
+            CellRule(
+                line=_line(record),
+                principal=principal,
+                report=report,
+                rows=rows,
+                fields=fields,
+                treatment=treatment if isinstance(treatment, Treatment) else None,
+            )
+        )
+
+    # ── cells that depend on the catalogue ──
+
+    def _pattern(self, text: str) -> str:
+        return grammar.report_pattern(text, self._reports, self._filled)
+
+    def _coverage(self) -> Mapping[str, tuple[Report, ...]]:
+        """For each report pattern: the reports that it covers."""
+        sets = Roles("g2", self.sets)
+        covered: dict[str, list[Report]] = {}
+        for report in self._reports.values():
+            for name in sets.closure(patterns(report.id)):
+                covered.setdefault(name, []).append(report)
+        return {name: tuple(reports) for name, reports in covered.items()}
+
+    def _when(self, text: str) -> Condition:
+        return _compiled(text, Scope(fields=None, elsewhere={}, attributes=self._attributes))
+
+    def _rows(self, text: str, pattern: str) -> Mapping[str, Condition]:
+        """The condition checked against each covered report's fields.
+
+        A name that another covered report declares, but not this one, is unknown in this one.
+        """
+        covered = self._covered.get(pattern, ())
+        declared: dict[str, Type] = {}
+        for report in covered:
+            for field in report.fields.values():
+                declared.setdefault(field.name, field.type)
+        found: dict[tuple[object, ...], Condition] = {}
+        rows: dict[str, Condition] = {}
+        wrong: dict[tuple[int, str, str], None] = {}
+        for report in covered:
+            own = {field.name: field.type for field in report.fields.values()}
+            key = tuple(own.items())
+            try:
+                if key not in found:
+                    elsewhere = {n: type_ for n, type_ in declared.items() if n not in own}
+                    found[key] = _compiled(
+                        text, Scope(fields=own, elsewhere=elsewhere, attributes=self._attributes)
+                    )
+                rows[report.id] = found[key]
+            except Wrong as error:
+                wrong.update(dict.fromkeys(error.found))
+        if wrong:
+            raise Wrong(*wrong)
+        return rows
+
+    def _fields(self, text: str, pattern: str) -> Mapping[str, frozenset[str]]:
+        return grammar.fields(text, self._covered.get(pattern, ()), self._classes)
+
+    def _accepting(self, text: str, fields: str, pattern: str) -> bool:
+        """True where the treatment takes the types of all fields that the line names."""
+        treatment = _treatment(text)
+        if not isinstance(treatment, Treatment):
+            return True
+        covered = self._fields(fields, pattern)
+        for report in self._covered.get(pattern, ()):
+            for name in report.fields:
+                type_ = report.fields[name].type
+                if name in covered[report.id] and type_ not in treatment.accepts:
+                    takes = ", ".join(sorted(treatment.accepts))
+                    message = f"`{text}` does not take `{name}` of `{report.id}`, which is {type_}"
+                    raise Wrong((0, message, f"it takes {takes}; leave the field out of the line"))
+        return True
+
+
+def _line(record: Record) -> Line:
+    return Line(file=record.file, line=record.line)
+
+
+def _action(text: str) -> Action:
+    return Action(grammar.word(text, Action, "action"))
+
+
+def _effect(text: str) -> Effect:
+    return Effect(grammar.word(text, Effect, "effect"))
+
+
+def _treatment(text: str) -> Treatment | str:
+    """A treatment, or the word `deny`."""
+    if text == DENY:
+        return DENY
+    try:
+        return parse(text)
+    except BadTreatment as error:
+        hint = grammar.nearest(text, (DENY,)) or error.hint
+        raise Wrong((error.offset, error.message, hint)) from None
+
+
+def _compiled(text: str, scope: Scope) -> Condition:
+    try:
+        return compile(text, scope)
+    except BadCondition as error:
+        raise Wrong(*error.mistakes) from None
+
+
+def _cycles(links: Mapping[tuple[str, str], Line], what: str) -> list[Fault]:
+    """A fault for each circle of memberships, at its last line."""
+    graph: dict[str, set[str]] = {}
+    for member, of in links:
+        graph.setdefault(member, set()).add(of)
+    faults: list[Fault] = []
+    while len(faults) < _CYCLES:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            # Each name of the circle is a predecessor of the next: graph[next] holds it.
+            circle = list(error.args[1])
+            steps = [(after, before) for before, after in itertools.pairwise(circle)]
+            last = max(steps, key=lambda step: (links[step].file, links[step].line))
+            names = " in ".join(f"`{name}`" for name in reversed(circle))
+            faults.append(
+                Fault(
+                    file=links[last].file,
+                    line=links[last].line,
+                    column=1,
+                    message=f"a circle of {what}s: {names}",
+                    hint="take one of its lines out",
+                )
+            )
+            graph[last[0]].discard(last[1])
+        else:
+            break
+    return faults

@@ -1,0 +1,188 @@
+"""The line syntax of policy.csv, grants.csv and lockdown.csv: bytes -> records with positions.
+
+    p,  role:analyst, sales/*, read, env.purpose in ['audit', 'reconcile'], allow
+
+One rule a line; commas separate, but not within '…', (…) and […]; `''` writes a quote within '…';
+blanks (space, tab) around a cell are trimmed; `#` at the start of a line makes it a comment. There
+is no CSV quoting (RFC 4180 is *not* what this is). UTF-8 without a byte order mark; lines end in LF
+or CRLF, the last one too, so that a file cut off within a line is seen to be one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import Fault
+
+MAX_BYTES: Final = 64 << 20
+"""Most bytes of one file; 100,000 rules take about eight million."""
+MAX_LINE: Final = 16_384
+"""Most characters of one line."""
+
+_BLANKS = " \t"
+_BOM = b"\xef\xbb\xbf"
+_MARKS = re.compile(r"[,'()\[\]]")
+_NESTING = re.compile(r"['()\[\]]")
+_CLOSES = {"(": ")", "[": "]"}
+_FORBIDDEN = re.compile(
+    # Controls, separators that other programs break lines at, marks that reorder what is shown.
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One line that is a rule: its cells' trimmed texts, and where it stands."""
+
+    file: str
+    line: int
+    raw: str
+    cells: tuple[str, ...]
+
+    def column(self, cell: int) -> int:
+        """The column (from 1) at which the text of cell number `cell` starts, or the line's end."""
+        starts = [0] + [end + 1 for end in _separators(self.raw)[0]]
+        if cell >= len(starts):
+            return len(self.raw) + 1
+        start = starts[cell]
+        while start < len(self.raw) and self.raw[start] in _BLANKS:
+            start += 1
+        return start + 1
+
+    def fault(self, message: str, hint: str = "", *, cell: int = 0, offset: int = 0) -> Fault:
+        """A fault at `offset` characters into the text of cell number `cell`."""
+        return Fault(
+            file=self.file,
+            line=self.line,
+            column=self.column(cell) + offset,
+            message=message,
+            hint=hint,
+        )
+
+
+def read(file: str, data: bytes) -> tuple[list[Record], list[Fault]]:
+    """The records of a file and everything wrong with its characters and brackets.
+
+    Each line is a record, a comment, blank, or a fault: none is skipped.
+    """
+    if len(data) > MAX_BYTES:
+        return [], [
+            Fault(
+                file=file, message=f"is larger than {MAX_BYTES >> 20} MiB", hint="split the policy"
+            )
+        ]
+    records: list[Record] = []
+    faults: list[Fault] = []
+    if data.startswith(_BOM):
+        data = data[len(_BOM) :]
+        faults.append(
+            Fault(
+                file=file,
+                line=1,
+                column=1,
+                message="starts with a byte order mark",
+                hint="save it as UTF-8 without BOM",
+            )
+        )
+    lines = data.split(b"\n")
+    if lines[-1]:
+        faults.append(
+            Fault(
+                file=file,
+                line=len(lines),
+                column=len(lines[-1].decode("utf-8", "replace")) + 1,
+                message="the last line has no end",
+                hint="end the file with a newline; a file that ends within a line may be cut off",
+            )
+        )
+    else:
+        lines.pop()
+    for number, content in enumerate(lines, 1):
+        found = _line(file, number, content)
+        if isinstance(found, Record):
+            records.append(found)
+        elif found is not None:
+            faults.append(found)
+    return records, faults
+
+
+def _line(file: str, number: int, content: bytes) -> Record | Fault | None:
+    """One line: a record, what is wrong with it, or None for a comment or blank line."""
+
+    def fault(column: int, message: str, hint: str) -> Fault:
+        return Fault(file=file, line=number, column=column + 1, message=message, hint=hint)
+
+    try:
+        raw = content.removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        column = len(content[: error.start].decode("utf-8"))
+        return fault(
+            column, f"byte `0x{content[error.start]:02x}` is not UTF-8", "save it as UTF-8"
+        )
+    if len(raw) > MAX_LINE:
+        return fault(MAX_LINE, f"the line is longer than {MAX_LINE} characters", "split the rule")
+    if forbidden := _FORBIDDEN.search(raw):
+        character = forbidden.group()
+        name = unicodedata.name(character, "a control character").lower()
+        return fault(
+            forbidden.start(),
+            f"`U+{ord(character):04X}` is not allowed",
+            f"take it out: it is {name}",
+        )
+    if raw.startswith("#"):
+        return None
+    text = raw.strip(_BLANKS)
+    if not text:
+        return None
+    if text.startswith("#"):
+        return fault(
+            raw.index("#"),
+            "a comment begins at the start of its line",
+            "take out the blanks before `#`",
+        )
+    if not _NESTING.search(raw):
+        cells = raw.split(",")
+    else:
+        ends, wrong = _separators(raw)
+        if wrong is not None:
+            return fault(*wrong)
+        cells = [raw[a + 1 : b] for a, b in zip([-1, *ends], [*ends, len(raw)], strict=True)]
+    return Record(
+        file=file, line=number, raw=raw, cells=tuple([cell.strip(_BLANKS) for cell in cells])
+    )
+
+
+def _separators(raw: str) -> tuple[list[int], tuple[int, str, str] | None]:
+    """Where the separating commas stand, and the first bracket or quote without its partner."""
+    ends: list[int] = []
+    opened: list[tuple[str, int]] = []
+    quoted: int | None = None
+    began, closed = -2, -2
+    for mark in _MARKS.finditer(raw):
+        at, character = mark.start(), mark.group()
+        if character == "'":
+            if quoted is None:
+                # `''` within a text closes it and opens it again.
+                quoted = began if at == closed + 1 else at
+            else:
+                began, closed, quoted = quoted, at, None
+        elif quoted is not None:
+            continue
+        elif character == ",":
+            if not opened:
+                ends.append(at)
+        elif character in _CLOSES:
+            opened.append((character, at))
+        elif opened and _CLOSES[opened[-1][0]] == character:
+            opened.pop()
+        else:
+            return ends, (at, f"`{character}` closes nothing", "take it out, or open it before")
+    if quoted is not None:
+        return ends, (quoted, "the text that begins here has no end", "close it with `'`")
+    if opened:
+        character, at = opened[-1]
+        return ends, (at, f"`{character}` is never closed", f"close it with `{_CLOSES[character]}`")
+    return ends, None
