@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ import polars as pl
 
 from proxy.batch import PLAIN, Batch
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
-from proxy.formats.scan import Offsets, positions
+from proxy.formats.scan import Offsets, longest, positions
 from proxy.report import FormatName, Report, Variant
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -158,8 +159,7 @@ class CsvDecoder(Decoder):
         plain = len(buffer) > _SMALL and b'"' not in buffer
         scan = (_scan_plain if plain else _scan_quoted)(buffer, ord(self._delimiter))
         cut = scan.cut
-        longest = int(np.diff(scan.ends, prepend=0).max(initial=0))
-        if max(longest, len(buffer) - cut) > self._limits.record_bytes:
+        if max(longest(scan.ends), len(buffer) - cut) > self._limits.record_bytes:
             raise refused("record-too-large")
         self._rest = buffer[cut:]
         if not cut:
@@ -230,15 +230,14 @@ class CsvDecoder(Decoder):
         # compressed file's first bytes for what they are not.
         document = b"".join((self._head, memoryview(buffer)[start:cut]))
         frame = None
-        try:
+        # The reader's message may hold data: it is not even the context of what is raised.
+        with suppress(pl.exceptions.PolarsError):
             frame = pl.read_csv(
                 document,
                 columns=[index for index, _ in self._wanted],
                 separator=self._delimiter,
                 infer_schema=False,
             )
-        except pl.exceptions.PolarsError:
-            pass  # its message may hold data: it is not even the context of what is raised
         if frame is None or frame.height != height:
             raise refused("decoder-failed")
         return {name: frame[str(index)].alias(name) for index, name in self._wanted}

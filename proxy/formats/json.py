@@ -44,7 +44,7 @@ from proxy.formats.json_text import (
     strict,
     weight,
 )
-from proxy.formats.scan import positions
+from proxy.formats.scan import longest, positions
 from proxy.report import FormatName, Report, Variant
 
 _MISSING: Final = msgspec.Raw(b"")
@@ -54,6 +54,12 @@ _LAYOUT_NAMES: Final = 16 << 10
 
 _MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _RECORDS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_VOID: Final = np.zeros(256, np.bool_)
+_VOID[list(b"\nn{[")] = True
+_DIGIT: Final = np.zeros(256, np.bool_)
+_DIGIT[list(b"-0123456789")] = True
+"""First bytes of tokens that are no value, and of numbers."""
+
 _BLOCK_OF_TOKENS: Final = 32 << 10
 """Bytes of tokens from which polars' reader beats a list."""
 
@@ -109,24 +115,26 @@ def _tokens(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
 
     An object or array (no value of any field) is checked strictly.
     """
-    lines = b"\n".join(raw) + b"\n" if raw else b""
+    if not raw:
+        return _Tokens(lines=b"", kinds=np.empty(0, np.uint8), weight=0)
+    lines = b"\n".join(raw) + b"\n"
     data = np.frombuffer(lines, np.uint8)
     ends = positions(data, b"\n")
     if len(ends) != len(raw):
         return _tokens_over_lines(raw, limits)
     starts = np.empty_like(ends)
-    starts[:1] = 0
+    starts[0] = 0
     starts[1:] = ends[:-1] + 1
     kinds = data[starts]
     for index in np.flatnonzero(kinds | 0x20 == ord("{")).tolist():
         strict(lines[starts[index] : ends[index]], limits)
 
-    numbers = np.flatnonzero((kinds == ord("-")) | ((kinds >= ord("0")) & (kinds <= ord("9"))))
+    numbers = np.flatnonzero(_DIGIT[kinds])
     if len(numbers):
         if int((ends[numbers] - starts[numbers]).max()) > limits.number_length:
             raise refused("number-too-large")
         # Numbers come in runs, for tokens come column by column.
-        breaks = np.flatnonzero(np.diff(numbers) != 1)
+        breaks = np.flatnonzero(numbers[1:] - numbers[:-1] != 1)
         firsts = [0, *(breaks + 1).tolist()]
         lasts = [*breaks.tolist(), len(numbers) - 1]
         for first, last in zip(firsts, lasts, strict=True):
@@ -155,7 +163,7 @@ def _tokens_over_lines(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
 
 def _series(tokens: _Tokens) -> pl.Series:
     """One cell for each token; null for `null`, a missing member, an object or an array."""
-    void = np.isin(tokens.kinds, np.frombuffer(b"\nn{[", np.uint8))
+    void = _VOID[tokens.kinds]
     if len(tokens.lines) < _BLOCK_OF_TOKENS:
         cells: list[str | None] = [*tokens.lines.decode().split("\n")]
         cells.pop()
@@ -216,6 +224,8 @@ class JsonDecoder(Decoder):
     def _finish(self) -> list[Batch]:
         if self._after is None:
             raise refused("truncated")
+        if not self._path:
+            return []  # white space before and after the array, as `_close` and `locate` saw
         envelope = self._before + b"0]" + self._after
         if not scan(envelope).complete:
             raise refused("truncated")
@@ -241,8 +251,7 @@ class JsonDecoder(Decoder):
             raise refused("too-deep")
         cut = int(found.ends[-1]) if len(found.ends) else 0
         end = len(buffer) if found.close is None else found.close
-        longest = int(np.diff(found.ends, prepend=0).max(initial=0))
-        if max(longest, end - cut) > self._limits.record_bytes:
+        if max(longest(found.ends), end - cut) > self._limits.record_bytes:
             raise refused("record-too-large")
         batches = [self._batch(buffer, cut, found)] if cut else []
         self._rest = buffer[cut:end]

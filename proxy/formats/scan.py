@@ -28,3 +28,11 @@ def positions(data: npt.NDArray[np.uint8], wanted: bytes) -> Offsets:
     if len(found) == 1:
         return found[0]
     return np.concatenate(found) if found else np.empty(0, np.intp)
+
+
+def longest(ends: Offsets) -> int:
+    """The length of the longest record of those that end at `ends`, the first one beginning at 0."""
+    if not len(ends):
+        return 0
+    lengths = ends[1:] - ends[:-1]
+    return max(int(ends[0]), int(lengths.max(initial=0)))
