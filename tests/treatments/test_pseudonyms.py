@@ -5,11 +5,14 @@ from __future__ import annotations
 import hmac
 import re
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.batch import PLAIN, Batch
 from proxy.keys import Keyring
+from proxy.treatments import parse
 from proxy.treatments.pseudonyms import LENGTH
 from proxy.values import Type
 
@@ -34,27 +37,18 @@ def test_form_tells_nothing(apply, texts, others):
         assert FORM.match(pseudonym)
 
 
-@pytest.mark.parametrize("changed", ["report", "field", "purpose", "keyring"])
+@pytest.mark.parametrize("changed", ["report", "purpose", "keyring"])
 def test_no_join_unless_stated(apply, changed):
-    """Another report, field, purpose or keyring gives other pseudonyms; another subject the same."""
+    """Another report, purpose or keyring gives other pseudonyms; another subject the same."""
     values = ["alice", "bob"]
     usual = apply("pseudonym", values)
     place = {changed: Keyring.generate() if changed == "keyring" else "g"}
-    if changed == "field":
-        other = apply("pseudonym", ["x", "y"], key={"g": values}, field="f")
-        assert not set(usual) & set(other)
-        return
     assert not set(usual) & set(apply("pseudonym", values, **place))
     assert apply("pseudonym", values, subject="user:bob") == usual
 
 
 def test_fields_do_not_join(site):
     """Two fields of one report with the same value have different pseudonyms."""
-    import polars as pl
-
-    from proxy.batch import PLAIN, Batch
-    from proxy.treatments import parse
-
     cells = {name: pl.Series(name, ["alice"]) for name in ("f", "g")}
     types = dict.fromkeys(cells, Type.TEXT)
     batch = Batch(cells, height=1, lexis=PLAIN, types=types)

@@ -83,7 +83,9 @@ def test_integers_stay_integers(apply, cells, step):
     treatment = Round(step=Fraction(step))
     assert treatment.gives(Type.INTEGER) is Type.INTEGER
     for times in (1, 300):
-        for before, after in zip(cells * times, apply(treatment, cells * times, Type.INTEGER)):
+        for before, after in zip(
+            cells * times, apply(treatment, cells * times, Type.INTEGER), strict=True
+        ):
             exact = number(before)
             expected = None if exact is None else str(step * round(Fraction(exact, step)))
             assert after == (expected if expected and number(expected) is not None else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -158,9 +159,11 @@ def test_parsing_gives_a_treatment_or_bad_treatment(text):
     try:
         treatment = parse(text)
     except BadTreatment as bad:
-        assert 0 <= bad.offset <= len(text)
+        offset = bad.offset
     else:
+        offset = 0
         assert parse(str(treatment)) == treatment
+    assert 0 <= offset <= len(text)
 
 
 def test_table_is_in_order_of_preference():
@@ -178,8 +181,7 @@ def test_preference_is_a_total_order(treatments):
     """Forms sort by (rank, fineness), and only equal forms tie."""
     keys = [(each.rank, each.fineness) for each in treatments]
     ordered = sorted(keys)
-    for one, other in zip(ordered, ordered[1:], strict=False):
-        assert one <= other
+    assert all(one <= other for one, other in pairwise(ordered))
     assert len(set(keys)) == len(set(treatments))
 
 
