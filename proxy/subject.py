@@ -21,7 +21,7 @@ class Subject:
     user: str | None
     groups: tuple[str, ...] = ()
     tool: str | None = None
-    attributes: Mapping[str, Value] = field(default=_NONE, hash=False)
+    attributes: Mapping[str, Value] = field(default_factory=lambda: _NONE, hash=False)
     expires: float
     """When the identity ends, in seconds since the epoch."""
 
