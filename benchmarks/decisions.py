@@ -10,7 +10,10 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, interleaved, ratio
 from benchmarks.stage import REPORTS
-from proxy import policy
+from proxy.policy.decide import decide as policy_decide
+from proxy.policy.index import Policy
+from proxy.policy.rules import MODEL
+from proxy.policy.source import load
 from proxy.catalogue import Catalogue
 from proxy.plan import Context, Permit
 from proxy.subject import AttributeType, Subject
@@ -26,7 +29,7 @@ g,  group:owners, role:owner
 """
 
 
-def _policy(rules: int) -> tuple[policy.Policy, Catalogue]:
+def _policy(rules: int) -> tuple[Policy, Catalogue]:
     catalogue = Catalogue.load(
         REPORTS.replace("{store}", "http://127.0.0.1:1").encode(),
         file="reports.yaml",
@@ -38,11 +41,11 @@ def _policy(rules: int) -> tuple[policy.Policy, Catalogue]:
         lines.append(f"p,  user:u{n}, sales/*, read, true, allow\n")
         lines.append(f"p2, user:u{n}, sales/*, row.store_id == '{n}', @public, clear\n")
     files = {
-        "model.conf": Path(policy.__file__).with_name("model.conf").read_bytes(),
+        "model.conf": MODEL.encode(),
         "policy.csv": "".join(lines).encode(),
     }
     return (
-        policy.load(
+        load(
             files,
             reports=catalogue.reports,
             classes=catalogue.classes,
@@ -71,15 +74,15 @@ def run() -> Iterator[Figure]:
         yield Figure(name=f"load-{rules}-rules", value=time.perf_counter() - started, unit="s")
         report = catalogue.reports["sales/store-daily"]
 
-        def decide(loaded: policy.Policy = loaded, report: object = report) -> float:
+        def decide(loaded: Policy = loaded, report: object = report) -> float:
             started = time.perf_counter()
             for _ in range(CALLS):
-                decision = policy.decide(loaded, subject=subject, report=report, context=context)
+                decision = policy_decide(loaded, subject=subject, report=report, context=context)
             assert isinstance(decision, Permit)
             return (time.perf_counter() - started) / CALLS * 1e6
 
         started = time.perf_counter()
-        policy.decide(loaded, subject=subject, report=report, context=context)
+        policy_decide(loaded, subject=subject, report=report, context=context)
         yield Figure(
             name=f"decision-cold-{rules}-rules",
             value=(time.perf_counter() - started) * 1e3,

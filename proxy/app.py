@@ -17,7 +17,6 @@ from typing import Final, Self
 import aiohttp.http_parser
 from aiohttp import web
 
-from proxy import policy
 from proxy.audit.log import AccessLog
 from proxy.catalogue import Catalogue
 from proxy.config import Config
@@ -27,6 +26,7 @@ from proxy.gateway import Bounds, Gateway, Snapshot
 from proxy.gateway.server import Server
 from proxy.identity import Identities
 from proxy.keys import Keyring, kek_from
+from proxy.policy.source import load as load_policy
 from proxy.upstream import Stores
 
 _LOGGER: Final = logging.getLogger("counterfoil")
@@ -48,7 +48,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         if name in _NOT_YET:
             faults.append(
                 Fault(
-                    file=str(path),
+                    file=name,
                     message=f"`{name}` is not read by this version, so what it asks for would not hold",
                     hint="take it out of the folder",
                 )
@@ -61,7 +61,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
                 raise OSError(None, f"larger than {_MOST_BYTES} bytes")
             files[name] = path.read_bytes()
         except OSError as exc:
-            faults.append(Fault(file=str(path), message=f"cannot be read: {exc.strerror}"))
+            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}"))
     if faults:
         raise Faulty(faults)
     return files
@@ -77,42 +77,43 @@ def version_of(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def load_snapshot(folder: Path, environment: Mapping[str, str]) -> Snapshot:
-    """Everything that decides, from one reading of the folder; raises Faulty with all faults."""
+def load_snapshot(
+    folder: Path, environment: Mapping[str, str], previous: Snapshot | None = None
+) -> Snapshot:
+    """Everything that decides, from one reading of the folder; raises Faulty with all faults.
+
+    `previous` hands on the keys that were fetched from identity providers.
+    """
     files = read_folder(folder)
     version = version_of(files)
     faults: list[Fault] = []
     catalogue = identities = None
     try:
         catalogue = Catalogue.load(
-            files["reports.yaml"],
-            file=str(folder / "reports.yaml"),
-            environment=environment,
-            folder=folder,
+            files["reports.yaml"], file="reports.yaml", environment=environment, folder=folder
         )
     except Faulty as exc:
         faults.extend(exc.faults)
     try:
         identities = Identities.load(
-            files["subjects.yaml"], file=str(folder / "subjects.yaml"), folder=folder
+            files["subjects.yaml"],
+            file="subjects.yaml",
+            folder=folder,
+            previous=previous.identities if previous else None,
         )
     except Faulty as exc:
         faults.extend(exc.faults)
     if catalogue is None or identities is None:
         raise Faulty(faults)
-    decided = policy.load(
-        {
-            str(folder / name): content
-            for name, content in files.items()
-            if name.endswith((".conf", ".csv"))
-        },
+    policy = load_policy(
+        files,
         reports=catalogue.reports,
         classes=catalogue.classes,
         purposes=catalogue.purposes,
         attributes=identities.attributes,
         version=version,
     )
-    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=decided)
+    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)
 
 
 class App:
@@ -149,8 +150,8 @@ class App:
             kek_from(config.key_encryption_key, config.environment),
         )
         tls = self._tls()
-        log = await asyncio.to_thread(AccessLog.open, config.path(settings.log))
-        self._stack.push_async_callback(asyncio.to_thread, log.close)
+        log = await AccessLog.open(config.path(settings.log))
+        self._stack.push_async_callback(log.close)
         executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")
         self._stack.callback(executor.shutdown)
         stores = await self._stack.enter_async_context(
@@ -175,7 +176,7 @@ class App:
             ),
             executor=executor,
         )
-        self._stack.push_async_callback(self.gateway.close_bursts)
+        self._stack.push_async_callback(self.gateway.close)
         bursts = asyncio.create_task(self._close_bursts())
         self._stack.push_async_callback(_cancel, bursts)
         runner = web.ServerRunner(
@@ -231,7 +232,10 @@ class App:
         config = self._config
         try:
             snapshot = await asyncio.to_thread(
-                load_snapshot, config.path(config.settings.policies), config.environment
+                load_snapshot,
+                config.path(config.settings.policies),
+                config.environment,
+                self.gateway.snapshot,
             )
         except Faulty as exc:
             _LOGGER.error("policy not taken, the last good one stays in force:\n%s", exc)

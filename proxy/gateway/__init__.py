@@ -40,7 +40,9 @@ from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.identity import Identities
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
-from proxy.policy import Policy, clear_everywhere, decide, holds_some_grant
+from proxy.policy.decide import decide
+from proxy.policy.index import Policy
+from proxy.policy.merge import clear_everywhere
 from proxy.report import Report, Variant
 from proxy.subject import Subject
 from proxy.upstream import Stores
@@ -170,11 +172,9 @@ class Gateway:
         catalogued = len(stated) < 2 and (not stated or purpose in snapshot.catalogue.purposes)
         access.purpose = purpose if catalogued else ""
         context = _context(subject, request, access)
-        if not holds_some_grant(snapshot.policy, subject=subject, report=report, context=context):
-            decision = decide(snapshot.policy, subject=subject, report=report, context=context)
-            if isinstance(decision, Deny):
-                return decision
-            return Deny(reason=Reason.NOT_FOUND, cause="policy-error")
+        decision = decide(snapshot.policy, subject=subject, report=report, context=context)
+        if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
+            return decision  # without a grant on the report, nothing more is told
         if request.method != hdrs.METH_GET:
             return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
         if not _acceptable(request, FORMATS[variant.format].media_type):
@@ -187,8 +187,6 @@ class Gateway:
         access.recorded(parameters, report, self._keyring)
         if not catalogued:
             return Deny(reason=Reason.PURPOSE_UNKNOWN, cause="unknown-purpose")
-
-        decision = decide(snapshot.policy, subject=subject, report=report, context=context)
         if isinstance(decision, Deny):
             return decision
         hidden = _selects_on_hidden(parameters, report, decision)
@@ -400,6 +398,11 @@ class Gateway:
             decision="deny",
             count=count,
         )
+
+    async def close(self) -> None:
+        """Write what is still to be written, and stop fetching keys."""
+        await self.close_bursts()
+        await self.snapshot.identities.close()
 
     async def close_bursts(self) -> None:
         """Write the counts of the refusals that were coalesced since the last call."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from proxy import config, policy
+from proxy import config
 from proxy.access import AccessEvent, decode
 from proxy.app import App
 from proxy.keys import Keyring, kek_from
+from proxy.policy.rules import MODEL
 from tests.harness import wire
 from tests.harness.background import Background
 from tests.harness.issuer import AUDIENCE, Issuer
@@ -32,7 +33,6 @@ issuers:
       level: {{{{claim: level, type: integer}}}}
 """
 ACT = "p, tool:app, {report}, act, true, allow\n"
-MODEL = Path(policy.__file__).with_name("model.conf")
 
 
 class Home:
@@ -43,7 +43,7 @@ class Home:
         self.issuer = Issuer()
         self.policies = folder / "policies"
         self.policies.mkdir(parents=True)
-        shutil.copy(MODEL, self.policies / "model.conf")
+        self.write("model.conf", MODEL)
         self.write("jwks.json", self.issuer.jwks)
         self.write("subjects.yaml", SUBJECTS.format(issuer=self.issuer.name))
         self.write("reports.yaml", reports.replace("{store}", store))
@@ -91,9 +91,9 @@ class Proxy:
 
 def events(path: Path) -> list[AccessEvent]:
     """The events of a log file, in the order in which they were committed."""
-    from proxy.audit.log import leaves
-
-    return [decode(leaf) for leaf in leaves(path)]
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT entry FROM leaf ORDER BY place")
+        return [decode(bytes(entry)) for (entry,) in rows]
 
 
 @contextmanager
