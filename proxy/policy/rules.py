@@ -10,7 +10,6 @@ condition, effect), a request as (`Requester`, report id, action, `Truths`).
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,8 +22,6 @@ from proxy.policy.lines import AccessRule, Effect, patterns
 
 MODEL: Final = resources.files("proxy.policy").joinpath("model.conf").read_text("utf-8")
 """The shipped Casbin model."""
-
-_SILENT: Final = ("casbin", "casbin.enforcer", "casbin.policy", "casbin.role")
 
 
 def canonical_model(text: str) -> tuple[str, ...]:
@@ -137,8 +134,6 @@ def _row(rule: AccessRule) -> list[str]:
 def _enforcer(functions: Mapping[str, Callable[..., bool]]) -> Any:
     """A new enforcer for the shipped model; `functions` are for its matcher."""
     enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=MODEL))
-    for name in _SILENT:
-        logging.getLogger(name).disabled = True
     for name, function in functions.items():
         enforcer.add_function(name, function)
     return enforcer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import graphlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from proxy.errors import Fault, Faulty
@@ -43,6 +43,9 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
 
 DENY: Final = "deny"
 """Where a treatment is written: the cell is absent, whatever else grants it."""
+
+MAX_FAULTS: Final = 1_000
+"""With so many faults the rest of the lines is not looked at: the file is no policy."""
 
 _CYCLES: Final = 20
 """Most cycles of roles or sets that are told of at once."""
@@ -137,6 +140,7 @@ class _Reader:
         self._classes = classes
         self._attributes = attributes
         self._known: dict[tuple[object, ...], object] = {}
+        self._row_scopes: dict[str, list[tuple[str, Scope]]] = {}
         shaped = [record for record in records if self._shaped(record)]
         self._filled = frozenset(r.cells[2] for r in shaped if r.cells[0] == "g2")
         for record in shaped:
@@ -144,6 +148,9 @@ class _Reader:
                 self._set(record)
         self._covered = self._coverage()
         for record in shaped:
+            if len(faults) > MAX_FAULTS:
+                faults.append(record.fault("so far more faults than are told at once"))
+                break
             match record.cells[0]:
                 case "p":
                     self._access_rule(record)
@@ -189,7 +196,7 @@ class _Reader:
             try:
                 found = read_(record.cells[cell], *arguments)
             except Wrong as wrong:
-                found = wrong
+                found = wrong.with_traceback(None)
             self._known[key] = found
         if isinstance(found, Wrong):
             for offset, message, hint in found.found:
@@ -278,30 +285,47 @@ class _Reader:
         """The condition checked against each covered report's fields.
 
         A name that another covered report declares, but not this one, is unknown in this one.
+        Reports that declare alike whatever the text can name share one compiled condition.
         """
-        covered = self._covered.get(pattern, ())
-        declared: dict[str, Type] = {}
-        for report in covered:
-            for field in report.fields.values():
-                declared.setdefault(field.name, field.type)
-        found: dict[tuple[object, ...], Condition] = {}
+        scopes = self._scopes(pattern)
+        named = [
+            name
+            for name in dict.fromkeys(name for _, scope in scopes for name in scope.fields or ())
+            if name in text or "'" in name
+        ]
+        found: dict[tuple[Type | None, ...], Condition] = {}
         rows: dict[str, Condition] = {}
         wrong: dict[tuple[int, str, str], None] = {}
-        for report in covered:
-            own = {field.name: field.type for field in report.fields.values()}
-            key = tuple(own.items())
+        for report, scope in scopes:
+            own = scope.fields or {}
+            key = tuple([own.get(name) for name in named])
             try:
                 if key not in found:
-                    elsewhere = {n: type_ for n, type_ in declared.items() if n not in own}
-                    found[key] = _compiled(
-                        text, Scope(fields=own, elsewhere=elsewhere, attributes=self._attributes)
-                    )
-                rows[report.id] = found[key]
+                    found[key] = _compiled(text, scope)
+                rows[report] = found[key]
             except Wrong as error:
                 wrong.update(dict.fromkeys(error.found))
         if wrong:
             raise Wrong(*wrong)
         return rows
+
+    def _scopes(self, pattern: str) -> Sequence[tuple[str, Scope]]:
+        """The names that row conditions may use, for each report that a pattern covers."""
+        scopes = self._row_scopes.get(pattern)
+        if scopes is None:
+            covered = self._covered.get(pattern, ())
+            declared: dict[str, Type] = {}
+            for report in covered:
+                for field in report.fields.values():
+                    declared.setdefault(field.name, field.type)
+            scopes = []
+            for report in covered:
+                own = {field.name: field.type for field in report.fields.values()}
+                elsewhere = {name: type_ for name, type_ in declared.items() if name not in own}
+                scope = Scope(fields=own, elsewhere=elsewhere, attributes=self._attributes)
+                scopes.append((report.id, scope))
+            self._row_scopes[pattern] = scopes
+        return scopes
 
     def _fields(self, text: str, pattern: str) -> Mapping[str, frozenset[str]]:
         return grammar.fields(text, self._covered.get(pattern, ()), self._classes)

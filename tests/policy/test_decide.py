@@ -151,6 +151,13 @@ def test_a_permit_names_its_lines_and_its_plan_the_cell_rules():
     assert permit.subject is BI
 
 
+def test_a_line_that_is_written_twice_is_a_line_twice():
+    text = "p, anyone, staff, read, true, allow\n" * 2
+    permit = decided(text, ALICE)
+    assert isinstance(permit, Permit)
+    assert [line.line for line in permit.lines] == [1, 2]
+
+
 def test_a_denial_names_the_lines_that_denied():
     text = "p, anyone, staff, read, true, allow\np, user:alice, staff, read, true, deny\n"
     denial = decided(text, ALICE)

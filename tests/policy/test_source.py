@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from proxy.errors import Faulty
 from proxy.policy import rules, source
 from proxy.policy.index import Policy
+from proxy.policy.source import MAX_FAULTS
 from proxy.values import Type
 from tests.policy.example import (
     ATTRIBUTES,
@@ -138,6 +139,11 @@ def test_all_faults_are_told_at_once_in_order():
     text = "".join(f"{line}\n" for line, *_ in TRAPS)
     found = faults(text + "p, anyone, staff, read, true, allow\n")
     assert [fault.line for fault in found] == list(range(1, len(TRAPS) + 1))
+
+
+def test_after_a_thousand_faults_the_rest_is_not_looked_at():
+    lines = "".join(f"p, anyone, unknown-{n}, read, true, allow\n" for n in range(3_000))
+    assert MAX_FAULTS < len(faults(lines)) < MAX_FAULTS + 10
 
 
 def test_faults_of_several_files_are_told_together():
