@@ -1,0 +1,178 @@
+"""`counterfoil log tail` and `log query`, as a user types them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.access import encode, timestamp
+from proxy.audit.names import Names
+from proxy.cli import main
+from proxy.cli.log import visible, visible_json
+from tests.audit.records import HOSTILE, event, leaves, write
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(main, ["log", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fail(*words: object) -> str:
+    """What is said on standard error; no traceback, no output."""
+    done = subprocess.run(  # noqa: PLW1510 - it is to fail
+        [sys.executable, "-m", "proxy", "log", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Two logs, with accesses of every kind."""
+    now = 1.8e9
+    path = tmp_path / "access.db"
+    files = write(
+        path,
+        [
+            event("complete", "0a", now, subject="id-alice", tool="tool:bi", report="sales/daily",
+                  decision="permit", rows=12, bytes=340, ended="whole",
+                  fields={"units": {"clear": 12}, "net": {"round(100)": 12}, "city": {"clear": 12}}),
+            event("refusal", "0b", now + 1, address="10.0.0.9", path="/x", decision="deny",
+                  reason="not-found", cause="no-report"),
+            event("intent", "0c", now + 2, subject="id-sam", report="sales/daily",
+                  decision="permit", rows=100, bytes=5000),
+        ],
+        [
+            event("intent", "0d", now + 3, subject="id-sam", report="hr/people",
+                  decision="permit", rows=7, bytes=70),
+            event("outcome", "0d", now + 9, rows=9, bytes=90, ended="client-gone"),
+        ],
+    )  # fmt: skip
+    with contextlib.closing(Names(files.names)) as names:
+        names.learn([("id-alice", "user:alice"), ("id-sam", "user:sam")])
+    return path
+
+
+def accesses(*words: object) -> list[str]:
+    return [json.loads(line)["access"] for line in run("query", *words, "--json").splitlines()]
+
+
+def test_query_shows_accesses_with_names_rows_and_forms_newest_first(path):
+    lines = run("query", "--log", path).splitlines()
+    assert [line.split()[-1] for line in lines] == ["access", "0d", "0c", "0b", "0a"]
+    assert "user:sam" in lines[1] and "client-gone" in lines[1]
+    assert "unresolved" in lines[2]
+    assert "10.0.0.9" in lines[3] and "not-found" in lines[3]
+    assert "user:alice through tool:bi" in lines[4]
+    assert "clear 2, round(100) 1" in lines[4]
+
+
+def test_query_selects(path):
+    at = "--log", path
+    assert accesses(*at, "--subject", "user:sam") == ["0d", "0c"]
+    assert accesses(*at, "--subject", "id-alice") == ["0a"]
+    assert accesses(*at, "--report", "sales/*") == ["0c", "0a"]
+    assert accesses(*at, "--report", "hr/people") == ["0d"]
+    assert accesses(*at, "--tool", "bi") == ["0a"]
+    assert accesses(*at, "--outcome", "deny") == ["0b"]
+    assert accesses(*at, "--outcome", "not-found") == ["0b"]
+    assert accesses(*at, "--outcome", "unresolved") == ["0c"]
+    assert accesses(*at, "--outcome", "permit", "--limit", "2") == ["0d", "0c"]
+    assert accesses(*at, "--since", timestamp(1.8e9 + 4)) == ["0d"]
+    assert accesses(*at, "--until", timestamp(1.8e9 + 1)) == ["0a"]
+    assert accesses(*at, "--since", "2027-01-15", "--until", "2027-01-14") == []
+
+
+def test_relative_times_are_understood_and_others_refused(path):
+    assert accesses("--log", path, "--until", "99999w") == []
+    assert "write RFC 3339" in fail("query", "--log", path, "--since", "yesterday")
+    assert "write RFC 3339" in fail("query", "--log", path, "--since", "2026-13-01")
+
+
+def test_tail_gives_the_exact_bytes_as_lines(path):
+    stored = [entry for _, entry in leaves(path)]
+    assert run("tail", "--log", path, "--json", "-n", 3).encode().splitlines() == stored[-3:]
+    assert len(run("tail", "--log", path).splitlines()) == len(stored)
+    assert "user:alice through tool:bi  sales/daily  permit  whole  12 rows 340 bytes" in run(
+        "tail", "--log", path
+    )
+
+
+def test_tail_follows(path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", "log", "tail", "-n", "1", "--follow", "--json", "--log", path],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as follower:  # fmt: skip
+        assert json.loads(follower.stdout.readline())["step"] == "outcome"
+        write(path, [event("complete", "0e")])
+        assert json.loads(follower.stdout.readline())["step"] == "opened"
+        assert json.loads(follower.stdout.readline())["access"] == "0e"
+        follower.send_signal(signal.SIGINT)
+        assert "Traceback" not in follower.stderr.read()
+
+
+def test_what_a_requester_chose_is_one_line_without_live_characters(tmp_path):
+    """CRLF, ANSI, bidi and quotes in path, subject, tool and name: one event, one line, all escaped."""
+    files = write(
+        tmp_path / "access.db",
+        [event("refusal", "0a", subject=HOSTILE, tool=HOSTILE, path=HOSTILE, decision="deny",
+               reason="[red]not-found[/red]")],
+    )  # fmt: skip
+    with contextlib.closing(Names(files.names)) as names:
+        names.learn([(HOSTILE, f"user:{HOSTILE}")])
+    for words in (["tail", "-n", 1], ["query"]):
+        text = run(*words, "--log", files.leaves)
+        (line,) = [line for line in text.split("\n") if "0a" in line]
+        assert line.isprintable()
+        assert r"user:a\r\nb\x1b[31m\u202e\u2028\x9b\x7f" in line
+        assert "[red]not-found[/red]" in line
+    stored = run("query", "--log", files.leaves, "--json", "--subject", HOSTILE).removesuffix("\n")
+    assert "\n" not in stored
+    assert json.loads(stored)["path"] == HOSTILE
+
+
+@given(st.text())
+def test_escapes_hide_nothing(text):
+    """No two texts look alike, and what is shown is one printable line."""
+    assert visible(text).isprintable()
+    assert visible(text).encode("ascii", "backslashreplace").decode("unicode_escape") == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_for_a_terminal_says_the_same(text):
+    line = encode(event(path=text))
+    assert visible_json(line).isprintable()
+    assert msgspec.json.decode(visible_json(line)) == msgspec.json.decode(line)
+
+
+def test_faults_are_told_in_one_message(path, tmp_path):
+    assert "there is no access log at" in fail("tail", "--log", tmp_path / "none.db")
+    assert "cannot be read" in fail("query", "-c", tmp_path / "none.yaml")
+    (tmp_path / "text.db").write_text("no database" * 1000)
+    assert "is not a database" in fail("query", "--log", tmp_path / "text.db")
+    assert "does not know user:eve" in fail("query", "--log", path, "--subject", "user:eve")
+
+
+def test_help_says_that_the_verbs_are_outside_enforcement():
+    for words in ([], ["tail"], ["query"]):
+        assert "outside enforcement" in " ".join(run(*words, "--help").split())
