@@ -48,7 +48,7 @@ from proxy.formats.scan import longest, positions
 from proxy.report import FormatName, Report, Variant
 
 _MISSING: Final = msgspec.Raw(b"")
-_SEPARATOR: Final = re.compile(rb"[ \t\n\r]*,")
+_SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
 
@@ -227,8 +227,11 @@ class JsonDecoder(Decoder):
         if not self._path:
             return []  # white space before and after the array, as `_close` and `locate` saw
         envelope = self._before + b"0]" + self._after
-        if not scan(envelope).complete:
+        found = scan(envelope)
+        if not found.complete:
             raise refused("truncated")
+        if found.deepest > self._limits.depth:
+            raise refused("too-deep")
         value = strict(envelope, self._limits)
         for name in self._path:
             value = value.get(name) if isinstance(value, dict) else None
@@ -355,10 +358,10 @@ def _decode(decoder: msgspec.json.Decoder[list[T]], text: bytes) -> list[T]:
 def _why_no_record(text: bytes) -> str:
     """What is wrong with what stands before the array's end instead of a record."""
     try:
-        _RECORDS.decode(b"[" + text.lstrip(WHITESPACE + b",") + b"]")
+        values = _RECORDS.decode(b"[" + _SEPARATOR.sub(b"", text, count=1) + b"]")
     except (msgspec.DecodeError, RecursionError):
         return "json-malformed"
-    return "record-not-object"
+    return "record-not-object" if values else "json-malformed"
 
 
 class JsonEncoder(Encoder):

@@ -1,0 +1,90 @@
+"""Reports, and documents fed to decoders in pieces: shared by the tests of all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from hypothesis import strategies as st
+
+from proxy.batch import Batch
+from proxy.errors import SourceRefused
+from proxy.formats import CAUSES, FORMATS, Limits
+from proxy.report import Field, FormatName, Report, Store, Variant
+from proxy.values import Type
+
+
+def variant(format_: FormatName, *, rows_at: tuple[str, ...] = (), delimiter: str = ",") -> Variant:
+    return Variant(path="/r", source="/r", format=format_, rows_at=rows_at, delimiter=delimiter)
+
+
+def report(of: Variant, fields: Iterable[str], type_: Type = Type.TEXT) -> Report:
+    return Report(
+        id="r",
+        title="A report",
+        store=Store(name="s", url="http://store"),
+        fields={name: Field(name=name, type=type_, class_="public") for name in fields},
+        variants=(of,),
+        parameters={},
+    )
+
+
+def decoder(of: Variant, fields: Sequence[str], *, reads=None, limits: Limits | None = None):
+    needed = frozenset(fields if reads is None else reads)
+    return FORMATS[of.format].decoder(report(of, fields), of, needed, limits or Limits())
+
+
+def run(
+    of: Variant, pieces: Iterable[bytes], fields: Sequence[str], *, reads=None, limits=None
+) -> list[tuple[str | None, ...]]:
+    """The cells of all records, row by row."""
+    stream = decoder(of, fields, reads=reads, limits=limits)
+    batches = [batch for piece in pieces for batch in stream.feed(piece)]
+    batches += stream.finish()
+    return rows(batches, fields if reads is None else reads)
+
+
+def rows(batches: Iterable[Batch], fields: Iterable[str]) -> list[tuple[str | None, ...]]:
+    names = list(fields)
+    found: list[tuple[str | None, ...]] = []
+    for batch in batches:
+        columns = [
+            batch.cells[name].to_list() if name in batch.cells else [None] * batch.height
+            for name in names
+        ]
+        found += zip(*columns, strict=True) if columns else [()] * batch.height
+    return found
+
+
+def encode(of: Variant, batches: Iterable[Batch], columns: Sequence[str], type_=Type.TEXT) -> bytes:
+    stream = FORMATS[of.format].encoder([(name, type_) for name in columns], of)
+    return b"".join([*map(stream.feed, batches), stream.finish()])
+
+
+def batches(of: Variant, document: bytes, fields: Sequence[str], *, reads=None) -> list[Batch]:
+    stream = decoder(of, fields, reads=reads)
+    return [*stream.feed(document), *stream.finish()]
+
+
+def bytewise(document: bytes) -> Iterator[bytes]:
+    return (document[at : at + 1] for at in range(len(document)))
+
+
+def cut(document: bytes, at: Iterable[int]) -> list[bytes]:
+    """The document in pieces, cut at the given places (modulo its length)."""
+    places = sorted({place % (len(document) + 1) for place in at} | {0, len(document)})
+    return [document[a:b] for a, b in pairwise(places)] or [b""]
+
+
+def outcome(of: Variant, pieces: Iterable[bytes], fields: Sequence[str], **options):
+    """The rows, or the cause of the refusal."""
+    try:
+        return run(of, pieces, fields, **options)
+    except SourceRefused as failure:
+        refusal = failure
+    assert refusal.__context__ is None, "the parser's own error may hold data"
+    assert str(refusal) == CAUSES[refusal.cause]
+    return refusal.cause
+
+
+CUTS = st.lists(st.integers(0, 5_000), max_size=6)

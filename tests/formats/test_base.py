@@ -1,0 +1,127 @@
+"""The table of formats: what a store's answer may call itself, and streams that stay failed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import formats
+from proxy.errors import SourceRefused
+from proxy.formats import CAUSES, FORMATS
+from proxy.report import FormatName
+from tests.formats.documents import decoder, outcome, variant
+
+ACCEPTED = [
+    ("csv", "text/csv", True),
+    ("csv", "Text/CSV; Charset=UTF-8", True),
+    ("csv", 'text/csv;charset="utf-8";header=present', True),
+    ("csv", "text/plain; charset=utf-8", True),
+    ("csv", "text/tab-separated-values", True),
+    ("csv", "text/csv; header=absent", False),
+    ("csv", "text/csv; charset=utf-16", False),
+    ("csv", "text/csv; charset=utf-7", False),
+    ("csv", "text/csv; charset=iso-8859-1", False),
+    ("csv", "text/csv; charset=", False),
+    ("csv", "text/csv;", False),
+    ("csv", "text/csv; charset=utf-8; charset=utf-7", False),
+    ("csv", "text/csv; charset=utf-8; charset=utf-8", False),
+    ("csv", "text/csv, text/html", False),
+    ("csv", "text/html; charset=utf-8", False),
+    ("csv", "application/json", False),
+    ("csv", "application/octet-stream", False),
+    ("csv", "", False),
+    ("json", "application/json", True),
+    ("json", "application/json; charset=utf-8", True),
+    ("json", "application/json ; charset=utf-8", True),
+    ("json", "application/json; charset=utf-8; boundary=x", False),
+    ("json", "application/json; charset=utf-16", False),
+    ("json", "application/x-ndjson", False),
+    ("json", "text/plain", False),
+    ("json", "text/html", False),
+]
+
+
+@pytest.mark.parametrize(("name", "content_type", "accepted"), ACCEPTED)
+def test_a_content_type_is_accepted_only_where_all_of_it_is_understood(
+    name, content_type, accepted
+):
+    assert FORMATS[FormatName(name)].accepts(content_type) is accepted
+
+
+@given(st.sampled_from(FormatName), st.text(max_size=40))
+def test_no_content_type_makes_accepts_raise(name, content_type):
+    FORMATS[name].accepts(content_type)
+
+
+def test_every_format_of_the_catalogue_has_its_row():
+    assert set(FORMATS) == set(FormatName)
+    for name, row in FORMATS.items():
+        assert row.name is name
+        assert row.accepts(row.media_type)
+
+
+@pytest.mark.parametrize("name", FormatName)
+@pytest.mark.parametrize("junk", [b"\xff\n", b'a\n"x"y\n', b"\0\n"])
+def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
+    stream = decoder(variant(name), ["a"])
+    with pytest.raises(SourceRefused) as first:
+        stream.feed(junk)
+    good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
+    for step in (lambda: stream.feed(good), lambda: stream.feed(b""), stream.finish):
+        with pytest.raises(SourceRefused) as again:
+            step()
+        assert again.value.cause == first.value.cause
+
+
+@pytest.mark.parametrize("name", FormatName)
+def test_a_finished_stream_takes_nothing_more(name):
+    stream = decoder(variant(name), ["a"])
+    stream.feed(b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
+    stream.finish()
+    with pytest.raises(RuntimeError):
+        stream.feed(b"a")
+    with pytest.raises(RuntimeError):
+        stream.finish()
+
+
+@pytest.mark.parametrize("name", FormatName)
+def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypatch):
+    stream = decoder(variant(name), ["a"])
+
+    class Panic(BaseException):
+        """What polars raises where it panics is no Exception."""
+
+    def panic(_):
+        raise Panic
+
+    monkeypatch.setattr(stream, "_feed", panic)
+    with pytest.raises(Panic):
+        stream.feed(b"a\n")
+    monkeypatch.undo()
+    with pytest.raises(SourceRefused) as failure:
+        stream.feed(b"a\n")
+    assert failure.value.cause == "decoder-failed"
+
+
+@pytest.mark.parametrize("name", FormatName)
+@given(document=st.binary(max_size=60))
+def test_whatever_a_store_sends_is_read_or_refused_and_no_message_holds_it(name, document):
+    outcome(variant(name), [document], ["a"])  # which looks at the message
+
+
+def test_the_table_of_causes_holds_the_causes_in_use_and_no_others():
+    folder = Path(str(formats.__file__)).parent
+    source = "".join(
+        path.read_text() for path in folder.glob("*.py") if path.name != "__init__.py"
+    ).replace(
+        re.search(
+            r"CAUSES: Final.*?^\)", (folder / "base.py").read_text(), re.MULTILINE | re.DOTALL
+        )[0],
+        "",
+    )
+    assert {cause for cause in CAUSES if f'"{cause}"' in source} == set(CAUSES)
+    assert set(re.findall(r'refused\("([a-z0-9-]+)"\)', source)) <= set(CAUSES)

@@ -1,0 +1,86 @@
+"""JSON tokens and plain text are two writings of one value, in columns of any height."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.formats.json_lexis import JSON_LEXIS, SMALL
+from proxy.values import Type
+
+TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from('"\\/\n\x00\x1f\x7f é𝄞'), max_size=6)
+NUMBER = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
+)
+TOKEN = (
+    st.builds(json.dumps, TEXT, ensure_ascii=st.booleans())
+    | NUMBER
+    | st.sampled_from(["true", "false", '"true"', '"1"', '""', '"\\""', '"\\/"'])
+)
+
+
+def both(of, values: list[str | None], type_: Type) -> list[str | None]:
+    """What a short and a tall column give, which has to be the same."""
+    few = [of(pl.Series([value], dtype=pl.String), type_).to_list()[0] for value in values]
+    tall = pl.Series(values * (SMALL + 1), dtype=pl.String)
+    assert of(tall, type_).to_list() == few * (SMALL + 1)
+    return few
+
+
+@given(st.lists(st.none() | TOKEN, min_size=1, max_size=6), st.sampled_from(Type))
+def test_a_token_of_a_types_kind_is_its_value_and_any_other_is_none(tokens, type_):
+    def expected(token: str | None) -> str | None:
+        value = None if token is None else json.loads(token, parse_float=Decimal)
+        if type_.is_number:
+            return None if value is None or isinstance(value, str | bool) else token
+        if type_ is Type.BOOLEAN:
+            return token if isinstance(value, bool) else None
+        return value if isinstance(value, str) else None
+
+    assert both(JSON_LEXIS.read, tokens, type_) == [expected(token) for token in tokens]
+
+
+@given(
+    st.lists(st.none() | TEXT, min_size=1, max_size=6),
+    st.sampled_from([Type.TEXT, Type.DATE, Type.DATETIME]),
+)
+def test_any_text_is_written_as_a_string_that_reads_back_the_same(texts, type_):
+    tokens = both(JSON_LEXIS.write, texts, type_)
+    assert [None if token is None else json.loads(token) for token in tokens] == texts
+    assert both(JSON_LEXIS.read, tokens, type_) == texts
+
+
+@given(st.lists(st.none() | NUMBER, min_size=1, max_size=6))
+def test_a_json_number_is_written_as_it_is(numbers):
+    assert both(JSON_LEXIS.write, numbers, Type.DECIMAL) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("+5", "5"), ("-007", "-7"), ("000", "0"), ("00.50", "0.50"), ("+0e5", "0e5"),
+        ("", None), ("-", None), (".5", None), ("5.", None), ("NaN", None), ("1,5", None),
+        ("1\n", None), ("٣", None), ("1]", None), ("null", None), ('"1"', None),
+    ],
+)  # fmt: skip
+def test_a_number_in_another_writing_is_written_as_json_has_it_and_no_number_is_null(text, token):
+    assert both(JSON_LEXIS.write, [text], Type.INTEGER) == [token]
+    assert both(JSON_LEXIS.write, ["1", text], Type.DECIMAL) == ["1", token]
+
+
+def test_only_true_and_false_are_booleans():
+    values = ["true", "false", "True", "1", "", None, "null"]
+    assert both(JSON_LEXIS.write, values, Type.BOOLEAN) == ["true", "false", *[None] * 5]
+
+
+@given(st.lists(st.none() | TEXT, min_size=1, max_size=4), st.sampled_from(Type))
+def test_whatever_is_written_is_one_json_value(texts, type_):
+    for token in both(JSON_LEXIS.write, texts, type_):
+        if token is not None:
+            assert not isinstance(json.loads(token), dict | list)
+            assert token != "null"
