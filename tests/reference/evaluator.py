@@ -1,0 +1,175 @@
+"""DESIGN.md §4, "Who matches" and "Meaning, cell by cell", for one row and one field at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, parsed, truth
+from tests.reference.forms import Form, preference, treated
+from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is given of one cell: `absent`, `clear` (as written), `text` (of the column's type),
+    `pseudonym` or `encrypt` (of that text). Text None: no value."""
+
+    kind: str
+    text: str | None = None
+    form: Form | None = None
+
+
+ABSENT = Cell("absent")
+
+
+@dataclass(frozen=True)
+class Answer:
+    columns: tuple[tuple[str, str], ...]
+    """Names and types."""
+    cells: tuple[dict[str, Cell], ...]
+    """For every row of the source."""
+
+    @property
+    def released(self) -> list[dict[str, Cell]]:
+        """The rows in which some cell is granted."""
+        return [row for row in self.cells if any(cell.kind != "absent" for cell in row.values())]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One cell of the source in one format: as the document writes it, and its plain text (None where
+    there is no value, or one of another kind than the field's type)."""
+
+    written: str | None
+    text: str | None
+
+
+def evaluate(
+    rules: Rules,
+    report: Report,
+    requester: Requester,
+    rows: Sequence[Mapping[str, Source]],
+    now: datetime,
+) -> Answer | None:
+    """None where the requester is not permitted."""
+    who = _Matching(rules, requester)
+    sub = dict(requester.attributes)
+    env: dict[str, Any] = {
+        **requester.environment, "now": now, "date": now.date(), "action": "read", "method": "GET",
+        "ip": "127.0.0.1",
+    }  # fmt: skip
+    patterns = names_of(report.id, rules)
+
+    def may(action: str, allowing: set[str]) -> bool:
+        about = [each for each in rules.access if each.report in patterns and each.action == action]
+        at = Surroundings({}, sub, env)
+        allowed = any(
+            each.effect == "allow" and each.who in allowing and truth(each.when, at) is True
+            for each in about
+        )
+        denied = any(
+            each.effect == "deny" and each.who in who.denying and truth(each.when, at) is not False
+            for each in about
+        )
+        return allowed and not denied
+
+    if not may("read", who.allowing):
+        return None
+    if requester.user and requester.tool and not may("act", who.of_tool):
+        return None
+    lines = [
+        each
+        for each in rules.cells
+        if each.report in patterns
+        and each.who in (who.denying if each.form is None else who.allowing)
+    ]
+    reachable = {field: forms_that_can_be_given(report, lines, field) for field in report.fields}
+    if not any(reachable.values()):
+        return None
+    columns = [field for field in report.fields if reachable[field] or report.stable]
+    cells = []
+    for row in rows:
+        values = {f.name: parsed(row[f.name].text, f.type) for f in report.fields}
+        at = Surroundings(values, sub, env)
+        cells.append({f.name: _cell(report, lines, f, row[f.name], at) for f in columns})
+    return Answer(
+        columns=tuple((field.name, _type(field, reachable[field])) for field in columns),
+        cells=tuple(cells),
+    )
+
+
+class _Matching:
+    """Whose lines count."""
+
+    def __init__(self, rules: Rules, requester: Requester) -> None:
+        self.of_tool = closure([requester.tool], rules.members) if requester.tool else {"anyone"}
+        if requester.user:
+            self.allowing = closure([requester.user, *requester.groups], rules.members)
+        else:
+            self.allowing = self.of_tool
+        self.denying = self.allowing | self.of_tool
+
+
+def closure(names: Iterable[str], members: Iterable[tuple[str, str]]) -> set[str]:
+    """The names, all that they are members of, and `anyone`."""
+    found = {*names, "anyone"}
+    while more := {of for member, of in members if member in found} - found:
+        found |= more
+    return found
+
+
+def names_of(report: str, rules: Rules) -> set[str]:
+    """Everything by which a line can mean the report: its id, prefixes, sets."""
+    parts = report.split("/")
+    prefixes = ["/".join(parts[:n]) + "/*" for n in range(1, len(parts))]
+    return closure([report, *prefixes], rules.sets) - {"anyone"}
+
+
+def forms_that_can_be_given(report: Report, lines: Iterable[CellLine], field: Field) -> list[Form]:
+    """The forms of a column: granted for some row, not hidden in every row, and not always forestalled
+    by a preferred form under the same condition, or under `true`."""
+    named = [line for line in lines if line.fields.names(field)]
+    if any(line.form is None and line.rows == TRUE for line in named):
+        return []
+    granted = sorted(
+        ((line.form, line.rows) for line in named if line.form and line.rows != FALSE),
+        key=lambda grant: preference(grant[0], report.prefer),
+    )
+    forms: list[Form] = []
+    met: list[Condition] = []
+    for form, rows in granted:
+        if rows not in met and TRUE not in met:
+            forms.append(form)
+            met.append(rows)
+    return forms
+
+
+def _type(field: Field, forms: Iterable[Form]) -> str:
+    types = {form.gives(field.type) for form in forms} - {None}
+    if not types:
+        return field.type
+    return str(types.pop()) if len(types) == 1 else "text"
+
+
+def _cell(
+    report: Report, lines: Iterable[CellLine], field: Field, source: Source, at: Surroundings
+) -> Cell:
+    granted: list[Form] = []
+    for line in lines:
+        if not line.fields.names(field):
+            continue
+        holds = truth(line.rows, at)
+        if line.form is None and holds is not False:
+            return ABSENT
+        if line.form is not None and holds is True:
+            granted.append(line.form)
+    if not granted:
+        return ABSENT
+    form = min(granted, key=lambda each: preference(each, report.prefer))
+    if form.name == "clear":
+        return Cell("clear", source.written, form)
+    kind, text = treated(form, source.text, field.type)
+    return Cell(kind, text, form)

@@ -1,0 +1,200 @@
+"""The real thing, driven like the reference: files -> decision -> plan -> bytes of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from proxy import policy, transform
+from proxy.catalogue import Catalogue
+from proxy.formats import FORMATS
+from proxy.formats.base import Limits
+from proxy.keys import Keyring
+from proxy.plan import Context, Permit, Plan
+from proxy.policy.rules import MODEL
+from proxy.report import FormatName, Report
+from proxy.subject import AttributeType, Subject
+from proxy.treatments import Site, decrypt
+from proxy.values import Type
+from tests.reference import documents, nouns
+from tests.reference.evaluator import Answer, Cell
+from tests.reference.nouns import World
+from tests.reference.worlds import policy_text, reports_text
+
+ATTRIBUTES = {
+    name: AttributeType(type=Type(type_), many=many)
+    for name, (type_, many) in nouns.ATTRIBUTES.items()
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A requester's permit in a world, and what ties it to one request."""
+
+    plan: Plan
+    context: Context
+    subject: Subject
+    keyring: Keyring
+
+    @property
+    def report(self) -> Report:
+        return self.plan.report
+
+    def bound(self) -> transform.Transform:
+        return transform.bind(
+            self.plan, context=self.context, subject=self.subject.name, keyring=self.keyring
+        )
+
+    def site(self, field: str) -> Site:
+        return Site(
+            report=self.report.id, field=field, type=self.report.fields[field].type,
+            key=self.report.key, purpose=self.context.purpose, subject=self.subject.name,
+            keyring=self.keyring,
+        )  # fmt: skip
+
+    def answer(self, format_: str, document: bytes, cuts: Sequence[int] = ()) -> bytes:
+        """The answer to a source that comes in pieces, cut at the given places."""
+        kind = FORMATS[FormatName(format_)]
+        variant = next(each for each in self.report.variants if each.format == format_)
+        bound = self.bound()
+        decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
+        encoder = kind.encoder(bound.columns, variant)
+        places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
+        out = b""
+        for start, end in zip(places, places[1:], strict=False):
+            for batch in decoder.feed(document[start:end]):
+                out += encoder.feed(bound.apply(batch))
+        for batch in decoder.finish():
+            out += encoder.feed(bound.apply(batch))
+        return out + encoder.finish()
+
+    def forms(self, world: World, format_: str) -> list[dict[str, str]]:
+        """For each row of the world: field -> the form in which its cell is given, if it is."""
+        kind = FORMATS[FormatName(format_)]
+        variant = next(each for each in self.report.variants if each.format == format_)
+        rows = []
+        for row in world.rows:
+            bound = self.bound()
+            decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
+            batches = decoder.feed(document(world, format_, [row])) + decoder.finish()
+            for batch in batches:
+                bound.apply(batch)
+            rows.append(
+                {field: next(iter(counts)) for field, counts in bound.cells.items() if counts}
+            )
+        return rows
+
+
+def view(
+    world: World, keyring: Keyring, now: datetime, order: Sequence[int] | None = None
+) -> View | None:
+    """The requester's view of the world's report; None where it is denied. Raises Faulty."""
+    catalogue = Catalogue.load(
+        reports_text(world.reports).encode(), file="reports.yaml", environment={}, folder=None
+    )
+    decided = policy.load(
+        {"model.conf": MODEL.encode(), "policy.csv": policy_text(world.rules, order).encode()},
+        reports=catalogue.reports,
+        classes=catalogue.classes,
+        purposes=catalogue.purposes,
+        attributes=ATTRIBUTES,
+        version="0" * 64,
+    )
+    asked = world.requester
+    subject = Subject(
+        user=asked.user, groups=asked.groups, tool=asked.tool, attributes=dict(asked.attributes),
+        expires=now.timestamp() + 600,
+    )  # fmt: skip
+    context = Context(
+        attributes=subject.attributes, now=now, date=now.date(), ip="127.0.0.1",
+        purpose=asked.purpose, tool=(asked.tool or "").removeprefix("tool:"), action="read", method="GET",
+    )  # fmt: skip
+    report = catalogue.reports[world.report.id]
+    decision = policy.decide(decided, subject=subject, report=report, context=context)
+    if not isinstance(decision, Permit):
+        return None
+    return View(decision.plan, context, subject, keyring)
+
+
+def document(
+    world: World, format_: str, rows: Sequence[documents.Row] | None = None, *, quoted: bool = False
+) -> bytes:
+    """The store's document in a format."""
+    names = [field.name for field in world.report.fields]
+    chosen = world.rows if rows is None else rows
+    if format_ == "csv":
+        return documents.as_csv(names, chosen, quote_all=quoted)
+    return documents.as_json(names, chosen, blank=" " if quoted else "")
+
+
+# ── an answer held against the reference ──
+
+
+def compare(
+    answer: bytes, expected: Answer, format_: str, world: World, opened: View | None
+) -> None:
+    """Assert that the bytes are what the reference gives, cell for cell.
+
+    Pseudonyms are looked at as symbols: as many as values, of one shape, none of them a value.
+    Encrypted cells are opened with `opened`; without it only their shape is looked at.
+    """
+    names = tuple(name for name, _ in expected.columns)
+    if format_ == "csv":
+        table = documents.read_csv(answer)
+        assert table.names == names
+        given = [list(row) for row in table.rows]
+    else:
+        records = documents.read_json(answer)
+        for record in records:
+            assert tuple(name for name, _ in record) == names
+        given = [[token for _, token in record] for record in records]
+    sources = documents.sources(world.report, world.rows, format_)
+    released = [
+        (cells, source)
+        for cells, source in zip(expected.cells, sources, strict=True)
+        if any(cell.kind != "absent" for cell in cells.values())
+    ]
+    assert len(given) == len(released), "rows"
+    symbols: dict[tuple[str, str], dict[str, str]] = {}
+    for (cells, source), row in zip(released, given, strict=True):
+        key = {name: source[name].text for name in world.report.key}
+        for (name, type_), got in zip(expected.columns, row, strict=True):
+            cell = cells[name]
+            field_type = world.report.type(name)
+            assert field_type is not None
+            if cell.kind in ("absent", "text", "clear") or cell.text is None:
+                wanted = _written(cell, source[name].text, format_, type_, field_type)
+                if cell.kind != "clear" and wanted is not None and wanted.startswith('"'):
+                    # JSON can write a text in many ways: what counts is the text.
+                    got, wanted = repr(json.loads(got or "0")), repr(json.loads(wanted))
+                assert got == wanted, (name, str(cell.form), got, wanted)
+                continue
+            text = got if format_ == "csv" else json.loads(got or "")
+            assert isinstance(text, str) and text != cell.text
+            if cell.kind == "pseudonym":
+                assert (
+                    len(text) == 27 and text[0] == "p" and set(text[1:]) <= set("0123456789abcdef")
+                )
+                known = symbols.setdefault((name, str(cell.form)), {})
+                assert known.setdefault(cell.text, text) == text
+            else:
+                assert text.startswith("cf1.")
+                if opened is not None:
+                    assert decrypt(text, opened.site(name), key) == cell.text
+    for known in symbols.values():
+        assert len(set(known.values())) == len(known), "two values have one pseudonym"
+
+
+def _written(cell: Cell, text: str | None, format_: str, type_: str, field_type: str) -> str | None:
+    """How a cell that needs no key is written: a field of CSV, or a token of JSON."""
+    if cell.kind == "clear" and type_ == field_type:
+        written = cell.text
+    elif cell.kind == "clear":
+        written = text if format_ == "csv" else documents.token_of(text, "text")
+    elif format_ == "csv":
+        written = cell.text
+    else:
+        written = documents.token_of(cell.text, type_)
+    return "null" if written is None and format_ == "json" else written
