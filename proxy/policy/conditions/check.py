@@ -283,13 +283,15 @@ class _Checker:
         left, right = self.shape(node.left), self.shape(node.right)
         if left is None or right is None:
             return
-        many = left.many or right.many
-        if left != right or many:
-            hint = "write `in`" if many else _mismatch(node.left, left.kind, node.right, right.kind)
+        many, kinds = left.many or right.many, (left.kind, right.kind)
+        if many or left != right or Kind.DAYS in kinds:
+            if many:
+                hint = "write `in`"
+            elif Kind.DAYS in kinds:
+                hint = "a difference of dates is a plain number: write `< 7`"
+            else:
+                hint = _mismatch(node.left, left.kind, node.right, right.kind)
             self._fault(node.at, f"`{node.relation}` does not compare {left} with {right}", hint)
-        elif left.kind is Kind.DAYS:
-            hint = "a difference of dates is a plain number: write `< 7`"
-            self._fault(node.at, f"`{node.relation}` does not compare {left}", hint)
         elif node.relation not in ("==", "!=") and left.kind not in _ORDERED:
             self._fault(node.at, f"`{node.relation}` has no order for {left}", "write `==` or `!=`")
 

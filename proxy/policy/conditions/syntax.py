@@ -228,6 +228,8 @@ class _Parser:
         compared = False
         while True:
             token = self._peek()
+            if left.depth > MAX_DEPTH:
+                raise self._too_deep(token.at)
             binding = _BINDING.get(token.text, 0) if token.kind in ("word", "mark") else 0
             if token.text == "not" and self._peek(1).text != "in":
                 binding = 0
@@ -238,8 +240,6 @@ class _Parser:
                 raise self._stop(token.at, "comparisons do not chain", "write `a < b and b < c`")
             compared = compared or binding == Binding.COMPARISON
             left = self._infix(left, self._take(), binding)
-            if left.depth > MAX_DEPTH:
-                raise self._too_deep(token.at)
 
     def _too_deep(self, at: int) -> _Stop:
         return self._stop(
