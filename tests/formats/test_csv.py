@@ -224,19 +224,27 @@ def test_a_truncated_document_never_gives_a_record_that_the_whole_does_not_have(
             assert found[-1][:-1] == cells[len(found) - 1][:-1]
 
 
-def test_large_blocks_agree_with_pythons_csv_on_quoted_line_ends_and_escapes():
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_large_blocks_keep_quoted_line_ends_escapes_nulls_and_empty_texts(line_end):
     source = random.Random(4180)
-    parts = ["a", "é", '"', ",", "\n", "\r\n", " ", "\ufeff", "x\x01", "0", "#", "𝄞", "'", "\\"]
+    parts = ["a", "é", '"', ",", "\n", "\r\n", "\r", " ", "\ufeff", "x\x01", "0", "#", "𝄞", "\\"]
     cells = [
-        tuple("".join(source.choices(parts, k=source.randrange(9))) or "-" for _ in range(3))
-        for _ in range(60_000)
+        tuple(
+            None if source.random() < 0.1 else "".join(source.choices(parts, k=source.randrange(9)))
+            for _ in range(3)
+        )
+        for _ in range(40_000)
     ]
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([("a", "b", "c"), *cells])
-    document = text.getvalue().encode()
-    assert len(document) > 1 << 20
-    assert run(CSV, [document], ["a", "b", "c"]) == cells
-    assert run(CSV, cut(document, range(0, len(document), 300_007)), ["a", "b", "c"]) == cells
+    lines = [
+        ",".join(written(cell, ",", quoted=source.random() < 0.1) for cell in row) for row in cells
+    ]
+    document = line_end.join(["a,b,c", *lines, ""]).encode()
+    assert len(document) > 500_000
+    names = ["a", "b", "c"]
+    assert run(CSV, [document], names) == cells
+    assert run(CSV, cut(document, range(0, len(document), 300_007)), names) == cells
+    again = encode(CSV, batches(CSV, document, names), names)
+    assert run(CSV, [again], names) == cells
 
 
 def test_large_blocks_without_quotes_keep_each_cell_and_each_null():
