@@ -82,6 +82,7 @@ class Unverified:
             header = parse_object(decode_base64url(parts[0]))
             payload = decode_base64url(parts[1])
             claims = parse_object(payload)
+            decode_base64url(parts[2])
         except Malformed:
             raise Refused("token-malformed") from None
         if not _REFUSED_HEADERS.isdisjoint(header):
