@@ -74,30 +74,30 @@ def guide(material: Material, url: str, pid: int) -> str:
     counterfoil = _shown(Path(sys.executable).with_name("counterfoil"))
     trust = f" --cacert {_shown(material.ca)}" if url.startswith("https:") else ""
 
-    def get(name: str, target: str) -> str:
-        token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})"'
-        return f"  curl -sS{trust} {token} '{url}{target}'"
+    def get(name: str, target: str, then: str = "") -> str:
+        token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})" ' if name else ""
+        return f"  curl -sS{trust} {token}'{url}{target}'{then}"
 
-    few = "/sales/store-daily.csv?store_id=2191&from=2026-03-25"
+    one_day, few = "/sales/store-daily.csv?from=2026-03-31", " | sed -n 1,4p"
     return "\n".join(
         (
             "",
             f"Counterfoil is at {url}, in front of a report store that asks for its own token.",
             "Ctrl-C stops both. In another terminal, in this folder, the same report as",
             "",
-            "an analyst: every store, amounts to the hundred, pseudonyms, no margin, no e-mail",
-            get("alice", few),
-            "the owner of this store and one more: all of it but e-mail",
-            get("sam", few),
-            "an investigator: e-mail and licence encrypted",
-            get("erin", few),
-            "somebody without a grant: no such report",
-            get("nora", few),
+            "an analyst: all stores under pseudonyms, sales to the hundred, no margin, no e-mail",
+            get("alice", one_day, few),
+            "the owner of two stores: their rows alone, all of them clear but e-mail",
+            get("sam", one_day, few),
+            "an investigator: all rows, licence and e-mail encrypted",
+            get("erin", one_day, few),
+            "somebody without a grant: there is no such report",
+            get("nora", one_day),
             "nobody: a token is needed",
-            f"  curl -sS{trust} '{url}{few}'",
+            get("", one_day),
             "",
             "As JSON; another report, an envelope at the store; and one that nobody is granted:",
-            get("sam", few.replace(".csv", ".json")),
+            get("sam", "/sales/store-daily.json?store_id=2191&from=2026-03-25"),
             get("alice", "/sales/producers.json"),
             get("ada", "/finance/payroll.csv"),
             "",
