@@ -12,3 +12,10 @@ merge.py        cell rules -> Plan
 decide.py       subject, report, context -> Permit or Deny
 conditions/     the condition language of `when` and `rows`
 """
+
+from proxy.policy.decide import decide
+from proxy.policy.index import Policy
+from proxy.policy.merge import clear_everywhere
+from proxy.policy.source import load
+
+__all__ = ["Policy", "clear_everywhere", "decide", "load"]

@@ -12,7 +12,6 @@ from typing import Final
 
 from proxy.plan import Context, Decision, Deny, Permit, Reason
 from proxy.policy.index import Policy, Slice
-from proxy.policy.lines import Action
 from proxy.report import Report
 from proxy.subject import Subject
 
@@ -22,7 +21,9 @@ _LOG: Final = logging.getLogger(__name__)
 def decide(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Decision:
     """Whether `subject` may do `context.action` on `report` now, and what it then sees.
 
-    An unknown and a forbidden report are the same refusal. Never raises.
+    A denial is `Reason.PURPOSE` where a catalogued purpose would make it a permit, else it is that
+    of an unknown report. So a requester who is denied otherwise holds no grant on the report, and
+    may not be told anything about the rest of its request. Never raises.
     """
     try:
         part = policy.slice(subject, report.id, context.action)
@@ -46,20 +47,6 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
     except Exception as error:  # noqa: BLE001 - a decision that cannot be made is a denial
         _tell(error, policy, report)
         return Deny(reason=Reason.NOT_FOUND, cause="policy-error")
-
-
-def holds_some_grant(policy: Policy, *, subject: Subject, report: Report, context: Context) -> bool:
-    """Whether `subject` may read `report` now, or could for some catalogued purpose.
-
-    Only such a requester is told what is wrong with its method, form or parameters. Never raises.
-    """
-    try:
-        part = policy.slice(subject, report.id, Action.READ)
-        reading = dataclasses.replace(context, action=str(Action.READ))
-        return not part.verdict(reading).cause or _permitted_for_some_purpose(policy, part, reading)
-    except Exception as error:  # noqa: BLE001 - as above
-        _tell(error, policy, report)
-        return False
 
 
 def _permitted_for_some_purpose(policy: Policy, part: Slice, context: Context) -> bool:
