@@ -204,6 +204,7 @@ def test_all_faults_of_a_catalogue_come_at_once():
         ("/a%20b", "a segment is letters"),
         ("/a;b", "a segment is letters"),
         ("/x{region}", "a segment is letters"),
+        ("/a" * 100_000, "a path has at most 512 characters"),
         ("/{region}.csv", "a segment is letters"),
         ("/{nobody}", "undeclared parameter `nobody`"),
         ("/{region}/{region}", "stands in the path twice"),

@@ -78,7 +78,7 @@ class Catalogue:
             reports=MappingProxyType(parts.reports),
             purposes=parts.purposes,
             classes=parts.classes,
-            _router=Router(parts.reports.values()),
+            _router=parts.router,
         )
 
     def route(self, path: str) -> Route | None:

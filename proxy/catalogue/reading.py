@@ -17,13 +17,14 @@ from proxy.catalogue.entries import (
     StoreEntry,
     VariantEntry,
 )
-from proxy.catalogue.routing import canonical, overlap, placeholder, placeholders, segments
+from proxy.catalogue.routing import Router, canonical, placeholder, placeholders, segments
 from proxy.documents import Document, load, nearest, read_file
 from proxy.errors import Fault, Faulty
 from proxy.report import Field, FormatName, Parameter, Report, Store, Variant
 from proxy.treatments import TABLE
 
 _MOST_CREDENTIAL: Final = 8192
+_MOST_PATH: Final = 512
 _DELIMITERS: Final = (",", ";", "|", "\t")
 
 _ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
@@ -46,6 +47,7 @@ class Parts:
     reports: dict[str, Report]
     purposes: frozenset[str]
     classes: frozenset[str]
+    router: Router
 
 
 def read(text: bytes, *, file: str, environment: Mapping[str, str], folder: Path | None) -> Parts:
@@ -87,18 +89,20 @@ class _Reader:
                     )
         stores = {name: self._store(name, entry) for name, entry in value.stores.items()}
         reports = {id_: self._report(id_, entry, stores) for id_, entry in value.reports.items()}
-        self._refuse_overlaps(reports)
         return Parts(
             stores=stores,
             reports=reports,
             purposes=frozenset(value.purposes),
             classes=frozenset(value.classes),
+            router=self._router(reports),
         )
 
     def _distinct(self, names: tuple[str, ...], *path: str | int) -> None:
+        seen = set()
         for number, name in enumerate(names):
-            if name in names[:number]:
+            if name in seen:
                 self._fault(f"`{name}` is named twice", *path, number)
+            seen.add(name)
 
     def _known(
         self, names: tuple[str, ...], known: Mapping[str, object], what: str, *path: str
@@ -274,6 +278,8 @@ class _Reader:
     def _path(self, path: str, parameters: Mapping[str, Parameter], *at: str | int) -> bool:
         """Check a path's segments; False where it has faults."""
         before = len(self.faults)
+        if len(path) > _MOST_PATH:
+            self._fault(f"a path has at most {_MOST_PATH} characters", *at)
         if not path.startswith("/"):
             self._fault("a path starts with `/`", *at)
             return False
@@ -320,43 +326,20 @@ class _Reader:
         for name in sorted(fixed & parameters.keys()):
             self._fault(f"parameter `{name}` is fixed in the source's query", *at)
 
-    def _refuse_overlaps(self, reports: Mapping[str, Report]) -> None:
-        """No target may match two paths; literal paths are found by look-up, the rest in pairs."""
-        literal: dict[str, tuple[str, int]] = {}
-        open_: list[tuple[Report, Variant, tuple[str, int]]] = []
-        fixed: dict[int, list[tuple[Report, Variant, tuple[str, int]]]] = {}
+    def _router(self, reports: Mapping[str, Report]) -> Router:
+        """The routes; no target may match two of them."""
+        router = Router()
         for report in reports.values():
             for number, variant in enumerate(report.variants):
-                entry = (report, variant, (report.id, number))
-                if placeholders(variant.path):
-                    for other in open_:
-                        self._overlap(entry, other)
-                    open_.append(entry)
-                    continue
-                first = literal.setdefault(variant.path, entry[2])
-                if first != entry[2]:
-                    self._collision(entry[2], first)
-                fixed.setdefault(len(segments(variant.path)), []).append(entry)
-        for entry in open_:
-            for other in fixed.get(len(segments(entry[1].path)), ()):
-                self._overlap(entry, other)
-
-    def _overlap(
-        self,
-        one: tuple[Report, Variant, tuple[str, int]],
-        other: tuple[Report, Variant, tuple[str, int]],
-    ) -> None:
-        if overlap(one[:2], other[:2]):
-            self._collision(one[2], other[2])
-
-    def _collision(self, one: tuple[str, int], other: tuple[str, int]) -> None:
-        line, _ = self._document.place("reports", other[0], "variants", other[1], "path")
-        self._fault(
-            f"the path can match the same target as one of `{other[0]}`",
-            "reports",
-            one[0],
-            "variants",
-            one[1],
-            "path",
-            hint=f"in line {line}",
-        )
+                if len(variant.path) > _MOST_PATH:
+                    continue  # a fault already
+                other = router.add(report, variant)
+                if other is not None:
+                    at = ("variants", other[0].variants.index(other[1]), "path")
+                    line, _ = self._document.place("reports", other[0].id, *at)
+                    self._fault(
+                        f"the path can match the same target as one of `{other[0].id}`",
+                        *("reports", report.id, "variants", number, "path"),
+                        hint=f"in line {line}",
+                    )
+        return router

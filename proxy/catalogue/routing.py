@@ -7,7 +7,7 @@ the client's target is copied: what is authorised is what is fetched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +19,7 @@ from proxy.catalogue.target import CONTROL, decode_once, is_safe_segment
 from proxy.errors import CounterfoilError
 from proxy.plan import Route
 from proxy.report import Parameter, Report, Variant
-from proxy.values import Scalar, scalar
+from proxy.values import Scalar, Type, scalar
 
 MOST_VALUE: Final = 1024
 """Characters of a parameter's value."""
@@ -102,92 +102,102 @@ def placeholders(path: str) -> list[str]:
     return [name for name in map(placeholder, segments(path)) if name is not None]
 
 
-def overlap(one: tuple[Report, Variant], other: tuple[Report, Variant]) -> bool:
-    """Whether some target could match the paths of both; it errs towards yes."""
-    mine, theirs = segments(one[1].path), segments(other[1].path)
-    if len(mine) != len(theirs):
-        return False
-    for here, there in zip(mine, theirs, strict=True):
-        a, b = placeholder(here), placeholder(there)
-        if a is None and b is None:
-            possible = here == there
-        elif a is None:
-            possible = b is not None and _fits(other[0].parameters.get(b), here)
-        elif b is None:
-            possible = _fits(one[0].parameters.get(a), there)
-        else:
-            possible = True
-        if not possible:
-            return False
-    return True
+class _Node:
+    """What can follow a beginning of a path: fixed segments, parameters, or the end."""
 
+    __slots__ = ("end", "fixed", "open")
 
-def _fits(parameter: Parameter | None, literal: str) -> bool:
-    return parameter is None or canonical(parameter, literal) is not None
-
-
-class _Template(NamedTuple):
-    report: Report
-    variant: Variant
-    parts: tuple[str | Parameter, ...]
+    def __init__(self) -> None:
+        self.fixed: dict[str, _Node] = {}
+        self.open: dict[Parameter, _Node] = {}
+        self.end: tuple[Report, Variant] | None = None
 
 
 class Router:
-    """Paths -> routes: a look-up for literal paths, a walk of the segments for the others."""
+    """Paths -> routes: a look-up for literal paths, a walk along the segments for the others."""
 
-    def __init__(self, reports: Iterable[Report]) -> None:
+    def __init__(self) -> None:
         self._literal: dict[str, Route] = {}
-        self._templates: dict[int, list[_Template]] = {}
-        for report in reports:
-            for variant in report.variants:
-                parts = segments(variant.path)
-                if not placeholders(variant.path):
-                    self._literal[variant.path] = Route(
-                        report=report, variant=variant, path_values=MappingProxyType({})
-                    )
-                    continue
-                template = _Template(
-                    report,
-                    variant,
-                    tuple(
-                        part if (name := placeholder(part)) is None else report.parameters[name]
-                        for part in parts
-                    ),
-                )
-                self._templates.setdefault(len(parts), []).append(template)
+        self._root = _Node()
+
+    def add(self, report: Report, variant: Variant) -> tuple[Report, Variant] | None:
+        """Add a variant's path, unless some target could match it and another: the other is given."""
+        parts = _parts(report, variant.path)
+        other = _overlapping(self._root, parts)
+        if other is not None:
+            return other
+        node = self._root
+        for part in parts:
+            if isinstance(part, str):
+                node = node.fixed.setdefault(part, _Node())
+            else:
+                node = node.open.setdefault(part, _Node())
+        node.end = (report, variant)
+        if all(isinstance(part, str) for part in parts):
+            self._literal[variant.path] = Route(
+                report=report, variant=variant, path_values=MappingProxyType({})
+            )
+        return None
 
     def route(self, path: str) -> Route | None:
         """The route whose path `path` equals or whose parameters it gives; there is at most one."""
         found = self._literal.get(path)
-        if found is not None or not self._templates or not path.startswith("/"):
+        if found is not None or not path.startswith("/"):
             return found
-        parts = segments(path)
-        for template in self._templates.get(len(parts), ()):
-            values = _matched(template.parts, parts)
-            if values is not None:
-                return Route(
-                    report=template.report,
-                    variant=template.variant,
-                    path_values=MappingProxyType(values),
-                )
+        values: dict[str, str] = {}
+        end = _walked(self._root, segments(path), values)
+        if end is None:
+            return None
+        report, variant = end
+        return Route(report=report, variant=variant, path_values=MappingProxyType(values))
+
+
+def _parts(report: Report, path: str) -> list[str | Parameter]:
+    """A path's segments; one that names no declared parameter stands for any text."""
+    parts: list[str | Parameter] = []
+    for segment in segments(path):
+        name = placeholder(segment)
+        if name is None:
+            parts.append(segment)
+        else:
+            parts.append(report.parameters.get(name) or Parameter(name=name, type=Type.TEXT))
+    return parts
+
+
+def _overlapping(node: _Node, parts: list[str | Parameter]) -> tuple[Report, Variant] | None:
+    """A path below `node` that could match the same target as `parts`; it errs towards one."""
+    if not parts:
+        return node.end
+    first, rest = parts[0], parts[1:]
+    if isinstance(first, str):
+        possible = [node.fixed[first]] if first in node.fixed else []
+        possible += [each for part, each in node.open.items() if canonical(part, first) is not None]
+    else:
+        possible = [each for part, each in node.fixed.items() if canonical(first, part) is not None]
+        possible += node.open.values()
+    found = (_overlapping(each, rest) for each in possible)
+    return next((each for each in found if each is not None), None)
+
+
+def _walked(node: _Node, given: list[str], values: dict[str, str]) -> tuple[Report, Variant] | None:
+    """The end that `given` leads to, with the values of the parameters on the way."""
+    if not given:
+        return node.end
+    first, rest = given[0], given[1:]
+    fixed = node.fixed.get(first)
+    end = None if fixed is None else _walked(fixed, rest, values)
+    if end is not None or not node.open:
+        return end
+    decoded = decode_once(first)
+    if decoded is None or not is_safe_segment(decoded):
         return None
-
-
-def _matched(parts: tuple[str | Parameter, ...], given: list[str]) -> dict[str, str] | None:
-    values: dict[str, str] = {}
-    for part, segment in zip(parts, given, strict=True):
-        if isinstance(part, str):
-            if part != segment:
-                return None
-            continue
-        decoded = decode_once(segment)
-        if decoded is None or not is_safe_segment(decoded):
-            return None
-        value = canonical(part, decoded)
-        if value is None:
-            return None
-        values[part.name] = value
-    return values
+    for parameter, below in node.open.items():
+        value = canonical(parameter, decoded)
+        end = None if value is None else _walked(below, rest, values)
+        if value is not None and end is not None:
+            values[parameter.name] = value
+            return end
+    return None
 
 
 # ── query -> parameters ──

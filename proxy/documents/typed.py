@@ -45,10 +45,12 @@ class _Wrong:
 WRONG: Final = _Wrong()
 
 
+@cache
 def _union(type_: object) -> tuple[object, ...]:
     return get_args(type_) if get_origin(type_) in (Union, types.UnionType) else (type_,)
 
 
+@cache
 def _bare(type_: object) -> tuple[Any, tuple[object, ...]]:
     """A type without its `Annotated`, and the annotations."""
     if get_origin(type_) is Annotated:
@@ -57,6 +59,7 @@ def _bare(type_: object) -> tuple[Any, tuple[object, ...]]:
     return type_, ()
 
 
+@cache
 def _kinds(type_: object) -> set[object]:
     """The bare types of which `type_` allows any."""
     return {get_origin(bare) or bare for bare in (_bare(option)[0] for option in _union(type_))}
@@ -66,6 +69,7 @@ def _is_struct(type_: object) -> bool:
     return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
 
 
+@cache
 def _described(type_: object) -> str:
     """What a person would call a value of `type_`."""
     names = []
@@ -243,6 +247,7 @@ class Converter:
             return self._wrong(node, message[0].lower() + message[1:])
 
 
+@cache
 def _choices(type_: Any) -> dict[str, Any] | None:
     """The texts that a Literal or an Enum allows, with what they mean; None for other types."""
     if get_origin(type_) is Literal:

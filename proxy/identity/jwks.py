@@ -156,6 +156,7 @@ class UrlKeys:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._name = url.partition("?")[0]  # a query may hold a secret
         self.keys: KeySet | None = None
         self.refresh_at = -math.inf
         """Before then, and with keys, there is nothing to do."""
@@ -169,7 +170,7 @@ class UrlKeys:
         # A clock that was set back makes ages negative: then everything counts as old.
         age = abs(now - self._fetched)
         if self.keys is not None and age > MOST_AGE:
-            _LOGGER.error("the keys of %s are too old to be used", self.url)
+            _LOGGER.error("the keys of %s are too old to be used", self._name)
             self.keys = None
         lacking = self.keys is None or (
             kid is not None and not self.keys.knows(kid) and _plausible(kid)
@@ -201,7 +202,8 @@ class UrlKeys:
                 self.keys = KeySet(raw)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong there, known keys serve on here
             self._failing = True
-            _LOGGER.warning("the keys of %s cannot be fetched: %s", self.url, type(exc).__name__)
+            why = type(exc).__name__
+            _LOGGER.warning("the keys of %s cannot be fetched: %s", self._name, why)
         else:
             self._failing = False
             self._fetched = now
