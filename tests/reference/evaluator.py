@@ -15,7 +15,8 @@ from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
 @dataclass(frozen=True)
 class Cell:
     """What is given of one cell: `absent`, `clear` (as written), `text` (of the column's type),
-    `pseudonym` or `encrypt` (of that text). Text None: no value."""
+    `pseudonym` or `encrypt` (of that text). Text None: no value.
+    """
 
     kind: str
     text: str | None = None
@@ -41,7 +42,8 @@ class Answer:
 @dataclass(frozen=True)
 class Source:
     """One cell of the source in one format: as the document writes it, and its plain text (None where
-    there is no value, or one of another kind than the field's type)."""
+    there is no value, or one of another kind than the field's type).
+    """
 
     written: str | None
     text: str | None
@@ -130,7 +132,8 @@ def names_of(report: str, rules: Rules) -> set[str]:
 
 def forms_that_can_be_given(report: Report, lines: Iterable[CellLine], field: Field) -> list[Form]:
     """The forms of a column: granted for some row, not hidden in every row, and not always forestalled
-    by a preferred form under the same condition, or under `true`."""
+    by a preferred form under the same condition, or under `true`.
+    """
     named = [line for line in lines if line.fields.names(field)]
     if any(line.form is None and line.rows == TRUE for line in named):
         return []

@@ -64,7 +64,8 @@ def _quoted(text: str) -> str:
 
 def preference(form: Form, prefer: tuple[str, ...]) -> tuple[Any, ...]:
     """Sorts preferred forms first: by name in the order above, in which the names of `prefer` change
-    places among themselves; then finer before coarser."""
+    places among themselves; then finer before coarser.
+    """
     order = list(ORDER)
     places = sorted(order.index(name) for name in prefer)
     for place, name in zip(places, prefer, strict=True):
@@ -85,7 +86,8 @@ def preference(form: Form, prefer: tuple[str, ...]) -> tuple[Any, ...]:
 
 def treated(form: Form, text: str | None, type_: str) -> tuple[str, str | None]:
     """What a form makes of the plain text of a cell: (kind, text), where kind is `text`, or stands
-    for what only the keys can tell: `pseudonym`, `encrypt`. Text None: no value."""
+    for what only the keys can tell: `pseudonym`, `encrypt`. Text None: no value.
+    """
     if form.name == "constant":
         return ("text", form.arguments[0])
     if form.name == "redact" or parsed(text, type_) is None:

@@ -20,7 +20,16 @@ from tests.reference.documents import Datum, token_of
 from tests.reference.evaluator import closure
 from tests.reference.forms import ACCEPTS, Form
 from tests.reference.nouns import (
-    CLASSES, PURPOSES, AccessLine, CellLine, Field, Fields, Report, Requester, Rules, World,
+    CLASSES,
+    PURPOSES,
+    AccessLine,
+    CellLine,
+    Field,
+    Fields,
+    Report,
+    Requester,
+    Rules,
+    World,
 )  # fmt: skip
 
 T = TypeVar("T")

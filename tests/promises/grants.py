@@ -1,0 +1,588 @@
+"""What PROMISE 1 (no cell without a grant) means on the wire: checks that raise AssertionError.
+
+Each takes a running stage, a real store and the real proxy in front of it, so that the tests of the
+promise and the tests of these tests (mutants.py) run the very same ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.harness import wire
+from tests.harness.proxy import Proxy, stage
+from tests.harness.store import Page, Store
+from tests.reference import documents, product
+from tests.reference.evaluator import evaluate
+from tests.reference.nouns import World
+from tests.reference.worlds import Maker, policy_text, reports_text
+
+TYPES = {"csv": "text/csv", "json": "application/json"}
+FORMATS = tuple(TYPES)
+
+
+class Stage:
+    """A store and a proxy whose policy and pages a check sets."""
+
+    def __init__(self, store: Store, proxy: Proxy) -> None:
+        self.store, self.proxy = store, proxy
+
+    def policy(self, reports: str, rules: str) -> None:
+        home = self.proxy.home
+        home.write("reports.yaml", reports.replace("{store}", self.store.url))
+        home.write("policy.csv", rules)
+        assert self.proxy.reload(), "the policy was not taken"
+
+    def serve(self, path: str, body: bytes, format_: str, **more: Any) -> None:
+        self.store.pages[path] = Page(body, content_type=TYPES[format_], **more)
+
+    def token(self, user: str, *groups: str, **claims: Any) -> str:
+        return self.proxy.issuer.token(user, groups=groups, **claims)
+
+    def ask(self, target: str, token: str | None, **more: Any) -> wire.Answer:
+        return self.proxy.get(target, token=token, **more)
+
+    def files(self) -> bytes:
+        """Everything that the proxy has written: the access log with all that lies beside it."""
+        return b"".join(path.read_bytes() for path in self.proxy.home.folder.glob("access.db*"))
+
+
+@contextlib.contextmanager
+def raised(folder: Path) -> Iterator[Stage]:
+    with stage(folder, reports=REPORTS, rules=RULES) as (store, proxy):
+        yield Stage(store, proxy)
+
+
+# ── a report with something to hide ───────────────────────────────────────────────────────────────
+
+REPORTS = """\
+stores:
+  main: {url: "{store}", loopback: true}
+purposes: [audit]
+reports:
+  vault/items:
+    title: Items
+    store: main
+    key: [id]
+    variants:
+      - {path: /vault/items.csv, format: csv}
+      - {path: /vault/items.json, format: json}
+    parameters:
+      id: {type: text, field: id}
+      name: {type: text, field: name}
+      least: {type: decimal, field: amount, operator: ge}
+      pin: {type: integer, field: pin}
+      page: {type: integer}
+    fields:
+      id: {type: text, class: public}
+      store: {type: text, class: public}
+      flag: {type: text, class: public}
+      name: {type: text, class: internal}
+      card: {type: text, class: confidential}
+      amount: {type: decimal, class: confidential}
+      pin: {type: integer, class: confidential}
+      born: {type: date, class: personal}
+      mail: {type: text, class: personal}
+      note: {type: text, class: internal}
+      gone: {type: text, class: confidential}
+      fixed: {type: text, class: confidential}
+  vault/refused:
+    title: Denied by a line
+    store: main
+    variants: [{path: /vault/refused.csv, format: csv, source: /vault/items.csv}]
+    parameters: {id: {type: text, field: id}}
+    fields: {id: {type: text, class: public}}
+  vault/secret:
+    title: Nobody is granted this
+    store: main
+    variants: [{path: /vault/secret.csv, format: csv, source: /vault/items.csv}]
+    parameters: {id: {type: text, field: id}}
+    fields: {id: {type: text, class: public}}
+"""
+RULES = """\
+p,  tool:app,   vault/*,       act,  true, allow
+p,  role:owner, vault/items,   read, true, allow
+p,  role:owner, vault/refused, read, true, allow
+p,  anyone,     vault/refused, read, true, deny
+p2, role:owner, vault/refused, true, *, clear
+p2, role:owner, vault/items, row.store in sub.stores, id|store|flag|note, clear
+p2, role:owner, vault/items, row.store in sub.stores, name,   pseudonym
+p2, role:owner, vault/items, row.store in sub.stores, card,   partial(last=4)
+p2, role:owner, vault/items, row.store in sub.stores, amount, round(1000000)
+p2, role:owner, vault/items, row.store in sub.stores, mail,   encrypt
+p2, role:owner, vault/items, row.store in sub.stores, gone,   redact
+p2, role:owner, vault/items, row.store in sub.stores, fixed,  constant('n/a')
+p2, role:owner, vault/items, row.flag == 'secret', note, deny
+g,  group:owners, role:owner
+"""
+FIELDS = (
+    "id",
+    "store",
+    "flag",
+    "name",
+    "card",
+    "amount",
+    "pin",
+    "born",
+    "mail",
+    "note",
+    "gone",
+    "fixed",
+)
+NUMBERS = ("amount", "pin")
+NEEDLES = (b"canary", b"31337", b"1843-")
+"""What every canary holds: texts, numbers, dates."""
+MINE = ("1", "2")
+"""The stores of sam."""
+
+Record = dict[str, str | None]
+
+
+def visible(n: int) -> Record:
+    """A row of sam's, whose hidden cells are canaries. Every third note is hidden by a `deny`; every
+    fifth flag is missing, so that the `deny`'s condition is unknown.
+    """
+    flag = None if n % 5 == 0 else "secret" if n % 3 == 0 else "open"
+    hidden = flag != "open"
+    return {
+        "id": f"i{n}",
+        "store": MINE[n % 2],
+        "flag": flag,
+        "name": f"canary-name-{n}",
+        "card": f"canary-card-{n:04d}",
+        "amount": f"{5 + n % 3}000131337.{n % 100:02d}",
+        "pin": f"31337{n:08d}",
+        "born": f"1843-{n % 12 + 1:02d}-{n % 28 + 1:02d}",
+        "mail": f"canary-{n}@mail.example",
+        "note": f"canary-note-{n}" if hidden else f'a "note", {n}\nof two lines',
+        "gone": f"canary-gone-{n}",
+        "fixed": f"canary-fixed-{n}",
+    }
+
+
+def hidden(n: int) -> Record:
+    """A row of somebody else's store, or of none (unknown): all of it canaries."""
+    return {
+        **visible(n),
+        "id": f"canary-id-{n}",
+        "store": None if n % 4 == 0 else f"canary-store-{n}",
+        "flag": f"canary-flag-{n}",
+        "note": f"canary-note-{n}",
+    }
+
+
+def written(records: Sequence[Record], format_: str, names: Sequence[str] = FIELDS) -> bytes:
+    if format_ == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([record.get(name) or "" for name in names] for record in records)
+        return text.getvalue().encode()
+
+    def token(name: str, value: str | None) -> str:
+        return value if name in NUMBERS and value else json.dumps(value, ensure_ascii=False)
+
+    rows = (
+        "{" + ",".join(f"{json.dumps(n)}:{token(n, r.get(n))}" for n in names) + "}"
+        for r in records
+    )
+    return ("[" + ",".join(rows) + "]").encode()
+
+
+def path_of(format_: str) -> str:
+    return f"/vault/items.{format_}"
+
+
+def sam(at: Stage, **claims: Any) -> str:
+    return at.token("sam", "owners", stores=list(MINE), **claims)
+
+
+def rows_of(answer: wire.Answer, format_: str) -> list[dict[str, Any]]:
+    """The records of an answer, by the readers of the standard library."""
+    assert answer.status == 200 and answer.whole, answer.status
+    if format_ == "json":
+        return json.loads(answer.body)
+    return list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
+
+
+# ── the canary oracle ─────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[], str]]:
+    """Everything that the process logs meanwhile, at the lowest level, of every library."""
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield said.getvalue
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+def has_no_canary(what: bytes, where: str) -> None:
+    for needle in NEEDLES:
+        assert needle not in what, f"{needle!r} in {where}"
+
+
+def canaries_stay_hidden(at: Stage) -> None:
+    """PROMISE 1 (no cell without a grant): of 200 rows, sam gets his 120 in the forms that he is granted,
+    and no canary in head, body, logs or the access log's files; in CSV and in JSON.
+    """
+    at.policy(REPORTS, RULES)
+    records = [visible(n) if n % 5 < 3 else hidden(n) for n in range(200)]
+    for format_ in FORMATS:
+        at.serve(path_of(format_), written(records, format_), format_)
+        with listening() as said:
+            answer = at.ask(path_of(format_), sam(at))
+        rows = rows_of(answer, format_)
+        has_no_canary(answer.raw, f"the {format_} answer")
+        has_no_canary(said().encode(), "the process's logs")
+        has_no_canary(at.files(), "the access log's files")
+        assert [row["id"] for row in rows] == [f"i{n}" for n in range(200) if n % 5 < 3]
+        assert not {"pin", "born"} & rows[0].keys()
+        for row in rows:
+            n = int(row["id"][1:])
+            assert row["card"] == f"***{n:04d}"
+            assert str(row["amount"]) == f"{5 + n % 3}000000000"
+            assert row["fixed"] == "n/a" and not row["gone"]
+            open_ = n % 5 != 0 and n % 3 != 0
+            assert (row["note"] or None) == (f'a "note", {n}\nof two lines' if open_ else None)
+        assert len({row["name"] for row in rows}) == len({row["mail"] for row in rows}) == len(rows)
+
+
+def nested_and_stray_canaries_stay_hidden(at: Stage) -> None:
+    """PROMISE 1: what a store puts into a granted field but is no value of it (an object, an array), or
+    gives twice as wide, does not leave; nor do undeclared members and columns.
+    """
+    at.policy(REPORTS, RULES)
+    plain = written([visible(1)], "json").decode()
+    nested = plain.replace('"store"', '"extra":"canary","Store":31337,"store"').replace(
+        '"i1"', '{"canary":[31337,"1843-01-01"]}'
+    )
+    at.serve(path_of("json"), nested.encode(), "json")
+    answer = at.ask(path_of("json"), sam(at))
+    assert rows_of(answer, "json")[0]["id"] is None
+    has_no_canary(answer.raw, "the answer")
+    names = ("extra", *FIELDS, "Store")
+    wide = [{**visible(n), "extra": "canary", "Store": "31337"} for n in range(1, 4)]
+    at.serve(path_of("csv"), written(wide, "csv", names), "csv")
+    answer = at.ask(path_of("csv"), sam(at))
+    assert [row["id"] for row in rows_of(answer, "csv")] == ["i1", "i2", "i3"]
+    has_no_canary(answer.raw, "the answer")
+
+
+def errors_hold_no_canary(at: Stage) -> None:
+    """PROMISE 1: whatever is wrong with the store's answer, neither the refusal nor any log repeats it."""
+    at.policy(REPORTS, RULES)
+    good = [visible(n) for n in range(1, 6)]
+    texts = {format_: written([*good, hidden(9)], format_) for format_ in FORMATS}
+    head, _, rest = texts["csv"].partition(b"\n")
+    faults: list[tuple[str, Page]] = []
+
+    def fault(format_: str, body: bytes, **more: Any) -> None:
+        faults.append((format_, Page(body, **{"content_type": TYPES[format_], **more})))
+
+    fault("csv", rest)
+    fault("csv", texts["csv"] + b"canary,31337\n")
+    fault("csv", texts["csv"] + b'canary "quoted" 31337' + b"," * 11 + b"\n")
+    fault("csv", texts["csv"] + b'"canary never closed')
+    fault("csv", texts["csv"] + b"canary\xff31337" + b"," * 11 + b"\n")
+    fault("csv", head.replace(b"id,", b"canary,") + b"\n" + rest)
+    fault("csv", texts["csv"], cut_after=len(texts["csv"]) - 40)
+    fault("json", texts["json"][:-1])
+    fault("json", texts["json"][:-1] + b',{"id":"canary","id":"31337"}]')
+    fault("json", texts["json"][:-1] + b',{"id":canary}]')
+    fault("json", texts["json"][:-1] + b',["canary",31337]]')
+    fault("json", b'{"canary":' + texts["json"] + b"}")
+    fault("json", texts["json"][:-1] + b',{"id":"\\ud800canary"}]')
+    fault("json", texts["json"][:-1] + b',{"id":1e99999,"name":"canary"}]')
+    for format_ in FORMATS:
+        fault(format_, texts[format_], status=500)
+        fault(format_, texts[format_], status=404)
+        fault(format_, texts[format_], content_type="text/html; canary=31337")
+        fault(format_, texts[format_], headers={"Content-Encoding": "canary"})
+        fault(format_, texts[format_], status=302, headers={"Location": "/canary?31337"})
+    for format_, page in faults:
+        at.store.pages[path_of(format_)] = page
+        with listening() as said:
+            answer = at.ask(path_of(format_), sam(at))
+        assert answer.status == 502, (format_, answer.status, page)
+        has_no_canary(answer.raw, "the refusal")
+        has_no_canary(said().encode(), "the process's logs")
+    has_no_canary(at.files(), "the access log's files")
+    # Where the fault comes after some blocks have left, the answer is cut and holds no canary either.
+    many = written([visible(n) for n in range(1, 12_000)], "csv")
+    at.store.pages[path_of("csv")] = Page(many + b"canary,31337\n")
+    with listening() as said:
+        answer = at.ask(path_of("csv"), sam(at))
+    assert answer.status == 200 and not answer.whole and answer.body
+    has_no_canary(answer.raw, "the answer that was cut")
+    has_no_canary(said().encode(), "the process's logs")
+
+
+# ── two runs ──────────────────────────────────────────────────────────────────────────────────────
+
+OPEN_RULES = "".join(line for line in RULES.splitlines(keepends=True) if "encrypt" not in line)
+"""The same without encryption, whose randomness would differ between any two answers."""
+
+
+def disguised(record: Record, chance: random.Random) -> Record:
+    """The same row to sam: other values, of other lengths, in all that he may not see."""
+
+    def noise(most: int = 40) -> str:
+        return "".join(chance.choices('canary,"\n é', k=chance.randrange(most)))
+
+    other = dict(record)
+    assert record["card"] is not None and record["amount"] is not None
+    other["card"] = noise() + "12345" + record["card"][-4:]
+    other["amount"] = (
+        record["amount"][:4] + f"{chance.randrange(400_000):06d}" + "." + "7" * chance.randint(1, 9)
+    )
+    other["pin"] = str(chance.randrange(10 ** chance.randint(1, 15)))
+    other["born"] = chance.choice([None, "2001-01-01", "not a date"])
+    other["mail"], other["gone"], other["fixed"] = noise(), chance.choice([None, noise()]), noise()
+    if record["flag"] != "open":
+        other["note"] = chance.choice([None, noise(200)])
+    return other
+
+
+def foreign(chance: random.Random) -> Record:
+    """A row of another store or of none, of any length."""
+    row = disguised(hidden(chance.randrange(10**6)), chance)
+    row["note"] = "x" * chance.choice([0, 3, 300])
+    return row
+
+
+def disguise(count: int, format_: str, seed: int, foreigners: int) -> bytes:
+    """One of many documents of which sam sees the same `count` rows."""
+    chance = random.Random(seed)
+    records = [disguised(visible(n), chance) for n in range(count)]
+    for _ in range(foreigners):
+        records.insert(chance.randrange(len(records) + 1), foreign(chance))
+    names = list(FIELDS)
+    if format_ == "json":
+        chance.shuffle(names)
+    for extra in chance.sample(["x1", "x2", "canary"], chance.randint(0, 3)):
+        names.insert(chance.randrange(len(names) + 1), extra)
+        for record in records:
+            record[extra] = "y" * chance.randrange(30)
+    return written(records, format_, names)
+
+
+def interference(at: Stage, format_: str, count: int, foreigners: Sequence[int]) -> wire.Answer:
+    """PROMISE 1 (non-interference): answers to documents that differ only in what sam may not see are
+    equal in every byte, head and frames included.
+    """
+    at.policy(REPORTS, OPEN_RULES)
+    first: wire.Answer | None = None
+    for seed, many in enumerate(foreigners):
+        body = disguise(count, format_, seed, many)
+        at.serve(path_of(format_), body, format_, pieces=(0, 70_000, 1_300)[seed % 3])
+        answer = at.ask(path_of(format_), sam(at))
+        assert answer.status == 200 and answer.whole
+        first = first or answer
+        assert answer.seen() == first.seen(), f"{count} rows among {many} others"
+    assert first is not None
+    return first
+
+
+def small_answers_do_not_depend_on_what_is_hidden(at: Stage) -> None:
+    """Also none, one or a few rows, among none to thousands of hidden ones."""
+    for format_ in FORMATS:
+        for count in (0, 1, 30):
+            answer = interference(at, format_, count, (0, 1, 90, 3_000))
+            assert not answer.chunks and len(rows_of(answer, format_)) == count
+
+
+def long_answers_do_not_depend_on_what_is_hidden(at: Stage, count: int = 20_000) -> None:
+    """Also answers of many blocks, where hidden rows move the boundaries of the store's."""
+    for format_ in FORMATS:
+        answer = interference(at, format_, count, (0, 9_000))
+        assert len(answer.chunks) > 3 and len(rows_of(answer, format_)) == count
+
+
+# ── any policy, any rows ──────────────────────────────────────────────────────────────────────────
+
+
+def world_is_as_the_reference_says(at: Stage, world: World, format_: str) -> wire.Answer:
+    """PROMISE 1: the answer over the wire is what the naive evaluator gives, cell for cell."""
+    at.policy(reports_text(world.reports, at.store.url), policy_text(world.rules))
+    path = f"/{world.report.id}.{format_}"
+    at.serve(path, product.document(world, format_), format_)
+    asked = world.requester
+    assert asked.user is not None
+    claims = {name: list(v) if isinstance(v, tuple) else v for name, v in asked.attributes}
+    answer = at.ask(
+        path,
+        at.proxy.issuer.token(
+            asked.user.removeprefix("user:"),
+            groups=tuple(group.removeprefix("group:") for group in asked.groups),
+            tool=asked.tool.removeprefix("tool:") if asked.tool else None,
+            **claims,
+        ),
+        headers={"Counterfoil-Purpose": asked.purpose} if asked.purpose else {},
+    )
+    meant = expected(world, format_)
+    if meant is None:
+        assert answer.status in (403, 404)
+    else:
+        assert answer.status == 200 and answer.whole, answer.status
+        product.compare(answer.body, meant, format_, world, None)
+    return answer
+
+
+def expected(world: World, format_: str) -> Any:
+    sources = documents.sources(world.report, world.rows, format_)
+    return evaluate(world.rules, world.report, world.requester, sources, datetime.now(UTC))
+
+
+def disguised_world(world: World, seed: int, format_: str) -> World | None:
+    """A world of which the requester is to see the same, and whose rows are others; None: none found."""
+    maker = Maker(random.Random(seed))
+    before = expected(world, format_)
+    rows = list(world.rows)
+    for _ in range(12):
+        other = list(rows)
+        place = maker.chance.randrange(len(rows) + 1)
+        if maker.seldom(3) or place == len(rows):
+            other.insert(place, maker.row(world.report))
+        elif maker.seldom(4):
+            del other[place]
+        else:
+            field = maker.one(world.report.fields)
+            other[place] = {**other[place], field.name: maker.datum(field.type)}
+        after = expected(dataclasses.replace(world, rows=tuple(other)), format_)
+        if (before and before.released) == (after and after.released):
+            rows = other
+    changed = dataclasses.replace(world, rows=tuple(rows))
+    return None if changed == world else changed
+
+
+# ── requesters and refusals ───────────────────────────────────────────────────────────────────────
+
+MANY_STORES = [{**visible(n), "store": str(n % 10)} for n in range(400)]
+
+
+def each_gets_own_rows(at: Stage) -> None:
+    """PROMISE 1: users of one role but different `stores`, in turn and all at once, get exactly theirs:
+    a plan is a template and holds no requester's value.
+    """
+    at.policy(REPORTS, RULES)
+    owners = {"sam": ["1", "2"], "kim": ["3"], "lee": [], "pat": ["4", "5", "6"]}
+    tokens = {name: at.token(name, "owners", stores=stores) for name, stores in owners.items()}
+    tokens["nan"] = at.token("nan", "owners")
+    for format_ in FORMATS:
+        at.serve(path_of(format_), written(MANY_STORES, format_), format_)
+
+    def check(name: str, format_: str) -> None:
+        rows = rows_of(at.ask(path_of(format_), tokens[name]), format_)
+        own = [row["id"] for row in MANY_STORES if row["store"] in owners.get(name, [])]
+        assert [row["id"] for row in rows] == own, name
+
+    turns = [(name, format_) for _ in range(3) for name in tokens for format_ in FORMATS]
+    for name, format_ in turns:
+        check(name, format_)
+    random.Random(0).shuffle(turns)
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(check, name, format_) for name, format_ in turns]:
+            done.result()
+
+
+def a_forbidden_report_looks_unknown(at: Stage) -> None:
+    """PROMISE 1: a report that is denied, or that nobody is granted, answers as one that does not exist,
+    in status, head and body but for the event's id, however it is asked.
+    """
+    at.policy(REPORTS, RULES)
+    at.serve(path_of("csv"), written([visible(1)], "csv"), "csv")
+    token, outsider = sam(at), at.token("eve")
+    ways: list[dict[str, Any]] = [
+        {},
+        *({"method": method} for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")),
+        {"headers": {"Accept": "application/json"}},
+        {"headers": {"Accept": "text/csv;q=0"}},
+        {"headers": {"Counterfoil-Purpose": "audit"}},
+        {"headers": {"Counterfoil-Purpose": "no-such-purpose"}},
+        {"headers": {"Range": "bytes=0-1", "If-None-Match": "*"}},
+    ]
+    asked = len(at.store.asked)
+    for query in ("", "?id=1", "?id=1&id=2", "?nothing=1", "?id", "?pin=31337"):
+        for way in ways:
+            unknown = at.ask(f"/vault/unknown.csv{query}", token, **way)
+            assert unknown.status == 404
+            for path in ("/vault/secret.csv", "/vault/refused.csv"):
+                answer = at.ask(f"{path}{query}", token, **way)
+                assert answer.seen() == unknown.seen(), (path, query, way)
+            answer = at.ask(f"/vault/items.csv{query}", outsider, **way)
+            assert answer.seen() == unknown.seen(), (query, way)
+    assert len(at.store.asked) == asked, "the store was asked"
+
+
+def parameters_do_not_reach_behind_the_plan(at: Stage) -> None:
+    """PROMISE 1 (inference): a parameter on a field that the requester does not see in clear is refused
+    and never reaches the store; on one that it does, it passes.
+    """
+    at.policy(REPORTS, RULES)
+    at.serve(path_of("csv"), written([visible(1)], "csv"), "csv")
+    asked = len(at.store.asked)
+    for query in ("least=5000131337", "pin=1", "name=canary-name-1", "id=i1&pin=1"):
+        answer = at.ask(f"{path_of('csv')}?{query}", sam(at))
+        assert answer.status == 403, query
+    assert len(at.store.asked) == asked, "the store was asked"
+    assert at.ask(f"{path_of('csv')}?id=i1&page=2", sam(at)).status == 200
+    assert at.store.asked[-1][0] == f"{path_of('csv')}?id=i1&page=2"
+
+
+# ── and the promise beside it ─────────────────────────────────────────────────────────────────────
+
+
+def nothing_leaves_while_the_log_is_locked(at: Stage) -> None:
+    """PROMISE 2 (no record, no data): while another connection holds the log, an answer is 503 without
+    a byte of data, and what is answered is on record.
+    """
+    at.policy(REPORTS, RULES)
+    at.serve(path_of("csv"), written([visible(n) for n in range(3)], "csv"), "csv")
+    assert at.ask(path_of("csv"), sam(at)).status == 200
+    other = sqlite3.connect(at.proxy.home.folder / "access.db", isolation_level=None, timeout=30)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        answer = at.ask(path_of("csv"), sam(at))
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+    assert answer.status == 503 and b"i1" not in answer.body
+    answer = at.ask(path_of("csv"), sam(at))
+    assert answer.status == 200
+    assert answer.event in {event.access for event in at.proxy.events()}
+
+
+Check = Callable[[Stage], None]
+CHECKS: Mapping[str, Check] = {
+    check.__name__: check
+    for check in (
+        canaries_stay_hidden,
+        nested_and_stray_canaries_stay_hidden,
+        errors_hold_no_canary,
+        small_answers_do_not_depend_on_what_is_hidden,
+        long_answers_do_not_depend_on_what_is_hidden,
+        each_gets_own_rows,
+        a_forbidden_report_looks_unknown,
+        parameters_do_not_reach_behind_the_plan,
+        nothing_leaves_while_the_log_is_locked,
+    )
+}
