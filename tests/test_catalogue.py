@@ -310,7 +310,7 @@ def test_what_two_parsers_could_read_in_two_ways_is_malformed(raw):
     ["/", "/sales", "/sales/", "/sales/store-daily.csv/", "/SALES/store-daily.csv", "/-/live",
      "/sales/store-daily.csv%20", "/%73ales/store-daily.csv", "/sales/store%2Ddaily.csv",
      "/%252e%252e/x", "/sales/%252F/daily.csv", "/sales/%252e%252e/daily.csv", "/stores/x",
-     "/stores/1.5", "/stores/%EF%BC%91", "/sales/store-dai%EF%BD%8Cy.csv", "/sales//daily.csv"[:7]],
+     "/stores/1.5", "/stores/%EF%BC%91", "/sales/store-dai%EF%BD%8Cy.csv"],
 )  # fmt: skip
 def test_a_well_formed_target_that_no_path_matches_has_no_route(raw):
     assert ask(raw) is None
