@@ -519,8 +519,8 @@ def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
     stated = request.headers.getall(hdrs.ACCEPT, ())
     if not stated:
         return True
-    kind = media_type.partition("/")[0]
-    ranges = {"*/*", f"{kind}/*", media_type}
+    essence = media_type.partition(";")[0]
+    ranges = {"*/*", f"{essence.partition('/')[0]}/*", essence}
     for item in ",".join(stated).split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
         if name in ranges and not any(p.replace(" ", "") in ("q=0", "q=0.0") for p in parameters):

@@ -87,16 +87,19 @@ def parse(raw: bytes) -> Answer:
         headers[name.strip().lower()] = value.strip()
     status = int(first.split(" ")[1])
     if headers.get("transfer-encoding") == "chunked":
-        body, chunks, whole = bytearray(), [], False
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            length = int(size or b"0", 16)
-            if length == 0:
-                whole = size == b"0" and rest.startswith(b"\r\n")
+        body, chunks, whole, at = bytearray(), [], False, 0
+        while at < len(rest):
+            end = rest.find(b"\r\n", at)
+            if end < 0:
                 break
-            body += rest[:length]
-            chunks.append(len(rest[:length]))
-            rest = rest[length + 2 :]
+            length = int(rest[at:end], 16)
+            if length == 0:
+                whole = rest[at:] == b"0\r\n\r\n"
+                break
+            data = rest[end + 2 : end + 2 + length]
+            body += data
+            chunks.append(len(data))
+            at = end + 2 + length + 2
         return Answer(
             status=status,
             headers=headers,
