@@ -1,9 +1,10 @@
 """Reading the access log: exact leaves, and accesses with their records merged.
 
-Works beside a running server, from any process: SQLite's readers do not hinder its writer. A query
-never misses a durable event: leaves that the projection has not got yet are merged into an overlay
-in the reader's own temporary database, within one snapshot. Where the projection is missing or is
-that of another log, the overlay holds all of it: slower, but as true.
+Works beside a running server, from any process: SQLite's readers do not hinder its writer, and none
+of ours keeps a snapshot while somebody looks at what it found. A query never misses a durable event:
+leaves that the projection has not got yet are merged into an overlay in the reader's own temporary
+database, within one snapshot. Where the projection is missing or is that of another log, the overlay
+holds all of it: slower, but as true.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from proxy.access import timestamp
 from proxy.audit import projection
 from proxy.audit.names import principal_of, subjects_of
 from proxy.audit.store import (
+    INDEX_BITS,
     Files,
     check_kind,
     epoch_and_index,
@@ -82,6 +84,9 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     count: int = 0
 
 
+_AT_ONCE: Final = 500
+"""Leaves that are fetched together."""
+
 OUTCOMES: Final = frozenset({
     "open", "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed",
     "stopped", "refused", "unresolved", "opened",
@@ -103,7 +108,7 @@ _DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 
 
 class Reader:
-    """A snapshot of one access log; `refresh` takes a new one. Not for several threads at once."""
+    """Looks at one access log, each time at what is durable then. Not for two threads at once."""
 
     def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
         """Open the log at `path`. Raises LogUnavailable."""
@@ -112,7 +117,6 @@ class Reader:
             raise LogUnavailable(f"there is no access log at {files.leaves}")
         self._files = files
         self._identity = identity(files.leaves)
-        self._overlaid = False
         self._connection = sqlite3.connect(
             "", timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=True
         )
@@ -125,7 +129,6 @@ class Reader:
                 self._indexed = self._attach_index()
                 self._named = self._attach("names", files.names)
                 self._connection.executescript(projection.SCHEMA)
-                self._begin()
         except BaseException:
             self.close()
             raise
@@ -140,27 +143,25 @@ class Reader:
         """Close it."""
         self._connection.close()
 
-    def refresh(self) -> None:
-        """See what has become durable since. Raises LogUnavailable."""
-        if identity(self._files.leaves) != self._identity:
-            raise LogUnavailable(f"{self._files.leaves} was removed or replaced")
-        with failing_as_unavailable(self._files.leaves):
-            self._connection.rollback()
-            self._overlaid = False
-            self._begin()
-
     def _run(self, statement: str, *parameters: object) -> sqlite3.Cursor:
         return self._connection.execute(statement, parameters)
 
-    def _begin(self) -> None:
-        """One snapshot: of the index first, so that the leaves are never behind it."""
-        self._run("BEGIN")
-        if self._indexed:
-            self._run("SELECT place FROM kept.projected").fetchone()
-        if self._named:
-            self._run("SELECT 1 FROM names.name LIMIT 1").fetchone()
-        self._head = self._run("SELECT coalesce(max(place), 0) FROM leaves.leaf").fetchone()[0]
-        self._logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        if identity(self._files.leaves) != self._identity:
+            raise LogUnavailable(f"{self._files.leaves} was removed or replaced")
+        with failing_as_unavailable(self._files.leaves):
+            yield
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """One state of all files, and a place for an overlay; both end with it."""
+        with self._reading():
+            self._run("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.rollback()
 
     def _attach(self, schema: str, path: Path) -> bool:
         if not path.is_file():
@@ -183,36 +184,46 @@ class Reader:
         self._run("DETACH kept")
         return False
 
+    def _projected(self) -> int:
+        """The place of the last leaf that the index has got."""
+        if not self._indexed:
+            return 0
+        return int(self._run("SELECT place FROM kept.projected").fetchone()[0])
+
     def _overlay(self) -> None:
-        """Merge the leaves that the index has not got, on top of its rows of the same accesses."""
-        if self._overlaid:
-            return
-        after = 0
-        self._run("DELETE FROM main.access")
+        """Merge the leaves that the index has not got, on top of its rows of the same accesses.
+
+        The index is looked at first: in one snapshot the leaves are never behind it.
+        """
+        after = self._projected()
         if self._indexed:
-            (after,) = self._run("SELECT place FROM kept.projected").fetchone()
             self._run(
                 "INSERT INTO main.access SELECT * FROM kept.access WHERE access IN"
                 " (SELECT CAST(entry AS TEXT) ->> '$.access' FROM leaves.leaf"
                 "  WHERE place > ? AND json_valid(CAST(entry AS TEXT)))",
                 after,
             )
-        projection.apply(self._connection, after, self._head)
-        self._overlaid = True
+        projection.apply(self._connection, after, self._head())
 
-    @property
-    def lag(self) -> int:
-        """How many durable leaves the projection has not got, and this reader merges itself."""
-        (after,) = (
-            self._run("SELECT place FROM kept.projected").fetchone() if self._indexed else (0,)
-        )
-        (count,) = self._run("SELECT count(*) FROM leaves.leaf WHERE place > ?", after).fetchone()
-        return int(count)
+    def _head(self) -> int:
+        (place,) = self._run("SELECT coalesce(max(place), 0) FROM leaves.leaf").fetchone()
+        return int(place)
 
     @property
     def head(self) -> int:
-        """The place of the newest leaf of the snapshot; 0 where there is none."""
-        return int(self._head)
+        """The place of the newest leaf; 0 where there is none."""
+        with self._reading():
+            return self._head()
+
+    @property
+    def lag(self) -> int:
+        """How many durable leaves the projection has not got, and a query merges itself."""
+        with self._snapshot():
+            after = self._projected()
+            (count,) = self._run(
+                "SELECT count(*) FROM leaves.leaf WHERE place > ?", after
+            ).fetchone()
+            return int(count)
 
     def principal(self, subject: str) -> str:
         """The name that the directory has for an opaque id; '' where it has none."""
@@ -224,23 +235,25 @@ class Reader:
 
     def last(self, count: int) -> list[Leaf]:
         """The newest `count` leaves, oldest first."""
-        with failing_as_unavailable(self._files.leaves):
-            rows = self._run(
-                "SELECT place, entry FROM leaves.leaf ORDER BY place DESC LIMIT ?", count
-            ).fetchall()
-        return [self._leaf(place, entry) for place, entry in reversed(rows)]
+        return self._leaves("1 ORDER BY place DESC LIMIT ?", count)[::-1]
 
     def since(self, place: int) -> Iterator[Leaf]:
-        """The leaves after `place`, oldest first."""
-        with failing_as_unavailable(self._files.leaves):
-            for found, entry in self._run(
-                "SELECT place, entry FROM leaves.leaf WHERE place > ? ORDER BY place", place
-            ):
-                yield self._leaf(found, entry)
+        """The leaves after `place`, oldest first, until there is none."""
+        while found := self._leaves("place > ? ORDER BY place LIMIT ?", place, _AT_ONCE):
+            yield from found
+            place = found[-1].place
 
-    def _leaf(self, place: int, entry: bytes) -> Leaf:
-        epoch, index = epoch_and_index(place)
-        return Leaf(place=place, log=self._logs.get(epoch, ""), index=index, entry=entry)
+    def _leaves(self, which: str, *parameters: object) -> list[Leaf]:
+        with self._reading():
+            rows = self._run(
+                "SELECT place, coalesce(name, ''), entry FROM leaves.leaf"  # noqa: S608 - conditions of ours
+                f" LEFT JOIN leaves.log ON epoch = place >> {INDEX_BITS} WHERE {which}",
+                *parameters,
+            ).fetchall()
+        return [
+            Leaf(place=place, log=name, index=epoch_and_index(place)[1], entry=entry)
+            for place, name, entry in rows
+        ]
 
     def query(
         self,
@@ -270,10 +283,11 @@ class Reader:
             parts.append(part.format("kept.access").replace(where, where + hidden))
         statement = " UNION ALL ".join(f"SELECT * FROM ({text})" for text in parts)  # noqa: S608 - as above
         statement += " ORDER BY first DESC LIMIT :limit"
-        with failing_as_unavailable(self._files.leaves):
+        with self._snapshot():
             self._overlay()
             rows = self._connection.execute(statement, values | {"limit": limit}).fetchall()
-            return [self._access(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+            logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
+            return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
 
     def _conditions(
         self,
@@ -316,12 +330,12 @@ class Reader:
                 where.append("(reason = :outcome OR cause = :outcome)")
         return " AND ".join(where) or "1", values
 
-    def _access(self, row: dict[str, object]) -> Access:
+    def _access(self, row: dict[str, object], logs: dict[int, str]) -> Access:
         given = {name: value for name, value in row.items() if value is not None}
         for name, decoder in _DOCUMENT.items():
             if name in given:
                 given[name] = decoder.decode(str(given[name]))
         epoch, index = epoch_and_index(int(str(given.pop("first"))))
-        given |= {"log": self._logs.get(epoch, ""), "index": index}
+        given |= {"log": logs.get(epoch, ""), "index": index}
         given["principal"] = self.principal(str(given.get("subject", "")))
         return msgspec.convert(given, Access)

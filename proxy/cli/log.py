@@ -141,7 +141,6 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
             _print_leaf(reader, leaf, as_json=as_json)
         while follow:
             time.sleep(_POLL)
-            reader.refresh()
             for leaf in reader.since(head):
                 head = leaf.place
                 _print_leaf(reader, leaf, as_json=as_json)
