@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.keys import Keyring
+from proxy.policy import clear_everywhere
 from tests.reference import documents, product, worlds
 from tests.reference.evaluator import Answer, evaluate
 from tests.reference.forms import preference
@@ -207,6 +208,50 @@ def test_a_plan_is_a_template_that_serves_any_requester_of_the_same_grants(seed)
         assert meant is not None
         answer = bound.answer(format_, product.document(elsewhere, format_))
         product.compare(answer, meant, format_, elsewhere, second)
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.integers(1, 500))
+def test_rows_that_are_not_released_leave_no_trace(seed, many):
+    """Hundreds of further rows of which nothing is granted change no byte of the answer, whether they
+    make the document take another road (a few rows are worked off otherwise than many) or not.
+    """
+    world = world_of(seed)
+    view = product.view(world, KEYRING, NOW)
+    if view is None or any(line.form and line.form.name == "encrypt" for line in world.rules.cells):
+        return
+    maker, _ = more_of(world, seed + 1)
+    for format_ in FORMATS:
+        pool = dataclasses.replace(world, rows=tuple(maker.row(world.report) for _ in range(many)))
+        meant = expected(pool, format_)
+        assert meant is not None
+        rows = list(world.rows)
+        for row, cells in zip(pool.rows, meant.cells, strict=True):
+            if all(cell.kind == "absent" for cell in cells.values()):
+                rows.insert(maker.chance.randrange(len(rows) + 1), row)
+        among = dataclasses.replace(world, rows=tuple(rows))
+        cuts = maker.some(range(3000), 0, 9)
+        answers = [
+            view.answer(format_, product.document(each, format_), cuts) for each in (world, among)
+        ]
+        assert answers[0] == answers[1]
+
+
+@settings(max_examples=100)
+@given(SEEDS)
+def test_a_field_that_is_said_to_be_clear_everywhere_is(seed):
+    """What lets a parameter on a field through is true of every row that can be released."""
+    world = world_of(seed)
+    view = product.view(world, KEYRING, NOW)
+    if view is None:
+        return
+    maker, _ = more_of(world, seed + 1)
+    rows = tuple(maker.row(world.report) for _ in range(60))
+    meant = expected(dataclasses.replace(world, rows=rows), "json")
+    assert meant is not None
+    for field in world.report.fields:
+        if clear_everywhere(view.plan, field.name):
+            assert all(row[field.name].kind == "clear" for row in meant.released), field.name
 
 
 def test_the_reference_shares_no_code_with_the_plan():

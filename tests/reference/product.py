@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +29,10 @@ ATTRIBUTES = {
     name: AttributeType(type=Type(type_), many=many)
     for name, (type_, many) in nouns.ATTRIBUTES.items()
 }
+
+
+_PSEUDONYM = re.compile(r"p[0-9a-f]{26}\Z")
+_ENCRYPTED = re.compile(r"cf1\.[a-z0-9-]{1,32}\.[A-Za-z0-9_-]{60,}\Z")
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class View:
         encoder = kind.encoder(bound.columns, variant)
         places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
         out = b""
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in itertools.pairwise(places):
             for batch in decoder.feed(document[start:end]):
                 out += encoder.feed(bound.apply(batch))
         for batch in decoder.finish():
@@ -143,12 +149,12 @@ def compare(
     names = tuple(name for name, _ in expected.columns)
     if format_ == "csv":
         table = documents.read_csv(answer)
-        assert table.names == names
+        assert table.names == names, "columns"
         given = [list(row) for row in table.rows]
     else:
         records = documents.read_json(answer)
         for record in records:
-            assert tuple(name for name, _ in record) == names
+            assert tuple(name for name, _ in record) == names, "columns"
         given = [[token for _, token in record] for record in records]
     sources = documents.sources(world.report, world.rows, format_)
     released = [
@@ -164,25 +170,25 @@ def compare(
             cell = cells[name]
             field_type = world.report.type(name)
             assert field_type is not None
+            wrong = f"{name} is not given as {cell.form}: {got}"
             if cell.kind in ("absent", "text", "clear") or cell.text is None:
                 wanted = _written(cell, source[name].text, format_, type_, field_type)
                 if cell.kind != "clear" and wanted is not None and wanted.startswith('"'):
                     # JSON can write a text in many ways: what counts is the text.
-                    got, wanted = repr(json.loads(got or "0")), repr(json.loads(wanted))
-                assert got == wanted, (name, str(cell.form), got, wanted)
+                    assert json.loads(got or "0") == json.loads(wanted), wrong
+                else:
+                    assert got == wanted, wrong
                 continue
             text = got if format_ == "csv" else json.loads(got or "")
-            assert isinstance(text, str) and text != cell.text
+            assert isinstance(text, str) and text != cell.text, wrong
             if cell.kind == "pseudonym":
-                assert (
-                    len(text) == 27 and text[0] == "p" and set(text[1:]) <= set("0123456789abcdef")
-                )
+                assert _PSEUDONYM.match(text), wrong
                 known = symbols.setdefault((name, str(cell.form)), {})
-                assert known.setdefault(cell.text, text) == text
+                assert known.setdefault(cell.text, text) == text, "one value has two pseudonyms"
             else:
-                assert text.startswith("cf1.")
+                assert _ENCRYPTED.match(text), wrong
                 if opened is not None:
-                    assert decrypt(text, opened.site(name), key) == cell.text
+                    assert decrypt(text, opened.site(name), key) == cell.text, wrong
     for known in symbols.values():
         assert len(set(known.values())) == len(known), "two values have one pseudonym"
 
