@@ -5,6 +5,8 @@
     ├── SourceRefused      the store's answer is not the document that the catalogue declares
     ├── StoreUnavailable   the store did not answer, or answered with an error
     │   └── StoreTimeout   … in time
+    ├── MalformedTarget    a request's target is none that a client of reports sends   (catalogue)
+    ├── BadParameter       a query is not one that the catalogue declares              (catalogue)
     ├── LogUnavailable     an access event could not be made durable
     ├── KeyringError       a key is missing, sealed under another key, or its file is not private
     └── ValueRefused       a sealed or encrypted value was tampered with or moved

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Final, Self
+from unicodedata import is_normalized
 
 import jwt
 
@@ -210,9 +211,14 @@ def _name(value: Any) -> str:
     """A name that a line of policy can hold: visible characters, no blank, no comma."""
     if not isinstance(value, str):
         raise Refused("wrong-type")
-    if not 0 < len(value) <= _MOST_NAME or not value.isprintable() or " " in value or "," in value:
+    if not _is_plain(value) or " " in value or "," in value:
         raise Refused("unsafe-name")
     return value
+
+
+def _is_plain(name: str) -> bool:
+    """Visible, bounded, and in the one form (NFC) in which policy lines write names."""
+    return 0 < len(name) <= _MOST_NAME and name.isprintable() and is_normalized("NFC", name)
 
 
 def _principal(kind: str, name: str, issuer: Issuer) -> str:
@@ -233,7 +239,7 @@ def _groups(claims: dict[str, Any], issuer: Issuer) -> tuple[str, ...]:
     if len(listed) > _MOST_GROUPS:
         raise Refused("too-many-groups")
     for name in listed:
-        if not 0 < len(name) <= _MOST_NAME or not name.isprintable() or name != name.strip():
+        if not _is_plain(name) or name != name.strip():
             raise Refused("unsafe-name")
     return tuple(dict.fromkeys(_principal("group", name, issuer) for name in listed))
 

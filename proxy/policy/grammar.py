@@ -85,6 +85,10 @@ def principal(text: str) -> str:
     if text == ANYONE:
         return text
     matched = _PRINCIPAL.match(text)
+    if not unicodedata.is_normalized("NFC", text):
+        # Names are compared character by character, and tokens in another form are refused.
+        composed = unicodedata.normalize("NFC", text)
+        raise Wrong((0, f"`{text}` is not in Unicode's composed form", f"write `{composed}` (NFC)"))
     if matched is not None and "*" not in matched[2]:
         return text
     if matched is not None or text == "*":

@@ -323,6 +323,7 @@ def test_a_required_claim_that_is_missing_refuses_the_token(identities, name):
         ("sub", "a b", "unsafe-name"), ("sub", "a,b", "unsafe-name"), ("sub", "a\n", "unsafe-name"),
         ("sub", "a\0", "unsafe-name"), ("sub", "\u202ea", "unsafe-name"), ("sub", "\ud800", "unsafe-name"),
         ("sub", "a\u00a0b", "unsafe-name"), ("sub", "a\u200bb", "unsafe-name"),
+        ("sub", "e\u0301", "unsafe-name"), ("groups", ["e\u0301"], "unsafe-name"),
         ("azp", 1, "wrong-type"), ("azp", ["bi"], "wrong-type"), ("azp", "", "unsafe-name"),
         ("azp", "b i", "unsafe-name"), ("client_id", "other", "client-mismatch"),
         ("client_id", 1, "wrong-type"),

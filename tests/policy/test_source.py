@@ -79,6 +79,7 @@ TRAPS = [
     ("p, user: x, staff, read, true, deny", 4, "not a principal", "write `user:x`"),
     ("p, user:*, staff, read, true, deny", 4, "not a principal", "write `anyone`"),
     ("p, *, staff, read, true, deny", 4, "not a principal", "write `anyone`"),
+    ("p, user:e\u0301, staff, read, true, deny", 4, "composed form", "NFC"),
     ("p, Anyone, staff, read, true, deny", 4, "not a principal", "write `anyone`"),
     ("p, user:\u00a0x, staff, read, true, deny", 4, "not a principal", ""),
     ("p, anyone, staf, read, true, deny", 12, "unknown report `staf`", "`staff`"),
