@@ -133,6 +133,11 @@ def cells(type_):
     )
 
 
+def all_texts(type_):
+    """Every text that was thought of for a type."""
+    return _POOLS[type_]
+
+
 def row_lists(fields=tuple(FIELDS), max_size=6):
     """Rows as lists of tuples, in the order of `fields`."""
     return st.lists(
@@ -199,12 +204,23 @@ def values(type_):
     return _VALUES[type_]
 
 
+_MISSING = object()
+
+
 def _attribute(declared):
-    right = _VALUES[declared.type]
+    """Mostly what was declared; now and then something else, or nothing."""
+    right, wrong = _VALUES[declared.type], _WRONG
     if declared.many:
         right = st.lists(right, max_size=4).map(tuple)
-        return st.one_of(right, right, right, st.lists(_WRONG, max_size=2).map(tuple), _WRONG)
-    return st.one_of(right, right, right, _WRONG)
+        wrong = st.one_of(st.lists(_WRONG, max_size=2).map(tuple), _WRONG)
+    return st.integers(0, 9).flatmap(
+        lambda n: right if n < 8 else wrong if n < 9 else st.just(_MISSING)
+    )
+
+
+_HELD = st.fixed_dictionaries(
+    {name: _attribute(declared) for name, declared in ATTRIBUTES.items()}
+).map(lambda held: {name: value for name, value in held.items() if value is not _MISSING})
 
 
 ADDRESSES = st.sampled_from(
@@ -222,9 +238,7 @@ CONTEXTS = st.builds(
         action=texts[2],
         method=texts[3],
     ),
-    st.fixed_dictionaries(
-        {}, optional={name: _attribute(declared) for name, declared in ATTRIBUTES.items()}
-    ),
+    _HELD,
     INSTANTS,
     ADDRESSES,
     st.tuples(_TEXTS, _TEXTS, _TEXTS, _TEXTS),
@@ -266,11 +280,12 @@ class Trees:
 
     def names(self, kind):
         kinds = {Type.INTEGER: "decimal"}
+        of_row = self.scope.fields or {}
         found = [
-            Name(where, name)
-            for where, known in (("row", self.scope.fields or {}), ("row", self.scope.elsewhere))
-            for name, type_ in known.items()
-            if kinds.get(type_, type_) == kind
+            Name("row", name) for name, type_ in of_row.items() if kinds.get(type_, type_) == kind
+        ] * 3
+        found += [
+            Name("row", name) for name, type_ in self.scope.elsewhere.items() if type_ == kind
         ]
         found += [
             Name("sub", name)

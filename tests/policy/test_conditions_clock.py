@@ -38,7 +38,7 @@ def instants(node):
         yield from instants(child)
 
 
-@settings(max_examples=max(settings().max_examples, 500))
+@settings(max_examples=max(settings().max_examples, 250))
 @given(CLOCKED, CONTEXTS, st.lists(st.integers(0, 10**13), max_size=5))
 def test_nothing_changes_before_the_flip(tree, context, later):
     """At every instant after now and before the flip the truth is that of now."""
@@ -71,7 +71,7 @@ def test_nothing_changes_before_the_flip(tree, context, later):
             assert condition.holds(at(context, then)) is now, then
 
 
-@settings(max_examples=max(settings().max_examples, 500))
+@settings(max_examples=max(settings().max_examples, 250))
 @given(CLOCKED, CONTEXTS)
 def test_a_condition_that_is_followed_from_flip_to_flip_is_never_stale(tree, context):
     """Going from flip to flip, the truth before each flip is the truth at the last one."""
@@ -133,3 +133,20 @@ def test_the_end_of_the_calendar_is_no_flip():
     assert (
         compile(f"env.now <= time('{last.isoformat()}')", WHEN).next_flip(at(CONTEXT, last)) is None
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "flip"),
+    [
+        ("present(env.now + days(1))", datetime.max.replace(tzinfo=UTC) - 3 * DAY, datetime.max.replace(tzinfo=UTC) - DAY + TICK),
+        ("present(env.now - days(2))", datetime.min.replace(tzinfo=UTC) + DAY, datetime.min.replace(tzinfo=UTC) + 2 * DAY),
+        ("env.now - days(2) > time('2024-01-01T00:00')", datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC) + 2 * DAY),
+    ],
+)  # fmt: skip
+def test_a_moved_time_that_enters_or_leaves_the_calendar_flips(text, now, flip):
+    """Becoming known or unknown is a change of truth too."""
+    condition = compile(text, WHEN)
+    context = at(CONTEXT, now)
+    assert condition.next_flip(context) == flip
+    assert condition.holds(at(context, flip - TICK)) is condition.holds(context)
+    assert condition.holds(at(context, flip)) is not condition.holds(context)
