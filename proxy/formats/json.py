@@ -1,10 +1,10 @@
 """JSON (RFC 8259): an array of objects, at the top or in an envelope, <-> record batches.
 
 msgspec splits records into raw tokens, so that `1.10`, `1E400` and integers of any length stay to the
-character. It keeps the last of two members of one name and skips members that it was not told of;
-that a block has neither is proved by its weight (bytes that are no white space outside strings nor
-blanks inside). The least weight of records with the members found is known exactly; a second member
-of one name, or one that was not found, adds to it. So equal weights mean that there is none.
+character. It keeps the last of two members of one name and skips members that it was not told of.
+That a block has neither is proved by its weight, the number of its bytes that are no white space. The
+least weight of records with the members found is known exactly; a second member of one name, or one
+that was not found, adds to it. So equal weights mean that there is none.
 
     layout    members as in the first record (or the last block that differed), at full speed
     members   any members, where the weights differ

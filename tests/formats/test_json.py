@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.errors import SourceRefused
 from proxy.formats import Limits
 from proxy.formats.json import JsonDecoder
+from proxy.formats.json_text import name_weight, weight
 from proxy.report import FormatName
 from proxy.values import Type
 from tests.formats.documents import (
@@ -338,6 +340,16 @@ def test_a_malformed_envelope_is_refused_with_its_cause_however_it_is_cut(case):
         assert outcome(DEEP, cut(text, range(0, len(text), step)), ["a"]) == cause
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [b'{"x":01,', b'{"x":1,"x":2,', b'{"x":"\xff",', b'{"x":"\\ud800",', b'{"x":1e999,', b"{,"],
+)
+def test_no_record_is_given_out_of_an_envelope_that_is_malformed_before_it(prefix):
+    stream = decoder(DEEP, ["a"])
+    with pytest.raises(SourceRefused):
+        stream.feed(prefix + b'"data":{"rows":[{"a":1},')
+
+
 def test_rows_are_found_at_their_path_alone_and_the_answers_envelope_is_made_anew():
     document = (
         b' {"rows":[{"a":"no"}],"x":{"data":{"rows":[{"a":"no"}]}},'
@@ -409,6 +421,12 @@ def test_no_second_member_of_one_name_hides_behind_white_space_or_escapes(rows, 
     twice = any(len({n for n, _ in members}) != len(members) for members in rows)
     assert (found == "member-duplicated") == twice
     assert isinstance(found, str) == twice
+
+
+@given(st.text(st.characters(exclude_characters="\x7f", exclude_categories=["Cs"])), st.booleans())
+def test_the_least_weight_of_a_name_is_that_of_its_shortest_writing(name, ascii_only):
+    shortest = json.dumps({name: 0}, ensure_ascii=ascii_only, separators=(",", ":")).encode()
+    assert name_weight(name, ascii_only=ascii_only) == weight(shortest) - len("{0}")
 
 
 def test_a_record_over_the_limit_is_refused_and_one_at_the_limit_is_not_however_it_is_cut():
