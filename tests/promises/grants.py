@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import random
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,7 @@ reports:
     variants:
       - {path: /vault/items.csv, format: csv}
       - {path: /vault/items.json, format: json}
+      - {path: /vault/wrapped.json, format: json, rows_at: [data, rows]}
     parameters:
       id: {type: text, field: id}
       name: {type: text, field: name}
@@ -279,6 +281,15 @@ def nested_and_stray_canaries_stay_hidden(at: Stage) -> None:
     answer = at.ask(path_of("json"), sam(at))
     has_no_canary(answer.raw, "the json answer")
     assert rows_of(answer, "json")[0]["id"] is None
+    bare = at.ask(path_of("json"), sam(at)).body
+    for envelope in (
+        b'{"total":31337,"data":{"canary":"1843-01-01","rows":%s},"pages":[31337]}',
+        b'{ "data" : {"rows":%s , "sum":{"rows":[{"id":"canary"}]}}}',
+    ):
+        at.serve("/vault/wrapped.json", envelope % nested.encode(), "json")
+        answer = at.ask("/vault/wrapped.json", sam(at))
+        has_no_canary(answer.raw, "the json answer")
+        assert _veiled(answer.body) == _veiled(b'{"data":{"rows":' + bare + b"}}")
     names = (*FIELDS[:3], "extra", *FIELDS[3:], "Store")
     wide = [{**visible(n), "extra": "canary", "Store": "31337"} for n in range(1, 4)]
     at.serve(path_of("csv"), written(wide, "csv", names), "csv")
@@ -340,6 +351,11 @@ def errors_hold_no_canary(at: Stage) -> None:
 
 OPEN_RULES = "".join(line for line in RULES.splitlines(keepends=True) if "encrypt" not in line)
 """The same without encryption, whose randomness would differ between any two answers."""
+
+
+def _veiled(body: bytes) -> bytes:
+    """The body with every ciphertext blotted out, to the byte."""
+    return re.sub(rb"cf1\.[\w.-]+", lambda found: b"#" * len(found[0]), body)
 
 
 def disguised(record: Record, chance: random.Random) -> Record:
@@ -408,6 +424,27 @@ def small_answers_do_not_depend_on_what_is_hidden(at: Stage) -> None:
         for count in (0, 1, 30):
             answer = interference(at, format_, count, (0, 1, 90, 3_000))
             assert not answer.chunks and len(rows_of(answer, format_)) == count
+
+
+def encrypted_answers_differ_in_ciphertexts_alone(at: Stage) -> None:
+    """PROMISE 1 (non-interference): where cells are encrypted, values of one class of lengths give answers
+    that are equal but for the ciphertexts' own bytes; and no two ciphertexts are equal.
+    """
+    at.policy(REPORTS, RULES)
+    for format_ in FORMATS:
+        seen = set()
+        for seed in range(3):
+            chance = random.Random(seed)
+            records = [disguised(visible(n), chance) for n in range(200)]
+            for record in records:
+                record["mail"] = "x" * chance.randint(1, 30)
+            at.serve(path_of(format_), written(records, format_), format_)
+            answer = at.ask(path_of(format_), sam(at))
+            ciphertexts = [row["mail"] for row in rows_of(answer, format_)]
+            assert len(set(ciphertexts)) == len(ciphertexts) == 200
+            veiled = dataclasses.replace(answer, body=_veiled(answer.body))
+            seen.add(repr(veiled.seen()))
+        assert len(seen) == 1, format_
 
 
 def long_answers_do_not_depend_on_what_is_hidden(at: Stage, count: int = 14_000) -> None:
@@ -595,6 +632,7 @@ CHECKS: Mapping[str, Check] = {
         nested_and_stray_canaries_stay_hidden,
         errors_hold_no_canary,
         small_answers_do_not_depend_on_what_is_hidden,
+        encrypted_answers_differ_in_ciphertexts_alone,
         long_answers_do_not_depend_on_what_is_hidden,
         each_gets_own_rows,
         a_forbidden_report_looks_unknown,

@@ -115,6 +115,7 @@ class Maker:
         others = {
             "text": [C("sub", ("region",)), C("env", ("purpose",)), C("env", ("tool",))],
             "date": [C("env", ("date",))],
+            "datetime": [C("env", ("now",))],
         }.get(type_, [C("sub", ("level",))] if type_ in numbers else [])
         if not rows or (others and self.seldom(5)):
             leaf = self.one(others) if others else self.literal(type_)
@@ -133,7 +134,7 @@ class Maker:
         return leaf
 
     def atom(self, fields: Sequence[Field]) -> Condition:
-        types = [field.type for field in fields] or ["text", "integer"]
+        types = [field.type for field in fields] or ["text", "text", "integer", "date", "datetime"]
         type_ = self.one(types)
         value = self.value(fields, type_)
         other = self.value(fields, type_) if self.seldom(4) else self.literal(type_)
