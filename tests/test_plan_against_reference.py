@@ -21,7 +21,8 @@ from tests.reference import documents, product, worlds
 from tests.reference.evaluator import Answer, evaluate
 from tests.reference.forms import preference
 from tests.reference.nouns import World
-from tests.reference.worlds import SEEDS, more_of, policy_text, reports_text, smallest, world_of
+from tests.reference.smaller import smallest
+from tests.reference.worlds import SEEDS, more_of, policy_text, reports_text, world_of
 
 KEYRING = Keyring.generate()
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

@@ -9,5 +9,6 @@ forms.py        treatments as data: their text, their order of preference, what 
 evaluator.py    world -> permit or not; columns; and for each row and column what is given
 documents.py    rows -> the CSV and JSON that a store sends; an answer's bytes -> cells
 worlds.py       random worlds
+smaller.py      a failing world made as small as it can be
 product.py      the real thing, driven the same way, to be compared
 """
