@@ -10,12 +10,12 @@ from __future__ import annotations
 import ctypes
 import http.client
 import os
+import select
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,20 +32,20 @@ from proxy.errors import CounterfoilError
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
+_TERMINAL: Final = 0
+"""The descriptor of standard input."""
 
 
 def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
-    """Run the demo until SIGINT, SIGTERM or SIGHUP.
+    """Run the demo until SIGINT, SIGTERM, SIGHUP, or until the terminal goes away.
 
     Raises CounterfoilError where a port is taken, or a child does not start or stops by itself.
     """
     proxy, store = _proxy_url(material), _store_url(material)
     _check_free(proxy, f"`listen` in {_shown(material.settings)}")
     _check_free(store, f"`stores` in {_shown(material.policies / 'reports.yaml')}")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
     with ExitStack() as running:
+        stopped = running.enter_context(_reasons_to_stop())
         children = {
             "the report store": running.enter_context(
                 child(
@@ -58,14 +58,14 @@ def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
             ),
         }  # fmt: skip
         waited = time.monotonic()
-        while not stop.is_set() and not (_answers(store, material) and _answers(proxy, material)):
+        while not (_answers(store, material) and _answers(proxy, material)):
             _check_alive(children)
             if time.monotonic() - waited > START_SECONDS:
                 raise CounterfoilError(f"the demo is not ready after {START_SECONDS} seconds")
-            stop.wait(0.1)
-        if not stop.is_set():
-            say(guide(material, proxy.geturl(), children["the proxy"].pid))
-        while not stop.wait(0.5):
+            if stopped(0.1):
+                return
+        say(guide(material, proxy.geturl(), children["the proxy"].pid))
+        while not stopped(0.5):
             _check_alive(children)
 
 
@@ -129,6 +129,38 @@ def child(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[byte
                 process.wait(STOP_SECONDS)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _reasons_to_stop() -> Iterator[Callable[[float], bool]]:
+    """Give a function that waits some seconds for a reason to stop, and tells whether one came.
+
+    A signal writes to a pipe that nobody empties: unlike an event's lock, that is safe where one
+    signal interrupts the handler of another. The terminal is watched too: when it goes away, SIGHUP
+    reaches the session's leader alone, which may be a make that waits for us.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    reasons = select.poll()
+    reasons.register(readable, select.POLLIN)
+    if os.isatty(_TERMINAL):
+        reasons.register(_TERMINAL, 0)  # hang-ups are told without being asked for
+
+    def stop(*_: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(writable, b"!")
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield lambda seconds: any(
+            event & (select.POLLIN | select.POLLHUP) for _, event in reasons.poll(seconds * 1000)
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(readable)
+        os.close(writable)
 
 
 def _stop_with_parent() -> None:

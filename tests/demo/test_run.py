@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import errno
+import io
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from http.client import HTTPSConnection
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import pytest
 
-from proxy.demo.material import prepare
+from proxy.demo.material import Material, prepare
+from proxy.demo.people import PEOPLE, token
 from proxy.demo.run import guide, run
+from proxy.demo.sales import FIELDS
 from proxy.errors import CounterfoilError
+
+ROOT = Path(__file__).parents[2]
 
 HOLDER = """
 import time
@@ -33,6 +43,65 @@ def taken():
         with socket.create_server(("127.0.0.1", 0)) as other:
             free = other.getsockname()[1]
         yield listener.getsockname()[1], free
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """The demo, started as a person would, with a terminal; and the ports of the proxy and the store."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        ports = one.getsockname()[1], two.getsockname()[1]
+    outer, inner = os.openpty()
+    options = ("--port", str(ports[0]), "--store-port", str(ports[1]))
+    with (
+        os.fdopen(outer, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            [sys.executable, "-m", "proxy", "demo", "run", *options],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=inner,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        os.close(inner)
+        try:
+            told = next(line for line in process.stdout if "kill -HUP" in line)
+            yield Running(tmp_path, process, terminal, ports, int(told.split()[-1]))
+        finally:
+            process.kill()
+
+
+class Running(NamedTuple):
+    folder: Path
+    process: subprocess.Popen[str]
+    terminal: BinaryIO
+    ports: tuple[int, int]
+    proxy: int
+    """The proxy's process id, as the guide tells it."""
+
+    def get(self, target, *, token=None):
+        """Ask with a token, or as nobody."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        context = ssl.create_default_context(cafile=self.folder / "certs" / "dev" / "ca.crt")
+        connection = HTTPSConnection("127.0.0.1", self.ports[0], timeout=20, context=context)
+        try:
+            connection.request("GET", target, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def everything_stopped(self):
+        """Wait for the demo to end well; then nothing listens any more."""
+        assert self.process.wait(30) == 0
+        for port in self.ports:
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def is_gone(pid: int) -> bool:
@@ -57,6 +126,69 @@ def hold(then: str) -> tuple[subprocess.Popen[str], int]:
         [sys.executable, "-c", HOLDER.format(then=then)], stdout=subprocess.PIPE, text=True
     )
     return holder, int(holder.stdout.readline())
+
+
+def test_the_demo_shows_each_of_them_their_own_report(demo):
+    """Analyst, owner, investigator and nobody get of one report what the guide says of it."""
+    material = Material(root=demo.folder)
+    key, key_id = material.issuer_key.read_bytes(), material.key_id
+    tokens = {n: token(n, key=key, key_id=key_id, now=time.time()) for n in PEOPLE}
+    target = "/sales/store-daily.csv?from=2026-01-01&to=2026-01-03"
+    views = {}
+    for name in ("alice", "sam", "erin"):
+        status, body = demo.get(target, token=tokens[name])
+        assert status == 200
+        views[name] = list(csv.DictReader(io.StringIO(body, newline=""), strict=True))
+    alice, sam, erin = views.values()
+    assert len(alice) == len(erin) > len(sam) > 0
+    assert not alice[0].keys() & {"gross_margin", "buyer_email", "licence_no"}
+    assert all(int(row["net_sales"]) % 100 == 0 for row in alice)
+    assert not {row["store_name"] for row in alice} & {row["store_name"] for row in erin}
+    assert {row["store_id"] for row in sam} <= {"2191", "2192"}
+    assert set(FIELDS) - sam[0].keys() == {"buyer_email"}
+    assert set(FIELDS) == erin[0].keys()
+    assert not any("@" in row["buyer_email"] or "LIC" in row["licence_no"] for row in erin)
+    as_owner = [row for row in erin if row["store_id"] in ("2191", "2192")]
+    for own, row in zip(sam, as_owner, strict=True):
+        assert own | {"licence_no": ""} == {n: row[n] for n in own} | {"licence_no": ""}
+    assert demo.get(target.replace(".csv", ".json"), token=tokens["sam"])[0] == 200
+    assert demo.get("/sales/producers.json", token=tokens["alice"])[0] == 200
+    assert [demo.get(target, token=tokens[name])[0] for name in ("nora", "ada", "otto")] == [
+        404
+    ] * 3
+    assert demo.get(target)[0] == 401
+    assert {demo.get("/finance/payroll.csv", token=t)[0] for t in tokens.values()} == {404}
+    demo.process.send_signal(signal.SIGINT)
+    demo.everything_stopped()
+
+
+def test_the_command_line_prints_a_token_that_works(demo):
+    """What `counterfoil demo token NAME` prints is a token of the running demo."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "proxy", "demo", "token", "sam"],
+        cwd=demo.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert demo.get("/sales/store-daily.csv?store_id=2191", token=printed.stdout.strip())[0] == 200
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "terminal"])
+def test_nothing_is_left_running(demo, end):
+    """However the demo is told to stop, it ends well and has stopped the proxy and the store."""
+    if end == "terminal":
+        demo.terminal.close()
+    else:
+        demo.process.send_signal(signal.Signals[end])
+    demo.everything_stopped()
+
+
+def test_a_child_that_stops_by_itself_ends_the_demo(demo):
+    """Where the proxy dies, the store is stopped too, and the demo's exit status is a failure."""
+    os.kill(demo.proxy, signal.SIGKILL)
+    assert demo.process.wait(30) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's death")
