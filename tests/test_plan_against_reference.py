@@ -38,19 +38,19 @@ def holds(check: Callable[[World], None], world: World) -> None:
     """Run a check; where it fails, fail on the smallest world that does, and print its files."""
     try:
         check(world)
-    except Exception:
-        small = smallest(world, lambda each: _fails(check, each))
+    except Exception as error:
+        small = smallest(world, lambda each: _fails(check, each, type(error)))
         print(reports_text(small.reports), policy_text(small.rules), small.requester, sep="\n")
         print(*small.rows, sep="\n")
         check(small)
         raise
 
 
-def _fails(check: Callable[[World], None], world: World) -> bool:
+def _fails(check: Callable[[World], None], world: World, as_before: type[Exception]) -> bool:
     try:
         check(world)
-    except Exception:  # noqa: BLE001 - whatever it is, a smaller world shall show it
-        return True
+    except Exception as error:  # noqa: BLE001 - told from other failures by its type
+        return isinstance(error, as_before)
     return False
 
 

@@ -170,7 +170,7 @@ def compare(
             cell = cells[name]
             field_type = world.report.type(name)
             assert field_type is not None
-            wrong = f"{name} is not given as {cell.form}: {got}"
+            wrong = f"{name} is not given as {cell.form or 'absent'}: {got}"
             if cell.kind in ("absent", "text", "clear") or cell.text is None:
                 wanted = _written(cell, source[name].text, format_, type_, field_type)
                 if cell.kind != "clear" and wanted is not None and wanted.startswith('"'):
