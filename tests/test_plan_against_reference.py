@@ -39,7 +39,8 @@ def holds(check: Callable[[World], None], world: World) -> None:
     try:
         check(world)
     except Exception as error:
-        small = smallest(world, lambda each: _fails(check, each, type(error)))
+        kind = type(error)
+        small = smallest(world, lambda each: _fails(check, each, kind))
         print(reports_text(small.reports), policy_text(small.rules), small.requester, sep="\n")
         print(*small.rows, sep="\n")
         check(small)
