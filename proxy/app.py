@@ -84,6 +84,16 @@ def load_snapshot(
 
     `previous` hands on the keys that were fetched from identity providers.
     """
+    gc.disable()  # thousands of new objects that stay: to look through them again and again is in vain
+    try:
+        return _load_snapshot(folder, environment, previous)
+    finally:
+        gc.enable()
+
+
+def _load_snapshot(
+    folder: Path, environment: Mapping[str, str], previous: Snapshot | None
+) -> Snapshot:
     files = read_folder(folder)
     version = version_of(files)
     faults: list[Fault] = []
