@@ -15,9 +15,8 @@ from datetime import date, datetime
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-import polars as pl
-
 from proxy.batch import Batch
+from proxy.few import Cells
 from proxy.report import Field, Report, Variant
 from proxy.subject import Subject
 from proxy.treatments.base import Treatment
@@ -44,8 +43,8 @@ class Context:
 Truth = bool | None
 """Kleene's three values; None is unknown."""
 
-ColumnTest = Callable[[Batch], pl.Series]
-"""All rows of a batch -> Boolean series of equal height, null = unknown. Never raises on data."""
+ColumnTest = Callable[[Batch], Cells]
+"""All rows of a batch -> truths (Boolean), null = unknown. Never raises on data."""
 
 
 class Predicate(Protocol):

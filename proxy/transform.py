@@ -13,17 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from proxy.batch import Batch
+from proxy.few import Cells, both, either, filtered, one_of
 from proxy.keys import Keyring
 from proxy.plan import Choice, Column, ColumnTest, Context, Plan, Truth
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
 
-Mask = bool | pl.Series
-"""Rows for which something holds: all, none, or those of a Boolean series without nulls."""
+Mask = bool | Cells
+"""Rows for which something holds: all, none, or those of a Boolean column without nulls."""
 
 
 def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Transform:
@@ -88,7 +87,7 @@ class Transform:
 
     def apply(self, batch: Batch) -> Batch:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
-        outcomes: list[Truth | pl.Series] = [
+        outcomes: list[Truth | Cells] = [
             test(batch) if callable(test) else test for test in self._tests
         ]
         allows = [_known_true(outcome) for outcome in outcomes]
@@ -102,7 +101,7 @@ class Transform:
                 for mask in masks:
                     released = _or(released, mask)
         if released is False:
-            return Batch({}, height=0, lexis=batch.lexis, types=self._types)
+            return Batch({}, height=0, lexis=batch.lexis, types=self._types, few=batch.few)
         if released is not True:
             batch = batch.filter(released)
             granted = {
@@ -110,27 +109,29 @@ class Transform:
                 for signature, masks in granted.items()
             }
         self.rows += batch.height
-        cells: dict[str, pl.Series] = {}
+        cells: dict[str, Cells] = {}
         for bound in self._columns:
             built = self._build(bound, granted[_signature(bound.column)], batch)
             if built is not None:
                 cells[bound.column.field.name] = built
-        return Batch(cells, height=batch.height, lexis=batch.lexis, types=self._types)
+        return Batch(
+            cells, height=batch.height, lexis=batch.lexis, types=self._types, few=batch.few
+        )
 
-    def _build(self, bound: _BoundColumn, masks: list[Mask], batch: Batch) -> pl.Series | None:
+    def _build(self, bound: _BoundColumn, masks: list[Mask], batch: Batch) -> Cells | None:
         """One column of the answer, in the lexical form of the batch; None where all of it is null."""
         field = bound.column.field.name
-        column: pl.Series | None = None
+        column: Cells | None = None
         counts = self.cells.setdefault(field, {})
         for choice, operation, mask in zip(
             bound.column.choices, bound.operations, masks, strict=True
         ):
-            given = int(mask.sum()) if isinstance(mask, pl.Series) else batch.height * mask
+            given = batch.height * mask if isinstance(mask, bool) else int(mask.sum())
             if not given:
                 continue
             name = str(choice.treatment)
             counts[name] = counts.get(name, 0) + given
-            cells: pl.Series | None
+            cells: Cells | None
             if operation is not None:
                 cells = batch.lexis.write(operation(batch), bound.column.type)
             elif bound.column.type is bound.column.field.type:
@@ -141,7 +142,7 @@ class Transform:
                 cells = batch.lexis.write(batch.values(field), bound.column.type)
             if isinstance(mask, bool):
                 return cells
-            column = cells.zip_with(mask, column if column is not None else _nulls(batch.height))
+            column = either(cells, mask, column if column is not None else batch.repeated(None))
         return column
 
 
@@ -149,24 +150,22 @@ def _signature(column: Column) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(choice.when for choice in column.choices), column.denies
 
 
-def _nulls(height: int) -> pl.Series:
-    return pl.Series([None], dtype=pl.String).new_from_index(0, height)
-
-
-def _known_true(outcome: Truth | pl.Series) -> Mask:
+def _known_true(outcome: Truth | Cells) -> Mask:
     """Where an allow line's condition holds: unknown is false."""
-    return outcome.fill_null(value=False) if isinstance(outcome, pl.Series) else outcome is True
+    if outcome is None or isinstance(outcome, bool):
+        return outcome is True
+    return outcome.fill_null(value=False)
 
 
-def _hidden(denies: Sequence[int], outcomes: Sequence[Truth | pl.Series]) -> Mask:
+def _hidden(denies: Sequence[int], outcomes: Sequence[Truth | Cells]) -> Mask:
     """Where any deny line's condition holds: unknown is true."""
     hidden: Mask = False
     for number in denies:
         outcome = outcomes[number]
-        if isinstance(outcome, pl.Series):
-            hidden = _or(hidden, outcome.fill_null(value=True))
-        elif outcome is not False:
+        if outcome is None or outcome is True:
             return True
+        if outcome is not False:
+            hidden = _or(hidden, outcome.fill_null(value=True))
     return hidden
 
 
@@ -186,7 +185,7 @@ def _or(left: Mask, right: Mask) -> Mask:
         return True
     if left is False:
         return right
-    return left if right is False else left | right
+    return left if right is False else one_of(left, right)
 
 
 def _and(left: Mask, right: Mask) -> Mask:
@@ -194,16 +193,16 @@ def _and(left: Mask, right: Mask) -> Mask:
         return False
     if left is True:
         return right
-    return left if right is True else left & right
+    return left if right is True else both(left, right)
 
 
 def _not(mask: Mask) -> Mask:
     return not mask if isinstance(mask, bool) else ~mask
 
 
-def _filtered(mask: Mask, keep: pl.Series) -> Mask:
+def _filtered(mask: Mask, keep: Cells) -> Mask:
     """`mask` over the kept rows; a constant where it has become one."""
     if isinstance(mask, bool):
         return mask
-    kept = mask.filter(keep)
+    kept = filtered(mask, keep)
     return True if kept.all() else kept

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +24,7 @@ import numpy as np
 import polars as pl
 
 from proxy.batch import PLAIN, Batch
+from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
 from proxy.formats.scan import Offsets, longest, positions
 from proxy.report import FormatName, Report, Variant
@@ -180,12 +183,14 @@ class CsvDecoder(Decoder):
             raise refused("field-count")
         if not height:
             return []
-        if scan.separators is not None and cut - start <= _SMALL:
+        cells: Mapping[str, Cells]
+        few = scan.separators is not None and cut - start <= _SMALL and height <= FEW
+        if few and scan.separators is not None:
             separators = scan.separators[skip:].reshape(height, self._width)
             cells = self._slice(buffer, start, separators)
         else:
             cells = self._parse(buffer, start, cut, height)
-        return [Batch(cells, height=height, lexis=PLAIN, types=self._types)]
+        return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=few)]
 
     def _open(self, record: bytes) -> None:
         """Take the header."""
@@ -204,7 +209,7 @@ class CsvDecoder(Decoder):
         # Only now: the first record of a document without header is data, not names.
         self._drift(names, self._fields)
 
-    def _slice(self, buffer: bytes, start: int, separators: Offsets) -> dict[str, pl.Series]:
+    def _slice(self, buffer: bytes, start: int, separators: Offsets) -> dict[str, Few]:
         """The wanted columns, field by field."""
         ends = separators.ravel().tolist()
         starts = [start, *(end + 1 for end in ends[:-1])]
@@ -219,7 +224,7 @@ class CsvDecoder(Decoder):
                     column.append(field[1:-1].replace(b'""', b'"').decode())
                 else:
                     column.append(field.decode() or None)
-            cells[name] = pl.Series(name, column, dtype=pl.String)
+            cells[name] = Few(column)
         return cells
 
     def _parse(self, buffer: bytes, start: int, cut: int, height: int) -> dict[str, pl.Series]:
@@ -253,6 +258,7 @@ class CsvEncoder(Encoder):
         self._columns = columns
         self._delimiter = _delimiter(variant)
         special = set(f'"\r\n{self._delimiter}')
+        self._special = re.compile(f"[{re.escape(''.join(special))}]")
         names = (
             '"' + name.replace('"', '""') + '"' if special & set(name) or not name else name
             for name, _ in columns
@@ -264,21 +270,32 @@ class CsvEncoder(Encoder):
         head, self._head = self._head, b""
         if not batch.height:
             return head
-        absent = pl.Series([None], dtype=pl.String).new_from_index(0, batch.height)
-        columns = {}
+        columns: dict[str, Cells] = {}
         for name, type_ in self._columns:
             if name not in batch.cells:
-                columns[name] = absent
+                columns[name] = batch.repeated(None)
             elif batch.lexis is PLAIN:
                 columns[name] = batch.cells[name]
             else:
                 columns[name] = PLAIN.write(batch.values(name), type_)
+        if batch.few:
+            written = ([*map(self._field, column)] for column in columns.values())
+            rows = map(self._delimiter.join, zip(*written, strict=True))
+            return head + "".join([f"{row}\n" for row in rows]).encode()
         lines = io.BytesIO(head)
         lines.seek(0, io.SEEK_END)
         pl.DataFrame(columns).write_csv(
             lines, include_header=False, separator=self._delimiter, batch_size=4096
         )
         return lines.getvalue()
+
+    def _field(self, cell: str | None) -> str:
+        """A cell as polars writes it: quoted where needed, and where it is the empty text."""
+        if cell is None:
+            return ""
+        if not cell or self._special.search(cell):
+            return '"' + cell.replace('"', '""') + '"'
+        return cell
 
     def finish(self) -> bytes:
         """Nothing, or the header of a document without records."""

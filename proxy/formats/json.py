@@ -32,6 +32,7 @@ import numpy.typing as npt
 import polars as pl
 
 from proxy.batch import Batch
+from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_text import (
@@ -161,15 +162,20 @@ def _tokens_over_lines(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
     return _Tokens(lines=tokens.lines, kinds=tokens.kinds, weight=tokens.weight + total)
 
 
+def _list(tokens: _Tokens) -> list[str | None]:
+    """One cell for each token; None for `null`, a missing member, an object or an array."""
+    cells: list[str | None] = [*tokens.lines.decode().split("\n")]
+    cells.pop()
+    for index in np.flatnonzero(_VOID[tokens.kinds]).tolist():
+        cells[index] = None
+    return cells
+
+
 def _series(tokens: _Tokens) -> pl.Series:
-    """One cell for each token; null for `null`, a missing member, an object or an array."""
-    void = _VOID[tokens.kinds]
+    """The same as a series."""
     if len(tokens.lines) < _BLOCK_OF_TOKENS:
-        cells: list[str | None] = [*tokens.lines.decode().split("\n")]
-        cells.pop()
-        for index in np.flatnonzero(void).tolist():
-            cells[index] = None
-        return pl.Series(cells, dtype=pl.String)
+        return pl.Series(_list(tokens), dtype=pl.String)
+    void = _VOID[tokens.kinds]
     # One column without quotes: no token holds a control character but what `_tokens` replaced, and
     # none begins like a byte order mark or a compressed file.
     column = pl.read_csv(
@@ -281,12 +287,20 @@ class JsonDecoder(Decoder):
             first = b"".join((b"[", memoryview(buffer)[start : int(found.ends[0])], b"]"))
             self._learn(_decode(_MEMBERS, first)[0])
         wanted = self._by_layout(text, height) or self._by_members(text, height)
-        column = _series(wanted)
-        cells = {
-            name: column.slice(index * height, height).alias(name)
-            for index, name in enumerate(self._wanted)
-        }
-        return Batch(cells, height=height, lexis=JSON_LEXIS, types=self._types)
+        cells: dict[str, Cells]
+        if height <= FEW:
+            tokens = _list(wanted)
+            cells = {
+                name: Few(tokens[index * height : index * height + height])
+                for index, name in enumerate(self._wanted)
+            }
+        else:
+            column = _series(wanted)
+            cells = {
+                name: column.slice(index * height, height).alias(name)
+                for index, name in enumerate(self._wanted)
+            }
+        return Batch(cells, height=height, lexis=JSON_LEXIS, types=self._types, few=height <= FEW)
 
     def _learn(self, names: Iterable[str]) -> None:
         """Take the members' names for the layout of what follows."""
@@ -384,10 +398,10 @@ class JsonEncoder(Encoder):
         head, self._head = self._head, b""
         if not batch.height:
             return head
-        columns: list[pl.Series] = []
+        columns: list[Cells] = []
         for name, type_ in self._columns:
             if name not in batch.cells:
-                columns.append(pl.Series(["null"]).new_from_index(0, batch.height))
+                columns.append(batch.repeated(None))
             elif batch.lexis is JSON_LEXIS:
                 columns.append(batch.cells[name])
             else:
@@ -399,7 +413,7 @@ class JsonEncoder(Encoder):
             )
             records = ",".join(map(self._template.__mod__, zip(*cells, strict=True)))
         else:
-            frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+            frame = pl.DataFrame({str(i): column for i, column in enumerate(columns)})
             pieces: list[pl.Expr] = []
             for index, lead in enumerate(self._leads):
                 pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))

@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from proxy.batch import Lexis
+from proxy.few import Cells, Few
 from proxy.values import Type
 
 SMALL: Final = 64
@@ -65,7 +66,7 @@ def _json_number(value: str | None) -> str | None:
 class JsonLexis(Lexis):
     """Values written as JSON tokens."""
 
-    def read(self, cells: pl.Series, type_: Type) -> pl.Series:
+    def read(self, cells: Cells, type_: Type) -> Cells:
         """Tokens -> plain text; null where the token's kind is not that of `type_`."""
         scalar: Callable[[str | None], str | None]
         if type_.is_number:
@@ -74,6 +75,8 @@ class JsonLexis(Lexis):
             scalar = _boolean
         else:
             scalar = _text
+        if isinstance(cells, Few):
+            return Few([*map(scalar, cells)])
         if len(cells) <= SMALL:
             return pl.Series(cells.name, [*map(scalar, cells.to_list())], dtype=pl.String)
         if type_.is_number:
@@ -84,7 +87,7 @@ class JsonLexis(Lexis):
         texts = _where(texts, cells.str.starts_with('"'))
         return _amend(texts, cells, cells.str.contains("\\", literal=True), _text)
 
-    def write(self, values: pl.Series, type_: Type) -> pl.Series:
+    def write(self, values: Cells, type_: Type) -> Cells:
         """Plain text -> tokens; null where the text is no number or Boolean and should be."""
         scalar: Callable[[str | None], str | None]
         if type_.is_number:
@@ -93,6 +96,8 @@ class JsonLexis(Lexis):
             scalar = _boolean
         else:
             scalar = _string
+        if isinstance(values, Few):
+            return Few([*map(scalar, values)])
         if len(values) <= SMALL:
             return pl.Series(values.name, [*map(scalar, values.to_list())], dtype=pl.String)
         if type_.is_number:

@@ -164,7 +164,11 @@ def locate(text: bytes, path: tuple[str, ...], limits: Limits) -> int | None:
             raise refused("json-malformed")
         token, at = matched[0], matched.end()
         first = token[0]
-        if first in WHITESPACE or first == ord(":"):
+        if first in WHITESPACE:
+            continue
+        if first in b":," and not opened:
+            raise refused("json-malformed")
+        if first == ord(":"):
             continue
         if first in b"}]":
             if not opened:

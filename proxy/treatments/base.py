@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import polars as pl
-
 from proxy.batch import Batch
+from proxy.few import Cells
 from proxy.keys import Keyring
 from proxy.values import Type
 
-Operation = Callable[[Batch], pl.Series]
-"""All rows of a batch -> the treated values of one field (plain text, String, null = no value)."""
+Operation = Callable[[Batch], Cells]
+"""All rows of a batch -> the treated values of one field (plain text, null = no value)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

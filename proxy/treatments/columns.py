@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from proxy.few import Cells, Few, like
 from proxy.values import Type, scalar
 
 SMALL: Final = 256
@@ -33,8 +34,10 @@ def nulls(height: int) -> pl.Series:
     return pl.Series([None], dtype=pl.String).new_from_index(0, height)
 
 
-def per_distinct(values: pl.Series, function: Callable[[str], str | None]) -> pl.Series:
+def per_distinct(values: Cells, function: Callable[[str], str | None]) -> Cells:
     """Apply `function` to each distinct value once; null stays null."""
+    if isinstance(values, Few):
+        return Few([None if text is None else function(text) for text in values])
     if len(values) >= SMALL:
         distinct = values.unique().drop_nulls()
         if 4 * len(distinct) <= len(values):
@@ -44,20 +47,22 @@ def per_distinct(values: pl.Series, function: Callable[[str], str | None]) -> pl
     results: dict[str | None, str | None] = {
         text: function(text) for text in set(texts) if text is not None
     }
-    return pl.Series(list(map(results.get, texts)), dtype=pl.String)
+    return like(values, list(map(results.get, texts)))
 
 
-def of_type(values: pl.Series, type_: Type) -> pl.Series:
+def of_type(values: Cells, type_: Type) -> Cells:
     """Give the values as they are, and null for a text that is no value of `type_`."""
     surely = _SURELY.get(type_)
     if surely is None:  # every text is a text
         return values
-    if len(values) >= SMALL:
+    if isinstance(values, pl.Series) and len(values) >= SMALL:
         plain = values.str.contains(surely)
         if plain.all():
             return values
         doubtful = values.zip_with(~plain, nulls(1))
-        return values.zip_with(plain, per_distinct(doubtful, lambda text: _judged(text, type_)))
+        judged = per_distinct(doubtful, lambda text: _judged(text, type_))
+        assert isinstance(judged, pl.Series)
+        return values.zip_with(plain, judged)
     return per_distinct(values, lambda text: _judged(text, type_))
 
 

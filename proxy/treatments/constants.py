@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import polars as pl
-
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -16,7 +14,6 @@ from proxy.treatments.base import (
     Site,
     Treatment,
 )
-from proxy.treatments.columns import nulls
 from proxy.values import Type, scalar
 
 _WRITTEN_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\Z")
@@ -69,8 +66,7 @@ class Constant(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give the constant, however many rows there are."""
-        one = pl.Series([self.value.text], dtype=pl.String)
-        return lambda batch: one.new_from_index(0, batch.height)
+        return lambda batch: batch.repeated(self.value.text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +89,4 @@ class Redact(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give nulls, however many rows there are."""
-        return lambda batch: nulls(batch.height)
+        return lambda batch: batch.repeated(None)

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import polars as pl
-
 from proxy.batch import Batch
 from proxy.errors import ValueRefused
+from proxy.few import Cells, like
 from proxy.keys import Aead, prefixed, text_bytes
 from proxy.treatments.base import Operation, Site, Treatment
 from proxy.treatments.columns import of_type
@@ -64,19 +63,23 @@ class Encrypt(Treatment):
         place = _place(site, aead.key_id)
         key = _row_fields(site)
 
-        def encrypted(batch: Batch) -> pl.Series:
+        def encrypted(batch: Batch) -> Cells:
             values = of_type(batch.values(site.field), site.type)
-            present = values.is_not_null()
-            texts = values.filter(present).to_list()
-            columns = [batch.values(field).filter(present).to_list() for field in key]
+            cells = values.to_list()
+            texts = [text for text in cells if text is not None]
+            columns = [
+                [
+                    part
+                    for part, text in zip(batch.values(field).to_list(), cells, strict=True)
+                    if text is not None
+                ]
+                for field in key
+            ]
             rows = zip(*(map(_part, column) for column in columns), strict=True)
             places = [place + b"".join(row) for row in rows] if key else [place] * len(texts)
             sealed = aead.seal([_padded(text.encode()) for text in texts], places)
-            cells = iter(_written(sealed))
-            return pl.Series(
-                [head + next(cells) if there else None for there in present.to_list()],
-                dtype=pl.String,
-            )
+            written = iter(_written(sealed))
+            return like(values, [None if text is None else head + next(written) for text in cells])
 
         return encrypted
 

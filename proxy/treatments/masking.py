@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import polars as pl
 
 from proxy.batch import Batch
+from proxy.few import Cells, Few
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -105,9 +106,9 @@ class Partial(Treatment):
         middle = self.mask * WIDTH
         one = self._of_one()
 
-        def masked(batch: Batch) -> pl.Series:
+        def masked(batch: Batch) -> Cells:
             values = of_type(batch.values(site.field), site.type)
-            if len(values) < SMALL:
+            if isinstance(values, Few) or len(values) < SMALL:
                 return per_distinct(values, one)
             text = pl.Series([middle], dtype=pl.String)
             if self.first:

@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import ClassVar, Final
 
 import polars as pl
 
 from proxy.batch import Batch
+from proxy.few import Cells, Few
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -97,13 +99,23 @@ class Round(Treatment):
         """Smaller steps first."""
         return (self.step,)
 
-    @property
+    @cached_property
     def digits(self) -> int:
         """How many digits the results have after the point."""
         return _fraction_digits(self.step) or 0
 
-    def __str__(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """As `str` gives it."""
         return f"round({_written(int(self.step * 10**self.digits), self.digits)})"
+
+    @cached_property
+    def units(self) -> int:
+        """The step, in the last of the results' digits."""
+        return int(self.step * 10**self.digits)
+
+    def __str__(self) -> str:
+        return self.text
 
     def gives(self, type_: Type) -> Type:
         """Keep the type, but a step with a fraction makes decimals of integers."""
@@ -113,18 +125,20 @@ class Round(Treatment):
         """Give the rounded numbers; null where a cell is no number of the field's type."""
         one = self._of_one(site.type)
         quick = _QUICK[site.type]
-        units, digits = int(self.step * 10**self.digits), self.digits
+        units, digits = self.units, self.digits
 
-        def rounded(batch: Batch) -> pl.Series:
+        def rounded(batch: Batch) -> Cells:
             values = batch.values(site.field)
-            if len(values) < SMALL:
+            if isinstance(values, Few) or len(values) < SMALL:
                 return per_distinct(values, one)
             plain = values.str.contains(quick)
             if plain.all():
                 return _rounded(values, units, digits)
             rest = values.zip_with(~plain, nulls(1))
             easy = values.zip_with(plain, nulls(1))
-            return _rounded(easy, units, digits).zip_with(plain, per_distinct(rest, one))
+            others = per_distinct(rest, one)
+            assert isinstance(others, pl.Series)
+            return _rounded(easy, units, digits).zip_with(plain, others)
 
         return rounded
 
@@ -132,7 +146,7 @@ class Round(Treatment):
         """Round one text in Python integers."""
         digits = self.digits
         scale = 10**digits
-        units = int(self.step * scale)
+        units = self.units
         bound = 10**DIGITS * scale
 
         def one(text: str) -> str | None:

@@ -254,6 +254,8 @@ MALFORMED = {
     "trailing comma in a record": (b'[{"a":1,}]', "json-malformed"),
     "trailing comma": (b'[{"a":1},]', "json-malformed"),
     "leading comma": (b'[,{"a":1}]', "json-malformed"),
+    "comma before the array": (b",[]", "json-malformed"),
+    "colon before the array": (b" : [{}]", "json-malformed"),
     "two commas": (b'[{"a":1},,{"a":1}]', "json-malformed"),
     "no comma": (b'[{"a":1}{"a":1}]', "json-malformed"),
     "single quotes": (b"[{'a':1}]", "json-malformed"),

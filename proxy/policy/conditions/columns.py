@@ -17,6 +17,7 @@ from typing import Final
 import polars as pl
 
 from proxy.batch import Batch
+from proxy.few import Cells, Few
 from proxy.plan import Truth
 from proxy.policy.conditions.evaluate import OF_TWO, RELATIONS, member
 from proxy.policy.conditions.lexical import KEYS
@@ -39,8 +40,10 @@ class Test(ABC):
 
     __slots__ = ()
 
-    def __call__(self, batch: Batch) -> pl.Series:
+    def __call__(self, batch: Batch) -> Cells:
         """The truth of each row of `batch`."""
+        if batch.few:
+            return Few(self.rows(batch))
         if batch.height <= SMALL:
             return pl.Series(_TRUTH, self.rows(batch), dtype=pl.Boolean)
         return self.column(batch)
@@ -114,7 +117,7 @@ class Distinct(Test):
 
     def column(self, batch: Batch) -> pl.Series:
         """All rows at once."""
-        return distinct([batch.values(field) for field in self._fields], self._of)
+        return distinct([batch.series(field) for field in self._fields], self._of)
 
 
 def distinct(columns: Sequence[pl.Series], of: OfCells) -> pl.Series:
@@ -161,7 +164,7 @@ class _Keyed(_OfField):
 
     def column(self, batch: Batch) -> pl.Series:
         """All rows at once."""
-        cells = batch.values(self._field)
+        cells = batch.series(self._field)
         keys = KEYS[self._type]
         truths = self._by_key(keys.key(cells))
         if keys.plain is None:
@@ -251,7 +254,7 @@ class Presence(_Keyed):
 
     def column(self, batch: Batch) -> pl.Series:
         """All rows at once."""
-        return super().column(batch) & batch.values(self._field).is_not_null()
+        return super().column(batch) & batch.series(self._field).is_not_null()
 
     def _by_key(self, keys: pl.Series) -> pl.Series:
         return keys.eq(keys)  # true, and null for null
@@ -271,7 +274,7 @@ class Search(_OfField):
 
     def column(self, batch: Batch) -> pl.Series:
         """All rows at once."""
-        cells = batch.values(self._field).str
+        cells = batch.series(self._field).str
         match self._function:
             case "starts":
                 return cells.starts_with(self._text)
