@@ -22,8 +22,9 @@ class Lexis(ABC):
 
     @abstractmethod
     def read(self, cells: Cells, type_: Type) -> Cells:
-        """Lexical cells -> the plain text of their values (String); null where a cell is null or its
-        kind is not that of `type_` (a JSON number under a text field).
+        """Lexical cells -> the plain text of their values.
+
+        Null where a cell is null or its kind is not that of `type_` (a JSON number in a text field).
         """
 
     @abstractmethod
@@ -79,11 +80,9 @@ class Batch:
         column = self._values.get(field)
         if column is None:
             cells = self.cells.get(field)
-            if cells is None:
-                column = self.repeated(None)
-            else:
-                column = self.lexis.read(cells, self._types[field])
-            self._values[field] = column
+            column = self._values[field] = (
+                self.repeated(None) if cells is None else self.lexis.read(cells, self._types[field])
+            )
         return column
 
     def series(self, field: str) -> pl.Series:

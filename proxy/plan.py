@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
+from functools import cached_property
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from proxy.batch import Batch
@@ -98,7 +100,7 @@ class Column:
     """Numbers of the predicates that hide the cell unless they are false."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """All cell rules of one set of grants on one report."""
 
@@ -109,7 +111,7 @@ class Plan:
     lines: tuple[Line, ...]
     """The `p2` lines that went into it."""
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
         """Every field whose cells are needed to build the answer; nothing else is even decoded."""
         names = {column.field.name for column in self.columns if column.choices}
@@ -120,6 +122,35 @@ class Plan:
         ):
             names |= set(self.report.key)
         return frozenset(names)
+
+    @cached_property
+    def clear(self) -> frozenset[str]:
+        """The fields that are given clear in every row that may be released.
+
+        Judged by structure alone, so that a field here is certainly one, and one that is not here
+        may be one: every condition under which any cell is granted must be one under which the
+        field is granted clear and nothing is preferred to that; and what hides the field must hide
+        the whole row.
+        """
+        granted = [column for column in self.columns if column.choices]
+        return frozenset(column.field.name for column in granted if self._is_clear(column, granted))
+
+    def _is_clear(self, column: Column, granted: list[Column]) -> bool:
+        forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
+        clear = {choice.when for choice in forms}
+        if not clear or any(not set(column.denies) <= set(other.denies) for other in granted):
+            return False
+        if any(self.predicates[number].text == "true" for number in clear):
+            return True
+        return all(choice.when in clear for other in granted for choice in other.choices)
+
+    def gives_as(self, other: Plan) -> bool:
+        """Whether both give the same view, whatever lines they were made from."""
+        return (self.report, self.predicates, self.columns) == (
+            other.report,
+            other.predicates,
+            other.columns,
+        )
 
 
 class ReasonRow(NamedTuple):

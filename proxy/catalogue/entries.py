@@ -68,7 +68,7 @@ class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     key: tuple[str, ...] = ()
     """The fields that identify a row."""
     prefer: tuple[str, ...] = ()
-    """Treatments, most preferred first, where forms without an order between them can meet."""
+    """Of `round`, `partial` and `pseudonym`, which have no order between them: most preferred first."""
     shape: Literal["stable"] | None = None
     """`stable`: columns that are not granted are given as nulls."""
 

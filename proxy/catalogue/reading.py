@@ -21,7 +21,7 @@ from proxy.catalogue.routing import Router, canonical, placeholder, placeholders
 from proxy.documents import Document, load, nearest, read_file
 from proxy.errors import Fault, Faulty
 from proxy.report import Field, FormatName, Parameter, Report, Store, Variant
-from proxy.treatments import TABLE
+from proxy.treatments import TABLE, WITHOUT_ORDER
 
 _MOST_CREDENTIAL: Final = 8192
 _MOST_PATH: Final = 512
@@ -181,6 +181,15 @@ class _Reader:
             self._fault("a report needs at least one variant", *here, "variants")
         self._known(entry.key, entry.fields, "field", *here, "key")
         self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
+        for number, name in enumerate(entry.prefer):
+            if name in TABLE and name not in WITHOUT_ORDER:
+                self._fault(
+                    f"`{name}` has its place in the order of preference",
+                    *here,
+                    "prefer",
+                    number,
+                    hint=f"what can be preferred is {', '.join(f'`{n}`' for n in WITHOUT_ORDER)}",
+                )
         parameters = {
             name: self._parameter(name, each, entry, *here)
             for name, each in entry.parameters.items()

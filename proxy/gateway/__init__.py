@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -42,13 +43,14 @@ from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.policy.index import Policy
-from proxy.policy.merge import clear_everywhere
 from proxy.report import Report, Variant
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
 EVENT_HEADER: Final = "Counterfoil-Event"
 PURPOSE_HEADER: Final = "Counterfoil-Purpose"
+_SUBJECTS: Final = 8192
+"""How many subjects' opaque ids are remembered."""
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -105,6 +107,7 @@ class Gateway:
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
         self._drift: set[tuple[str, str]] = set()
+        self._opaque = lru_cache(_SUBJECTS)(self._opaque_id)
 
     @property
     def healthy(self) -> bool:
@@ -158,7 +161,7 @@ class Gateway:
         subject = await snapshot.identities.verify(presented[0] if presented else None, access.now)
         if isinstance(subject, Deny):
             return subject
-        access.identify(subject, self._keyring)
+        access.subject, access.opaque = subject, self._opaque(subject.name)
 
         route = snapshot.catalogue.route(target.path)
         if route is None:
@@ -339,7 +342,11 @@ class Gateway:
         )
         if not isinstance(again, Permit):
             return "expired" if current is snapshot else "policy-changed"
-        return None if again.plan == permit.plan else "policy-changed"
+        return None if again.plan.gives_as(permit.plan) else "policy-changed"
+
+    def _opaque_id(self, principal: str) -> str:
+        """The id that stands for a principal in the access log."""
+        return self._keyring.mac("audit-subject").hexdigest(principal.encode())[:32]
 
     def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
         """One alarm for each column that a store gives and the catalogue does not declare."""
@@ -509,8 +516,7 @@ def _selects_on_hidden(
     return tuple(
         name
         for name in parameters
-        if (field := report.parameters[name].field) is not None
-        and not clear_everywhere(permit.plan, field)
+        if (field := report.parameters[name].field) is not None and field not in permit.plan.clear
     )
 
 

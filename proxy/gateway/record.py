@@ -49,11 +49,6 @@ class Access:
         """The subject's name, for the directory."""
         return self.subject.name if self.subject else ""
 
-    def identify(self, subject: Subject, keyring: Keyring) -> None:
-        """The requester is known from here on."""
-        self.subject = subject
-        self.opaque = keyring.mac("audit-subject").hexdigest(subject.name.encode())[:32]
-
     def recorded(self, parameters: Mapping[str, str], report: Report, keyring: Keyring) -> None:
         """Keep the parameters in the form in which they are recorded."""
         mac = keyring.mac("audit-parameter", report.id)

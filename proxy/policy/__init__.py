@@ -15,7 +15,6 @@ conditions/     the condition language of `when` and `rows`
 
 from proxy.policy.decide import decide
 from proxy.policy.index import Policy
-from proxy.policy.merge import clear_everywhere
 from proxy.policy.source import load
 
-__all__ = ["Policy", "clear_everywhere", "decide", "load"]
+__all__ = ["Policy", "decide", "load"]

@@ -3,6 +3,7 @@
     principal  user:NAME | group:NAME | tool:NAME | role:NAME | anyone
     report     an id of the catalogue | prefix/* | set:NAME
     fields     item|item|…  |  *  |  * except item|item|…        item = a field's name, or @class
+    NAME       as a token has it; in quotes where it would read as something else: 'O''Brien, Pat'
 
 Whatever else is written raises `Wrong`, with a hint at what was probably meant.
 """
@@ -20,8 +21,15 @@ from proxy.report import Report
 
 KINDS: Final = ("user", "group", "tool", "role")
 
-_PRINCIPAL = re.compile(rf"({'|'.join(KINDS)}):(\S(?:.*\S)?)\Z")
+_KIND: Final = f"(?:{'|'.join(KINDS)}):"
+_PRINCIPAL = re.compile(rf"({_KIND})(?:'((?:[^']|'')+)'|(\S(?:.*\S)?))\Z")
 _SET = re.compile(r"set:\S(?:.*\S)?\Z")
+_MISTAKEN = re.compile(rf"""['"*]|[ \t]\#|[ \t|](?:{_KIND}|set:|anyone\b)""")
+"""What in a name means that its author meant something else: quotes, a comment, a list of names."""
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters without a shape of their own that Python takes for printable ones."""
 _EXCEPT = re.compile(r"\*[ \t]+except[ \t]+")
 _MANY: Final = 2_000
 """With more names than this no nearest one is looked for: it would take too long."""
@@ -81,17 +89,15 @@ def word(text: str, table: Iterable[str], what: str) -> str:
 
 
 def principal(text: str) -> str:
-    """A typed principal."""
+    """A typed principal, its name without quotes."""
     if text == ANYONE:
         return text
     matched = _PRINCIPAL.match(text)
-    if not unicodedata.is_normalized("NFC", text):
-        # Names are compared character by character, and tokens in another form are refused.
-        composed = unicodedata.normalize("NFC", text)
-        raise Wrong((0, f"`{text}` is not in Unicode's composed form", f"write `{composed}` (NFC)"))
-    if matched is not None and "*" not in matched[2]:
-        return text
-    if matched is not None or text == "*":
+    if matched is not None:
+        kind, quoted, plain = matched.groups()
+        name = _name(text, quoted.replace("''", "'") if quoted else plain, kind, bare=not quoted)
+        return f"{kind}{name}"
+    if text == "*":
         raise Wrong((0, f"`{text}` is not a principal: `*` stands for nobody", "write `anyone`"))
     kind, colon, name = text.partition(":")
     folded = _folded(kind)
@@ -105,25 +111,66 @@ def principal(text: str) -> str:
     raise Wrong((0, f"`{text}` is not a principal", hint))
 
 
+def _name(text: str, name: str, kind: str, *, bare: bool) -> str:
+    """A name that is what it looks like; another one would match nobody, and its deny be lost."""
+    if not unicodedata.is_normalized("NFC", name):
+        # Names are compared character by character, and tokens in another form are refused.
+        composed = unicodedata.normalize("NFC", text)
+        raise Wrong((0, f"`{text}` is not in Unicode's composed form", f"write `{composed}` (NFC)"))
+    if unseen := _unseen(name):
+        what = unicodedata.name(unseen, "unnamed").lower()
+        at = text.index(unseen)
+        raise Wrong(
+            (at, f"`U+{ord(unseen):04X}` is not seen in a name", f"take it out: it is {what}")
+        )
+    mistaken = _MISTAKEN.search(name) if bare else None
+    if mistaken is None:
+        return name
+    found = mistaken[0].strip()
+    match found[0]:
+        case "*":
+            hint = "write `anyone`"
+            raise Wrong((0, f"`{text}` is not a principal: `*` stands for nobody", hint))
+        case "#":
+            hint = "a comment stands on a line of its own"
+        case '"':
+            plain = name.replace('"', "")
+            hint = f"write `{kind}{plain}`: there are no double quotes here"
+        case "'":
+            doubled = name.replace("''", "'").replace("'", "''")
+            hint = f"write `{kind}'{doubled}'`"
+        case _:
+            hint = "one name in a line; give a role to several by a `g` line each"
+    at = text.index(name) + mistaken.start()
+    raise Wrong((at, f"`{found}` does not stand in a name, but in quotes", hint))
+
+
+def _unseen(name: str) -> str | None:
+    """The first character that is not seen, if any."""
+    return next((c for c in name if not c.isprintable() or _UNSEEN.match(c)), None)
+
+
 def member(text: str) -> str:
     """Who can be given a role: any principal but `anyone`."""
-    if principal(text) == ANYONE:
+    found = principal(text)
+    if found == ANYONE:
         raise Wrong(
             (0, "`anyone` is not a member of anything", "give the rules of the role to `anyone`")
         )
-    return text
+    return found
 
 
 def role(text: str) -> str:
     """What `g` gives: a role."""
-    if not principal(text).startswith("role:"):
+    found = principal(text)
+    if not found.startswith("role:"):
         raise Wrong((0, f"`{text}` is not a role", "the second name of a `g` line is a `role:…`"))
-    return text
+    return found
 
 
 def report_set(text: str) -> str:
     """What `g2` puts a report into: a set."""
-    if not _SET.match(text) or "*" in text:
+    if not _SET.match(text) or _MISTAKEN.search(text, 4) or _unseen(text):
         raise Wrong((0, f"`{text}` is not a set of reports", "write `set:` and a name"))
     return text
 

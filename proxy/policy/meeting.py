@@ -51,7 +51,7 @@ def incomparable(
     looked: set[tuple[str, int, Treatment]] = set()
     for number, rule in enumerate(rules):
         treatment = rule.treatment
-        if treatment is None or _anywhere(treatment):
+        if treatment is None or _anywhere(treatment) or _nowhere(rule):
             continue
         kind = rule.principal.partition(":")[0]
         own = rule.principal in torn
@@ -78,9 +78,13 @@ def incomparable(
 
 def _cells(rule: CellRule) -> Iterator[_Cell]:
     for report, fields in rule.fields.items():
-        if rule.rows[report].text != "false":
-            for field in sorted(fields):
-                yield report, field
+        for field in sorted(fields):
+            yield report, field
+
+
+def _nowhere(rule: CellRule) -> bool:
+    """Whether the line is switched off: its condition is `false`, for whatever report."""
+    return all(rows.text == "false" for rows in rule.rows.values())
 
 
 def _clash(

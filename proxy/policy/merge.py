@@ -102,28 +102,3 @@ class _Predicates:
             self._numbers[rows.text] = len(self.all)
             self.all.append(rows)
         return self._numbers[rows.text]
-
-
-def clear_everywhere(plan: Plan, field: str) -> bool:
-    """Whether the plan gives `field` clear in every row that it may release.
-
-    Judged by the plan's structure alone, so that True is certain and False may be cautious: every
-    condition under which any cell is granted must be one under which the field is granted clear and
-    nothing is preferred to that; and what hides the field must hide the whole row.
-    """
-    column = next((column for column in plan.columns if column.field.name == field), None)
-    if column is None:
-        return False
-    clear: set[int] = set()
-    for choice in column.choices:
-        if choice.treatment.name != "clear":
-            break
-        clear.add(choice.when)
-    if not clear:
-        return False
-    granted = [column for column in plan.columns if column.choices]
-    if any(not set(column.denies) <= set(other.denies) for other in granted):
-        return False
-    if any(_always(plan.predicates[number]) for number in clear):
-        return True
-    return all(choice.when in clear for other in granted for choice in other.choices)

@@ -24,6 +24,7 @@ from proxy.values import Type
 
 __all__ = [
     "TABLE",
+    "WITHOUT_ORDER",
     "BadTreatment",
     "Site",
     "Treatment",
@@ -48,6 +49,10 @@ TABLE: Final[Mapping[str, type[Treatment]]] = MappingProxyType({each.name: each 
 
 _ANYWHERE: Final = (Clear, Encrypt, Constant, Redact)
 """Forms that have a place before or after every other: all of the cell, or none of it."""
+
+WITHOUT_ORDER: Final = tuple(name for name, each in TABLE.items() if each not in _ANYWHERE)
+"""The treatments that `prefer:` can put into an order. Were `redact` preferred to `clear`, an allow
+line more would hide a cell."""
 
 
 def parse(text: str) -> Treatment:

@@ -6,7 +6,6 @@ import pytest
 
 from proxy.plan import Permit, Plan
 from proxy.policy.decide import decide
-from proxy.policy.merge import clear_everywhere
 from proxy.report import Report
 from proxy.values import Type
 from tests.policy.example import context, load, report, subject
@@ -137,10 +136,8 @@ def test_prefer_reorders_the_forms_it_names_in_the_places_they_hold():
         (["true, *, pseudonym"], (), ""),
     ],
 )
-def test_clear_everywhere_is_true_only_where_no_releasable_row_gives_another_form(
-    lines, prefer, clear
-):
+def test_a_plan_says_clear_only_where_no_releasable_row_gives_another_form(lines, prefer, clear):
     for stable in (False, True):
         found = plan(*lines, prefer=prefer, stable=stable)
         assert found is not None
-        assert {name for name in "abcd" if clear_everywhere(found, name)} == set(clear)
+        assert found.clear == set(clear)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Faulty
-from proxy.policy import rules, source
+from proxy.plan import Permit
+from proxy.policy import decide, rules, source
 from proxy.policy.index import Policy
 from proxy.policy.source import MAX_FAULTS
 from proxy.values import Type
@@ -18,9 +19,11 @@ from tests.policy.example import (
     PURPOSES,
     REPORTS,
     STAFF,
+    context,
     faults,
     load,
     report,
+    subject,
 )  # fmt: skip
 
 GOOD = """\
@@ -82,6 +85,16 @@ TRAPS = [
     ("p, user:e\u0301, staff, read, true, deny", 4, "composed form", "NFC"),
     ("p, Anyone, staff, read, true, deny", 4, "not a principal", "write `anyone`"),
     ("p, user:\u00a0x, staff, read, true, deny", 4, "not a principal", ""),
+    ("g, user:a, role:x # for now", 20, "`#`", "a comment"),
+    ('g, group:"A", role:x', 10, '`"`', "write `group:A`"),
+    ("g, user:o''neil, role:x", 10, "`'`", "write `user:'o''neil'`"),
+    ("g, user:a, role:x|role:y", 18, "`|role:`", "one name in a line"),
+    ("g, user:a, role:x role:y", 18, "`role:`", "one name in a line"),
+    ("p, user:a\u00adb, staff, read, true, deny", 10, "U+00AD", "soft hyphen"),
+    ("p, user:a\u3164, staff, read, true, deny", 10, "U+3164", "hangul filler"),
+    ("p, user:a\u00a0b, staff, read, true, deny", 10, "U+00A0", "no-break space"),
+    ("g2, staff, set:s # all", 12, "not a set", ""),
+    ("g2, staff, set:s\u00ad", 12, "not a set", ""),
     ("p, anyone, staf, read, true, deny", 12, "unknown report `staf`", "`staff`"),
     ("p, anyone, Staff, read, true, deny", 12, "unknown report `Staff`", "write `staff`"),
     ("p, anyone, staff/*, read, true, deny", 12, "no report is under `staff/*`", ""),
@@ -255,6 +268,23 @@ MEETINGS = [
 def _cell_line(text: str) -> str:
     principal, rest = text.split(",", 1)
     return f"p2, {principal}, staff,{rest}\n"
+
+
+def test_a_name_in_quotes_is_what_stands_between_them():
+    policy = load(
+        "p, user:'o''neil, pat #1', staff, read, true, allow\n"
+        "g, user:'o''neil, pat #1', role:'a|role:b'\n"
+        "p2, role:'a|role:b', staff, true, *, clear\n"
+    )
+    who = subject("user:o'neil, pat #1")
+    assert isinstance(decide(policy, subject=who, report=STAFF, context=context(who)), Permit)
+
+
+def test_a_line_that_is_switched_off_hides_no_clash_of_the_lines_after_it():
+    switched_off = _cell_line("role:a, false, name, partial(last=1)")
+    text = "p, anyone, staff, read, true, allow\n" + switched_off
+    clashing = _cell_line(MEETINGS[0][0]) + switched_off.replace("false", "true")
+    assert [fault.line for fault in faults(text + clashing)] == [4]
 
 
 @pytest.mark.parametrize(("first", "second", "clash"), MEETINGS)

@@ -260,8 +260,8 @@ class Maker:
             key=tuple(self.some(chosen, 0, 2)),
             prefer=self.one([
                 ("round", "pseudonym", "partial"),
-                ("partial", "encrypt", "round", "pseudonym"),
-                ("partial", "round", "pseudonym", "clear"),
+                ("partial", "round", "pseudonym"),
+                ("pseudonym", "partial", "round"),
             ]),
             stable=self.seldom(5),
         )  # fmt: skip
