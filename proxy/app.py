@@ -22,7 +22,7 @@ from proxy.catalogue import Catalogue
 from proxy.config import Config
 from proxy.errors import CounterfoilError, Fault, Faulty
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway import Bounds, Gateway, Snapshot
+from proxy.gateway import Bounds, Gateway, Snapshot, where
 from proxy.gateway.server import Server
 from proxy.identity import Identities
 from proxy.keys import Keyring, kek_from
@@ -132,6 +132,7 @@ class App:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stack = AsyncExitStack()
+        self._reloading = asyncio.Lock()
         self.url = ""
         """`http(s)://host:port`, once it listens."""
 
@@ -192,6 +193,7 @@ class App:
         runner = web.ServerRunner(
             Server(
                 self.gateway,
+                stall=limits.stall_seconds,
                 access_log=None,
                 keepalive_timeout=limits.keep_alive_seconds,
                 max_line_size=limits.header_bytes,
@@ -224,11 +226,14 @@ class App:
         context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(
-                self._config.path(listen.certificate), self._config.path(listen.key)
+                self._config.path(listen.certificate),
+                self._config.path(listen.key),
+                password=lambda: b"",  # nobody is there to be asked for one
             )
         except (OSError, ssl.SSLError) as exc:
             raise CounterfoilError(
-                "the server's certificate or key cannot be loaded: see `listen`"
+                "the server's certificate or key cannot be loaded (both in PEM, the key of this"
+                " certificate and without a pass phrase): see `listen`"
             ) from exc
         return context
 
@@ -239,6 +244,12 @@ class App:
 
     async def reload(self) -> bool:
         """PROMISE 3 (all or nothing): take the folder's policy whole, or keep the last good one, loudly."""
+        async with (
+            self._reloading
+        ):  # one after the other: an older reading never follows a newer one
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         config = self._config
         try:
             snapshot = await asyncio.to_thread(
@@ -249,6 +260,9 @@ class App:
             )
         except Faulty as exc:
             _LOGGER.error("policy not taken, the last good one stays in force:\n%s", exc)
+            return False
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would say it
+            _LOGGER.error("policy not taken, the last good one stays in force: %s", where(exc))
             return False
         self.gateway.snapshot = snapshot
         _LOGGER.info("policy %s is in force", snapshot.version[:12])
@@ -264,18 +278,24 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 async def serve(config: Config) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP takes the policy files anew."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), asyncio.Event()
     reloads: set[asyncio.Task[bool]] = set()
 
+    async def reloaded() -> bool:
+        await started.wait()
+        return await app.reload()
+
     def reload() -> None:
-        task = asyncio.create_task(app.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+        if len(reloads) < 2:  # one that runs, and one that waits and will see all that there is now
+            task = asyncio.create_task(reloaded())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     async with App(config) as app:
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        started.set()
         _LOGGER.info(
             "counterfoil listens on %s with policy %s", app.url, app.gateway.snapshot.version[:12]
         )

@@ -100,9 +100,9 @@ class Column:
     """Numbers of the predicates that hide the cell unless they are false."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """All cell rules of one set of grants on one report."""
+    """All cell rules of one set of grants on one report; compared by identity or `gives_as`."""
 
     report: Report
     predicates: tuple[Predicate, ...]
@@ -134,6 +134,11 @@ class Plan:
         """
         granted = [column for column in self.columns if column.choices]
         return frozenset(column.field.name for column in granted if self._is_clear(column, granted))
+
+    @cached_property
+    def per_recipient(self) -> bool:
+        """Whether some form is keyed by who receives it."""
+        return any(choice.treatment.per_recipient for c in self.columns for choice in c.choices)
 
     def _is_clear(self, column: Column, granted: list[Column]) -> bool:
         forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)

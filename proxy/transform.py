@@ -10,13 +10,14 @@ as false was set by an allow line and by no deny line; unknown is false in an al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from proxy.batch import Batch
 from proxy.few import Cells, both, either, filtered, one_of
 from proxy.keys import Keyring
-from proxy.plan import Choice, Column, ColumnTest, Context, Plan, Truth
+from proxy.plan import ColumnTest, Context, Plan, Truth
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
@@ -27,55 +28,86 @@ Mask = bool | Cells
 
 def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Transform:
     """Tie a plan to one request; `subject` is the principal that per-recipient forms are keyed by."""
-    tests = tuple(predicate.bind(context) for predicate in plan.predicates)
-    columns = tuple(
-        _BoundColumn(
-            column=column,
-            operations=tuple(
-                _operation(choice, column, plan, context, subject, keyring)
-                for choice in column.choices
-            ),
-        )
-        for column in plan.columns
-    )
-    return Transform(plan, tests, columns)
-
-
-def _operation(
-    choice: Choice, column: Column, plan: Plan, context: Context, subject: str, keyring: Keyring
-) -> Operation | None:
-    """The treatment's operation; None for `clear`, whose cells are passed as they are written."""
-    if isinstance(choice.treatment, Clear):
-        return None
-    return choice.treatment.bind(
-        Site(
-            report=plan.report.id,
-            field=column.field.name,
-            type=column.field.type,
-            key=plan.report.key,
-            purpose=context.purpose,
-            subject=subject,
-            keyring=keyring,
-        )
-    )
+    recipient = subject if plan.per_recipient else ""
+    keyed = _keyed(plan, context.purpose, recipient, keyring)
+    return Transform(keyed, [predicate.bind(context) for predicate in plan.predicates])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _BoundColumn:
-    column: Column
-    operations: tuple[Operation | None, ...]
+class _Form:
+    """One form that a cell can have; without an operation it passes as it is written."""
+
+    name: str
+    operation: Operation | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KeyedColumn:
+    field: str
+    type: Type
+    as_written: bool
+    """Whether a clear cell keeps its lexical form: the column's type is the field's own."""
+    group: int
+    forms: tuple[_Form, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Keyed:
+    """A plan tied to keys: all that is the same for every request of one purpose."""
+
+    groups: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
+    columns: tuple[_KeyedColumn, ...]
+    types: Mapping[str, Type]
+
+
+@lru_cache(maxsize=256)
+def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed:
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    columns = []
+    for column in plan.columns:
+        signature = tuple(choice.when for choice in column.choices), column.denies
+        field = column.field
+        site = Site(
+            report=plan.report.id,
+            field=field.name,
+            type=field.type,
+            key=plan.report.key,
+            purpose=purpose,
+            subject=recipient,
+            keyring=keyring,
+        )
+        columns.append(
+            _KeyedColumn(
+                field=field.name,
+                type=column.type,
+                as_written=column.type is field.type,
+                group=groups.setdefault(signature, len(groups)),
+                forms=tuple(
+                    _Form(
+                        name=str(choice.treatment),
+                        operation=None
+                        if isinstance(choice.treatment, Clear)
+                        else choice.treatment.bind(site),
+                    )
+                    for choice in column.choices
+                ),
+            )
+        )
+    return _Keyed(
+        groups=tuple(groups),
+        columns=tuple(columns),
+        types={column.field: column.type for column in columns},
+    )
 
 
 class Transform:
     """A plan bound to one request; `rows` and `cells` count what it has let through so far."""
 
-    def __init__(
-        self, plan: Plan, tests: Sequence[Truth | ColumnTest], columns: Sequence[_BoundColumn]
-    ) -> None:
-        self._plan = plan
+    def __init__(self, keyed: _Keyed, tests: Sequence[Truth | ColumnTest]) -> None:
+        self._keyed = keyed
         self._tests = tests
-        self._columns = columns
-        self._types = {c.column.field.name: c.column.type for c in columns}
+        self._constant = None if any(map(callable, tests)) else self._masks(tests)
         self.rows = 0
         self.cells: dict[str, dict[str, int]] = {}
         """Field -> treatment -> cells given."""
@@ -83,71 +115,63 @@ class Transform:
     @property
     def columns(self) -> tuple[tuple[str, Type], ...]:
         """Names and types of the answer's columns, in order."""
-        return tuple(self._types.items())
+        return tuple(self._keyed.types.items())
 
     def apply(self, batch: Batch) -> Batch:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
-        outcomes: list[Truth | Cells] = [
-            test(batch) if callable(test) else test for test in self._tests
-        ]
-        allows = [_known_true(outcome) for outcome in outcomes]
-        granted: dict[tuple[tuple[int, ...], tuple[int, ...]], list[Mask]] = {}
+        if self._constant is not None:
+            granted = self._constant
+        else:
+            granted = self._masks([test(batch) if callable(test) else test for test in self._tests])
         released: Mask = False
-        for bound in self._columns:
-            signature = _signature(bound.column)
-            if signature not in granted:
-                masks = _exclusive(signature[0], allows, _hidden(signature[1], outcomes))
-                granted[signature] = masks
-                for mask in masks:
-                    released = _or(released, mask)
+        for masks in granted:
+            for mask in masks:
+                released = _or(released, mask)
+        types = self._keyed.types
         if released is False:
-            return Batch({}, height=0, lexis=batch.lexis, types=self._types, few=batch.few)
+            return Batch({}, height=0, lexis=batch.lexis, types=types, few=batch.few)
         if released is not True:
             batch = batch.filter(released)
-            granted = {
-                signature: [_filtered(mask, released) for mask in masks]
-                for signature, masks in granted.items()
-            }
+            granted = [[_filtered(mask, released) for mask in masks] for masks in granted]
         self.rows += batch.height
         cells: dict[str, Cells] = {}
-        for bound in self._columns:
-            built = self._build(bound, granted[_signature(bound.column)], batch)
+        for column in self._keyed.columns:
+            built = self._build(column, granted[column.group], batch)
             if built is not None:
-                cells[bound.column.field.name] = built
-        return Batch(
-            cells, height=batch.height, lexis=batch.lexis, types=self._types, few=batch.few
-        )
+                cells[column.field] = built
+        return Batch(cells, height=batch.height, lexis=batch.lexis, types=types, few=batch.few)
 
-    def _build(self, bound: _BoundColumn, masks: list[Mask], batch: Batch) -> Cells | None:
+    def _masks(self, outcomes: Sequence[Truth | ColumnTest | Cells]) -> list[list[Mask]]:
+        """For each group of columns, for each choice, the rows in which it is the one given."""
+        known = [outcome for outcome in outcomes if not callable(outcome)]
+        allows = [_known_true(outcome) for outcome in known]
+        return [
+            _exclusive(whens, allows, _hidden(denies, known))
+            for whens, denies in self._keyed.groups
+        ]
+
+    def _build(self, column: _KeyedColumn, masks: list[Mask], batch: Batch) -> Cells | None:
         """One column of the answer, in the lexical form of the batch; None where all of it is null."""
-        field = bound.column.field.name
-        column: Cells | None = None
-        counts = self.cells.setdefault(field, {})
-        for choice, operation, mask in zip(
-            bound.column.choices, bound.operations, masks, strict=True
-        ):
+        built: Cells | None = None
+        counts = self.cells.setdefault(column.field, {})
+        for form, mask in zip(column.forms, masks, strict=True):
             given = batch.height * mask if isinstance(mask, bool) else int(mask.sum())
             if not given:
                 continue
-            name = str(choice.treatment)
-            counts[name] = counts.get(name, 0) + given
+            counts[form.name] = counts.get(form.name, 0) + given
             cells: Cells | None
-            if operation is not None:
-                cells = batch.lexis.write(operation(batch), bound.column.type)
-            elif bound.column.type is bound.column.field.type:
-                cells = batch.cells.get(field)
+            if form.operation is not None:
+                cells = batch.lexis.write(form.operation(batch), column.type)
+            elif column.as_written:
+                cells = batch.cells.get(column.field)
                 if cells is None:
                     continue
             else:
-                cells = batch.lexis.write(batch.values(field), bound.column.type)
+                cells = batch.lexis.write(batch.values(column.field), column.type)
             if isinstance(mask, bool):
                 return cells
-            column = either(cells, mask, column if column is not None else batch.repeated(None))
-        return column
-
-
-def _signature(column: Column) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(choice.when for choice in column.choices), column.denies
+            built = either(cells, mask, built if built is not None else batch.repeated(None))
+        return built
 
 
 def _known_true(outcome: Truth | Cells) -> Mask:

@@ -1,15 +1,22 @@
-"""The HTTP front: aiohttp's low-level server, with its own refusals taken over.
+"""The HTTP front: aiohttp's low-level server, with its own refusals and its patience taken over.
 
 aiohttp answers what its parser cannot read before any handler runs, always with 400, and echoes the
-input. Here such a fault becomes a recorded refusal like any other, which echoes nothing.
+input. Here such a fault becomes a recorded refusal like any other, which echoes nothing. What its
+parser lets through and RFC 9112 does not is refused in the same way.
+
+It waits for ever for a client that takes nothing, and lets a stop wait twice. Here a connection whose
+bytes are not taken in time is aborted, whatever it is in the middle of, and a stop waits once, then
+until each answer that it cut is on record.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import re
+import weakref
+from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
@@ -20,6 +27,12 @@ from proxy.plan import Deny, Reason
 
 LIVE: Final = "/-/live"
 READY: Final = "/-/ready"
+_RECORD_SECONDS: Final = 10.0
+"""How long a stop waits until the answers that it cut are on record."""
+_AT_ONCE: Final = 0.05
+"""Seconds; to aiohttp 0 means for ever."""
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
+"""RFC 9110 §7.2, without what no name of a server has."""
 
 
 class _ParserFault(web.Response):
@@ -47,6 +60,64 @@ class _Protocol(RequestHandler):
     def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._gateway = manager.gateway
+        self._stall = manager.stall
+        self._wire: asyncio.Transport | None = None
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._serving: weakref.ref[asyncio.Task[None]] | None = None
+
+    @property
+    def serving(self) -> asyncio.Task[None] | None:
+        """What still runs for this connection, even where the client has gone."""
+        task = self._serving() if self._serving is not None else None
+        return task if task is not None and not task.done() else None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        super().connection_made(transport)
+        self._wire = cast(asyncio.Transport, transport)
+        if self._task_handler is not None:
+            self._serving = weakref.ref(self._task_handler)
+
+    # PROMISE 4 (bounded memory): whoever takes nothing for `stall` seconds holds nothing any longer.
+
+    def pause_writing(self) -> None:
+        """More waits to be sent than the transport likes to hold."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """Enough of it was taken."""
+        super().resume_writing()
+        self._stop_waiting()
+        if self._wire is not None and self._wire.is_closing():
+            self._await_taking()
+
+    def force_close(self) -> None:
+        """Close as soon as what waits to be sent is taken, or has waited too long."""
+        super().force_close()
+        if self._wire is not None and self._wire.get_write_buffer_size():
+            self._await_taking()
+
+    async def start(self) -> None:
+        """Serve requests until the connection is to be closed."""
+        await super().start()
+        if self._wire is not None and self._wire.get_write_buffer_size():
+            self._await_taking()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing can be sent any more."""
+        self._stop_waiting()
+        self._wire = None
+        super().connection_lost(exc)
+
+    def _await_taking(self) -> None:
+        if self._giving_up is None and self._wire is not None:
+            self._giving_up = self._loop.call_later(self._stall, self._wire.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def handle_error(
         self,
@@ -68,13 +139,26 @@ class _Protocol(RequestHandler):
 class Server(web.Server):
     """Makes a connection's protocol; answers the health checks, passes all else to the gateway."""
 
-    def __init__(self, gateway: Gateway, **kwargs: Any) -> None:
+    def __init__(self, gateway: Gateway, *, stall: float, **kwargs: Any) -> None:
+        """`stall`: seconds for which a client may take nothing of what is sent to it."""
         super().__init__(self._handle, **kwargs)
         self.gateway = gateway
+        self.stall = stall
 
     def __call__(self) -> RequestHandler:
         """A new connection."""
         return _Protocol(self, loop=self._loop, **self._kwargs)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Let what runs end by itself, cut what does not in time, and wait until that is on record."""
+        running = {task for each in self._connections if (task := _serving(each)) is not None}
+        if running:
+            _, running = await asyncio.wait(running, timeout=timeout)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_RECORD_SECONDS)
+        await super().shutdown(_AT_ONCE)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # A health check is no access: it refers to the record that this process opened its log with.
@@ -83,7 +167,15 @@ class Server(web.Server):
         if request.raw_path == READY:
             healthy = self.gateway.healthy
             return self._health(healthy=healthy, said="ready" if healthy else "not ready")
-        return await self.gateway.handle(request)
+        deny = _fault(request)
+        if deny is not None:
+            access = Access(address=request.remote or "", method=request.method)
+            return await self.gateway.refuse(access, deny)
+        response = await self.gateway.handle(request)
+        if hdrs.UPGRADE in request.headers:
+            # Nothing is upgraded here. What follows may not be meant as HTTP/1.1: it is not read.
+            response.force_close()
+        return response
 
     def _health(self, *, healthy: bool, said: str) -> web.Response:
         return web.Response(
@@ -95,3 +187,21 @@ class Server(web.Server):
                 "Server": "counterfoil",
             },
         )
+
+
+def _serving(connection: RequestHandler) -> asyncio.Task[None] | None:
+    return connection.serving if isinstance(connection, _Protocol) else None
+
+
+def _fault(request: web.BaseRequest) -> Deny | None:
+    """What RFC 9112 does not allow, or what two parsers could read in two ways; None where all is well.
+
+    HTTP/1.0 is refused for its answers have no chunks: one that is cut looks like a whole one.
+    """
+    if request.version != HttpVersion11:
+        return Deny(reason=Reason.MALFORMED, cause="http-version")
+    if _HOST.match(request.headers.get(hdrs.HOST, "")) is None:
+        return Deny(reason=Reason.MALFORMED, cause="host")
+    if hdrs.TRANSFER_ENCODING in request.headers:
+        return Deny(reason=Reason.BODY, cause="body-on-a-read")
+    return None

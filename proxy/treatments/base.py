@@ -85,6 +85,11 @@ class Treatment(ABC):
     reversible: ClassVar[bool]
 
     @property
+    def per_recipient(self) -> bool:
+        """Whether the form depends on who receives it."""
+        return False
+
+    @property
     def fineness(self) -> tuple[int, ...] | tuple[object, ...]:
         """Within one rank, finer sorts before coarser; total among instances of one class."""
         return ()

@@ -29,7 +29,6 @@ from proxy.values import Type
 
 LENGTH: Final = 27
 _BYTES: Final = 13
-_REMEMBERED: Final = 1 << 16
 _LONGEST_DOMAIN: Final = 100
 
 
@@ -80,6 +79,11 @@ class Pseudonym(Treatment):
             raise BadArgument("per", "`per` can only be `'subject'`")
 
     @property
+    def per_recipient(self) -> bool:
+        """Whether each recipient has pseudonyms of its own."""
+        return self.per is not None
+
+    @property
     def fineness(self) -> tuple[object, ...]:
         """By name; one pseudonym is no finer than another."""
         return (self.domain or "", self.per or "")
@@ -103,14 +107,8 @@ class Pseudonym(Treatment):
         if self.per is not None:
             labels += ("subject", site.subject)
         digest = site.keyring.mac("pseudonym", *labels).digest
-        remembered: dict[str, str] = {}
 
         def one(text: str) -> str:
-            known = remembered.get(text)
-            if known is None:
-                if len(remembered) >= _REMEMBERED:
-                    remembered.clear()
-                known = remembered[text] = "p" + digest(text.encode())[:_BYTES].hex()
-            return known
+            return "p" + digest(text.encode())[:_BYTES].hex()
 
         return lambda batch: per_distinct(of_type(batch.values(site.field), site.type), one)
