@@ -189,7 +189,7 @@ def test_all_faults_of_a_catalogue_come_at_once():
         "not a field name",
     ]:
         assert message in found
-    assert len(found.splitlines()) == 15
+    assert len(found.splitlines()) == 17
 
 
 @pytest.mark.parametrize(
