@@ -181,7 +181,6 @@ class App:
             keyring=keyring,
             bounds=Bounds(
                 source_bytes=limits.source_bytes,
-                stall=limits.stall_seconds,
                 requests_per_subject=limits.requests_per_subject,
                 formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
             ),

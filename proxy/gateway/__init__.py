@@ -51,6 +51,9 @@ EVENT_HEADER: Final = "Counterfoil-Event"
 PURPOSE_HEADER: Final = "Counterfoil-Purpose"
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
+_LONGEST_NAME: Final = 128
+"""Characters of an undeclared field's name that are told and remembered."""
+_MOST_DRIFT: Final = 4096
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -69,8 +72,6 @@ class Bounds:
     """What a request may take, in bytes, seconds and numbers."""
 
     source_bytes: int
-    stall: float
-    """Seconds that a client may leave a block untaken."""
     requests_per_subject: int
     formats: FormatLimits
 
@@ -137,6 +138,11 @@ class Gateway:
         except LogUnavailable as exc:
             _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
             return unrecorded(access.id)
+        except asyncio.CancelledError:
+            if not access.parts:  # the proxy stops, and nothing of this access is on record yet
+                deny = Deny(reason=Reason.INTERNAL, cause="stopped")
+                await asyncio.shield(self.refuse(access, deny))
+            raise
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc))
             return await self.refuse(access, Deny(reason=Reason.INTERNAL, cause="internal-error"))
@@ -280,12 +286,11 @@ class Gateway:
             response = await begin(receipt, request, media_type)
             while True:
                 for block in ready:
-                    async with asyncio.timeout(self._bounds.stall):
-                        await response.write(block.data)
+                    await response.write(block.data)  # the server ends it where nobody takes it
                 if covered.last:
                     return response
                 ready = await blocks.take()
-                ended = await self._cut_short(snapshot, granted)
+                ended = await self._cut_short(snapshot, request, access, granted)
                 if ended is not None:
                     break
                 step = "outcome" if ready[-1].last else "progress"
@@ -296,7 +301,7 @@ class Gateway:
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             ended = "store-failed"
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             ended = "client-gone"
         except LogUnavailable as exc:
             _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
@@ -318,8 +323,13 @@ class Gateway:
                         )
         return response if response is not None else web.Response(status=503)
 
-    async def _cut_short(self, snapshot: Snapshot, granted: _Granted) -> Ended | None:
-        """Between blocks: does the permit still stand? The same plan goes on, anything else is cut."""
+    async def _cut_short(
+        self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
+    ) -> Ended | None:
+        """Between blocks: does the permit still stand? The same plan goes on, anything else is cut.
+
+        What is recorded from here on names the policy that was asked.
+        """
         now = time.time()
         current = self.snapshot
         permit = granted.permit
@@ -330,19 +340,26 @@ class Gateway:
         flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
         if now >= permit.valid_until and flips:
             return "expired"
+        changed: Ended = "expired" if current is snapshot else "policy-changed"
+        access.policy, access.permit = current.version, None
+        if current is not snapshot:
+            # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way.
+            token = request.headers.get(hdrs.AUTHORIZATION)
+            if await current.identities.verify(token, now) != permit.subject:
+                return changed
         report = current.catalogue.reports.get(permit.report.id)
         if report != permit.report:
-            return "policy-changed"
-        instant = datetime.fromtimestamp(now, UTC)
+            return changed
         again = decide(
             current.policy,
             subject=permit.subject,
             report=report,
-            context=_at(granted.context, instant),
+            context=_at(granted.context, datetime.fromtimestamp(now, UTC)),
         )
-        if not isinstance(again, Permit):
-            return "expired" if current is snapshot else "policy-changed"
-        return None if again.plan.gives_as(permit.plan) else "policy-changed"
+        if not isinstance(again, Permit) or not again.plan.gives_as(permit.plan):
+            return changed
+        access.permit = again
+        return None
 
     def _opaque_id(self, principal: str) -> str:
         """The id that stands for a principal in the access log."""
@@ -350,8 +367,8 @@ class Gateway:
 
     def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
         """One alarm for each column that a store gives and the catalogue does not declare."""
-        for name in undeclared:
-            if (report.id, name) not in self._drift and len(self._drift) < 4096:
+        for name in (each[:_LONGEST_NAME] for each in undeclared):
+            if (report.id, name) not in self._drift and len(self._drift) < _MOST_DRIFT:
                 self._drift.add((report.id, name))
                 _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
 

@@ -74,7 +74,7 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
         super().connection_made(transport)
-        self._wire = cast(asyncio.Transport, transport)
+        self._wire = cast("asyncio.Transport", transport)
         if self._task_handler is not None:
             self._serving = weakref.ref(self._task_handler)
 
@@ -149,7 +149,7 @@ class Server(web.Server):
         """A new connection."""
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
-    async def shutdown(self, timeout: float | None = None) -> None:
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
         """Let what runs end by itself, cut what does not in time, and wait until that is on record."""
         running = {task for each in self._connections if (task := _serving(each)) is not None}
         if running:
