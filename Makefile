@@ -3,7 +3,8 @@
 #   make test     every test but the long ones              make prove    the long ones: kills, soak, mutation
 #   make lint     style, types, rules of the house          make bench    the figures, each against its bar
 #   make peers    other people's stores, for the tests      make lock     make the locks anew
-#   make format   put the code in shape                     make clean    remove what the others made
+#   make format   put the code in shape                     make docs     docs/configuration.md from the types
+#   make clean    remove what the others made
 # More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=masked-csv
 
 PYTHON ?= python3
@@ -20,10 +21,10 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all:
 export PATH := $(PATH):$(CURDIR)/.venv-peers/bin:/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test prove bench lint format peers lock clean
+.PHONY: help setup run test prove bench lint format docs peers lock clean
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 setup: $(READY)
 
@@ -59,6 +60,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 peers: $(PEERS)
 
