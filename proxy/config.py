@@ -49,7 +49,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     record_fields: Positive = 1024
     """Most fields of one record."""
     stall_seconds: Positive = 30
-    """How long a client may leave a block untaken before its connection is cut."""
+    """How long a client may leave what is sent to it untaken before its connection is cut."""
     header_bytes: Positive = 16 << 10
     """Most bytes of a request line or of one header field."""
     requests_per_subject: Positive = 128
@@ -69,8 +69,8 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Between two reads, the first included."""
     total_seconds: Positive = 3600
     """For a whole answer."""
-    connections: Positive = 100
-    """Most connections to one store."""
+    connections: Positive = 512
+    """Most connections to one store; some times what one subject may have running."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,12 +2,13 @@
 
 No redirect is followed, no content coding is taken, nothing but a framed 200 of the declared media type
 passes, and a store's name may not resolve to this machine (unless the catalogue says so), to a
-link-local or to a metadata address.
+link-local or to a metadata address. A connection on which a store has spoken unasked is not used again:
+what it said would pass for the answer to the next request.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,22 +16,25 @@ from typing import Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
+from proxy import addresses
 from proxy.errors import SourceRefused, StoreTimeout, StoreUnavailable
 from proxy.report import Store
 
 _READ_BUFFER: Final = 1 << 19
 
 
+_LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
+
+
 def _refused_address(host: str, *, loopback: bool) -> bool:
     """Whether a store may not be at this address."""
-    address = ipaddress.ip_address(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if address.is_loopback:
-        return not loopback
-    return address.is_link_local or address.is_multicast or address.is_unspecified
+    address = addresses.literal(host)
+    return address is None or addresses.refused(address, loopback=loopback) is not None
 
 
 class _GuardedResolver(AbstractResolver):
@@ -54,14 +58,27 @@ class _GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A pool that gives no connection on which something has come in since its last answer."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+
 class Stores:
     """The client side: one connection pool for ordinary stores and one for those on this machine."""
 
     def __init__(self, *, connect: float, first_byte: float, total: float, most: int) -> None:
-        """`connect`, `first_byte` and `total` are deadlines in seconds, `most` connections a store."""
-        self._first_byte = first_byte
+        """`connect`, `first_byte` and `total` are deadlines in seconds, `most` connections a store.
+
+        Where all of them are in use, a request waits for one no longer than for a first byte.
+        """
         self._timeout = aiohttp.ClientTimeout(
-            total=total, sock_connect=connect, sock_read=first_byte
+            total=total, connect=first_byte, sock_connect=connect, sock_read=first_byte
         )
         self._most = most
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
@@ -69,7 +86,7 @@ class Stores:
     async def __aenter__(self) -> Self:
         """Open the pools on the running loop."""
         for loopback in (False, True):
-            connector = aiohttp.TCPConnector(
+            connector = _Connector(
                 limit=0,
                 limit_per_host=self._most,
                 resolver=_GuardedResolver(loopback=loopback),
@@ -129,8 +146,11 @@ def _check_head(response: aiohttp.ClientResponse, accepts: Callable[[str], bool]
         raise SourceRefused("content-coding", "the answer has a content coding that was not asked")
     if "Content-Range" in headers:
         raise SourceRefused("partial-answer", "the answer is a part that was not asked for")
-    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-        # Without a frame a cut body looks like a whole one.
+    codings, lengths = headers.getall("Transfer-Encoding", ()), headers.getall("Content-Length", ())
+    chunked = len(codings) == 1 and codings[0].lower() == "chunked" and not lengths
+    measured = len(lengths) == 1 and _LENGTH.match(lengths[0]) is not None and not codings
+    if not (chunked or measured):
+        # Without a frame a cut body looks like a whole one; of two, nobody knows which one counts.
         raise SourceRefused("unframed-answer", "the answer has neither length nor chunks")
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from proxy.access import AccessEvent
+from proxy.gateway.bursts import Bursts
 from tests.harness import sales, wire
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import Proxy, stage
@@ -39,6 +40,8 @@ def store(world) -> Store:
 
 @pytest.fixture
 def proxy(world, store) -> Proxy:
+    # No test is to notice how many refusals there were before it.
+    world[1].app.gateway._bursts = Bursts()
     return world[1]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from proxy.catalogue import addresses
+from proxy import addresses
 from proxy.catalogue.entries import (
     CatalogueFile,
     ParameterEntry,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Final
 
 from proxy.access import Receipt
@@ -44,7 +45,12 @@ class Bursts:
     _allowances: OrderedDict[str, _Allowance] = field(default_factory=OrderedDict)
 
     def key(self, address: str) -> str:
-        """The name under which an address is counted: memory stays bounded."""
+        """The name under which an address is counted: memory stays bounded.
+
+        Of IPv6 it is the network of 64 bits, since all of it is one host's to use.
+        """
+        if ":" in address:
+            address = _network(address)
         if address in self._allowances or len(self._allowances) < _MOST_ADDRESSES:
             return address
         return _ELSEWHERE
@@ -69,3 +75,10 @@ class Bursts:
             if allowance.left + (now - allowance.seen) * self.per_second >= self.capacity:
                 del self._allowances[key]
         yield from finished
+
+
+def _network(address: str) -> str:
+    parsed = IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from proxy import problems
 from proxy.access import AccessEvent, Ended, Step, new_access_id, timestamp
 from proxy.gateway.view import Block
 from proxy.keys import Keyring
-from proxy.plan import Deny, Permit
+from proxy.plan import Deny, Line, Permit
 from proxy.report import Report, Variant
 from proxy.subject import Subject
 
 _OPEN_CLASSES: Final = frozenset({"public", "internal"})
 """Classes whose parameters are recorded by value; every other class by keyed digest."""
 _LONGEST_PATH: Final = 256
+
+# An entry of the log has at most 65,535 bytes. What of these lists goes beyond is counted in their last
+# member: that there was more is on record, and what it was follows from the policy's version.
+_MOST_LINES: Final = 384
 _MOST_GROUPS: Final = 64
+_MOST_GROUP_CHARACTERS: Final = 2048
+_MOST_FIELDS: Final = 32
+_MOST_FIELD_BYTES: Final = 24_000
+_MOST_FORMS: Final = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +90,7 @@ class Access:
             part=part,
             at=timestamp(self.now if part == 0 else time.time()),
             subject=self.opaque,
-            groups=subject.groups[:_MOST_GROUPS] if subject else (),
+            groups=_some_groups(subject.groups) if subject else (),
             tool=(subject.tool or "") if subject else "",
             address=self.address,
             method=self.method,
@@ -93,15 +104,51 @@ class Access:
             cause=deny.cause if deny else "",
             status=problems.status(deny) if deny else 200,
             policy=self.policy,
-            lines=tuple(map(str, lines)),
+            lines=_some_lines(lines),
             parameters=dict(self.parameters),
-            fields=block.cells if block else {},
+            fields=_some_fields(block.cells) if block else {},
             rows=block.rows if block else 0,
             bytes=block.bytes if block else 0,
             digest=block.digest if block else "",
             ended=ended or "",
             micros=int((time.monotonic() - self.started) * 1e6),
         )
+
+
+def _some_lines(lines: tuple[Line, ...]) -> tuple[str, ...]:
+    if len(lines) <= _MOST_LINES:
+        return tuple(map(str, lines))
+    return (*map(str, lines[:_MOST_LINES]), f"+{len(lines) - _MOST_LINES}")
+
+
+def _some_groups(groups: tuple[str, ...]) -> tuple[str, ...]:
+    left, kept = _MOST_GROUP_CHARACTERS, 0
+    for name in groups[:_MOST_GROUPS]:
+        left -= len(name)
+        if left < 0:
+            break
+        kept += 1
+    return groups if kept == len(groups) else (*groups[:kept], f"+{len(groups) - kept}")
+
+
+def _some_fields(cells: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Of very many fields the last ones are counted together, by treatment unless that is too much."""
+    if len(cells) <= _MOST_FIELDS:
+        return cells
+    left = _MOST_FIELD_BYTES
+    some: dict[str, dict[str, int]] = {}
+    rest: Counter[str] = Counter()
+    number = 0
+    for name, counts in cells.items():
+        left -= len(msgspec.json.encode(name)) + len(msgspec.json.encode(counts))
+        if left >= 0:
+            some[name] = counts
+        else:
+            rest.update(counts)
+            number += 1
+    if not number:
+        return some
+    return some | {f"+{number}": dict(rest) if len(rest) < _MOST_FORMS else {"": rest.total()}}
 
 
 def _is_open(report: Report, parameter: str) -> bool:

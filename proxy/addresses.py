@@ -1,6 +1,7 @@
-"""The URLs of stores: what may be written, and where a store may not be (THREATS E49).
+"""Where stores are: the URLs that may be written, and the addresses at which no store may be.
 
-A literal address is judged here, once; a name is judged by what it resolves to, at each connection.
+A literal address is judged once, as the catalogue is read; a name by all that it resolves to, at each
+connection, by the same rule.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def fault_of(url: str, *, loopback: bool) -> str | None:
     host = matched["host"]
     address = literal(host)
     if address is not None:
-        return _refused(address, loopback=loopback)
+        return refused(address, loopback=loopback)
     if host.startswith("["):
         return "the IPv6 address is malformed"
     if _NUMBER.match(host.rstrip(".").rpartition(".")[2]):
@@ -68,7 +69,8 @@ def is_loopback_name(host: str) -> bool:
     return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-def _refused(address: Address, *, loopback: bool) -> str | None:
+def refused(address: Address, *, loopback: bool) -> str | None:
+    """Why no store may be at `address`; None where one may."""
     if address in _METADATA:
         return "an address of a cloud's metadata service is no store"
     if address.is_loopback:
