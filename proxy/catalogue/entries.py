@@ -29,6 +29,7 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     path: str
     """The path at the proxy; a whole segment may be a `{parameter}`."""
     format: FormatName
+    """In what format the store gives it and the requester gets it."""
     source: str | None = None
     """The path at the store, and a fixed query where it needs one; left out, it is the path."""
     rows_at: tuple[str, ...] = ()
@@ -41,10 +42,13 @@ class ParameterEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """One of a report's `parameters`."""
 
     type: Type
+    """What its value must be."""
     field: str | None = None
-    """The field on which the store selects by it."""
+    """The field on which the store selects by it; left out, it selects by none."""
     operator: Operator = Operator.EQ
+    """How the field compares with the value in the rows that the store gives."""
     required: bool = False
+    """Whether a request without it is refused."""
     allowed: tuple[str, ...] = ()
     """The only values that are allowed."""
 
@@ -53,20 +57,26 @@ class FieldEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One of a report's `fields`."""
 
     type: Type
+    """What its cells hold."""
     class_: str = msgspec.field(name="class")
+    """One of `classes`: policy lines name all fields of a class as `@class`."""
 
 
 class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of `reports`."""
 
     title: str
+    """What people call it."""
     store: str
+    """One of `stores`: where it comes from."""
     variants: tuple[VariantEntry, ...]
+    """Under which paths and in which formats it is served."""
     fields: dict[str, FieldEntry]
     """In the order in which they are given."""
     parameters: dict[str, ParameterEntry] = {}
+    """By name: what a path or a query may hold; everything else is refused."""
     key: tuple[str, ...] = ()
-    """The fields that identify a row."""
+    """The fields that identify a row. Encrypted cells are bound to them: without a key, to no row."""
     prefer: tuple[str, ...] = ()
     """Of `round`, `partial` and `pseudonym`, which have no order between them: most preferred first."""
     shape: Literal["stable"] | None = None
@@ -77,7 +87,9 @@ class CatalogueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The whole of `reports.yaml`."""
 
     stores: dict[str, StoreEntry]
+    """By name: where reports come from."""
     reports: dict[str, ReportEntry]
+    """By id, such as `sales/store-daily`: what can be asked for."""
     purposes: tuple[str, ...] = ()
     """What a requester may state in `Counterfoil-Purpose`."""
     classes: tuple[str, ...] = CLASSES

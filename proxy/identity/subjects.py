@@ -64,7 +64,9 @@ class AttributeEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """An attribute of the subject, `sub.NAME` in conditions."""
 
     claim: Text
+    """The claim that gives it."""
     type: Type
+    """What its value must be; a token with another one is refused."""
     many: bool = False
     """Whether the claim is a list."""
 
@@ -82,16 +84,20 @@ class IssuerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     algorithms: Annotated[
         tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...], msgspec.Meta(min_length=1)
     ] = ALGORITHMS
+    """How its tokens may be signed."""
     skew: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SKEW)] = 30
     """Seconds by which the issuer's clock may differ."""
     groups: GroupsEntry | None = None
+    """Left out, its users are in no group."""
     attributes: dict[str, AttributeEntry] = {}
+    """By name, `sub.NAME` in conditions: what its tokens say of their users."""
 
 
 class SubjectsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `subjects.yaml`."""
 
     issuers: Annotated[tuple[IssuerEntry, ...], msgspec.Meta(min_length=1)]
+    """At least one: whose tokens count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

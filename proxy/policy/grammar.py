@@ -141,7 +141,7 @@ def _name(text: str, name: str, kind: str, *, bare: bool) -> str:
             hint = f"write `{kind}'{doubled}'`"
         case _:
             hint = "one name in a line; give a role to several by a `g` line each"
-    at = text.index(name) + mistaken.end() - len(mistaken[0].lstrip())
+    at = len(kind) + mistaken.end() - len(mistaken[0].lstrip())
     raise Wrong((at, f"`{found}` does not stand in a name, but in quotes", hint))
 
 

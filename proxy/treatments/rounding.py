@@ -65,7 +65,7 @@ class Round(Treatment):
     name: ClassVar[str] = "round"
     summary: ClassVar[str] = (
         "The nearest multiple of n, ties to the even one, exact in decimals; as many digits after "
-        "the point as n has."
+        "the point as n needs: `round(0.50)` is `round(0.5)`."
     )
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter(
