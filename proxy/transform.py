@@ -61,7 +61,7 @@ class _Keyed:
     types: Mapping[str, Type]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed:
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     columns = []

@@ -29,6 +29,8 @@ from proxy.values import Type
 
 LENGTH: Final = 27
 _BYTES: Final = 13
+_REMEMBERED: Final = 4096
+"""Values of one field whose pseudonyms are kept from block to block."""
 _LONGEST_DOMAIN: Final = 100
 
 
@@ -107,8 +109,14 @@ class Pseudonym(Treatment):
         if self.per is not None:
             labels += ("subject", site.subject)
         digest = site.keyring.mac("pseudonym", *labels).digest
+        remembered: dict[str, str] = {}
 
         def one(text: str) -> str:
-            return "p" + digest(text.encode())[:_BYTES].hex()
+            known = remembered.get(text)
+            if known is None:
+                if len(remembered) >= _REMEMBERED:
+                    remembered.clear()
+                known = remembered[text] = "p" + digest(text.encode())[:_BYTES].hex()
+            return known
 
         return lambda batch: per_distinct(of_type(batch.values(site.field), site.type), one)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy import formats
 from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS
+from proxy.formats.base import is_utf8
 from proxy.report import FormatName
 from tests.formats.documents import decoder, outcome, variant
 
@@ -125,3 +126,19 @@ def test_the_table_of_causes_holds_the_causes_in_use_and_no_others():
     )
     assert {cause for cause in CAUSES if f'"{cause}"' in source} == set(CAUSES)
     assert set(re.findall(r'refused\("([a-z0-9-]+)"\)', source)) <= set(CAUSES)
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xff", b"\x80", b"\xf8\x88\x80\x80\x80"],
+)
+@pytest.mark.parametrize("place", [0, 17, 40_000, 65_500])
+def test_a_large_block_is_judged_as_a_small_one(sequence, place):
+    """Malformed UTF-8 is found wherever it stands, and well-formed text never refused."""
+    text = "aé€😀\n".encode() * 6_000
+    while text[place] & 0xC0 == 0x80:
+        place += 1
+    assert is_utf8(text)
+    assert is_utf8(memoryview(text)[11:])
+    assert not is_utf8(text[:place] + sequence + text[place:])
+    assert not is_utf8(sequence)
