@@ -36,9 +36,14 @@ ACT = "p, tool:app, {report}, act, true, allow\n"
 
 
 class Home:
-    """`folder/counterfoil.yaml`, its policies, keys and log; `reports` may name the store as {store}."""
+    """`folder/counterfoil.yaml`, its policies, keys and log; `reports` may name the store as {store}.
 
-    def __init__(self, folder: Path, *, reports: str, rules: str, store: str = "") -> None:
+    `settings` are more lines of counterfoil.yaml.
+    """
+
+    def __init__(
+        self, folder: Path, *, reports: str, rules: str, store: str = "", settings: str = ""
+    ) -> None:
         self.folder = folder
         self.issuer = Issuer()
         self.policies = folder / "policies"
@@ -57,7 +62,7 @@ class Home:
             "listen: {host: 127.0.0.1, port: 0}\n"
             "policies: policies\n"
             "log: access.db\n"
-            'keyring: {file: keyring.json, key_encryption_key: "file:kek"}\n'
+            'keyring: {file: keyring.json, key_encryption_key: "file:kek"}\n' + settings
         )
 
     def write(self, name: str, text: str) -> None:
@@ -106,13 +111,15 @@ def running(home: Home, background: Background) -> Iterator[Proxy]:
 
 
 @contextmanager
-def stage(folder: Path, *, reports: str, rules: str) -> Iterator[tuple[Store, Proxy]]:
+def stage(
+    folder: Path, *, reports: str, rules: str, settings: str = ""
+) -> Iterator[tuple[Store, Proxy]]:
     """A store and a proxy in front of it."""
     background = Background()
     try:
         store = Store(background)
         try:
-            home = Home(folder, reports=reports, rules=rules, store=store.url)
+            home = Home(folder, reports=reports, rules=rules, store=store.url, settings=settings)
             with running(home, background) as proxy:
                 yield store, proxy
         finally:

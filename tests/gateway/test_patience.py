@@ -1,0 +1,195 @@
+"""How long the proxy waits: for clients that take nothing, for requests that do not come, at a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.harness import sales, wire
+from tests.harness.background import Background
+from tests.harness.process import Served
+from tests.harness.proxy import Home, stage
+from tests.harness.store import Page, Store
+
+PATH = "/sales/daily.csv"
+SHORT = sales.as_csv(sales.rows(4000))
+LONG = sales.as_csv(sales.rows(40_000))
+HUGE = LONG + LONG.split(b"\n", 1)[1] * 9
+HASTE = "limits: {stall_seconds: 1, keep_alive_seconds: 1, drain_seconds: 1}\n"
+
+
+def unread(url: str) -> socket.socket:
+    """A connection whose client's kernel takes next to nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(20)
+    parts = urlsplit(url)
+    sock.connect((parts.hostname, parts.port))
+    return sock
+
+
+def request(home: Home, path: str = PATH) -> bytes:
+    token = home.issuer.token("alice", groups=("analysts",))
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+def until(condition, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(met)
+
+
+@pytest.fixture
+def background():
+    background = Background()
+    yield background
+    background.close()
+
+
+@pytest.fixture
+def store(background):
+    store = Store(background)
+    yield store
+    store.close()
+
+
+def held(proxy: Served) -> int:
+    """How many accepted connections the process has."""
+    port = f":{urlsplit(proxy.url).port:04X}"
+    own = {str(entry.readlink()) for entry in Path(f"/proc/{proxy.pid}/fd").iterdir()}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    accepted = [line[9] for line in lines if line[1].endswith(port) and line[3] != "0A"]
+    return sum(f"socket:[{inode}]" in own for inode in accepted)
+
+
+@pytest.mark.parametrize("how", ["short answers", "one short answer", "a long answer", "refusals"])
+def test_who_takes_nothing_is_let_go(tmp_path, store, how):
+    """B19: an answer that nobody takes keeps no connection, whatever it is, and the record covers it."""
+    store.pages[PATH] = Page(HUGE if how == "a long answer" else SHORT)
+    home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url, settings=HASTE)
+    with Served(home) as proxy, unread(proxy.url) as sock:
+        one = request(home, "/none" if how == "refusals" else PATH)
+        if how == "refusals":
+            sock.settimeout(1)
+            with suppress(TimeoutError):
+                while True:
+                    sock.send(one * 100)
+        else:
+            sock.sendall(one * (100 if how == "short answers" else 1))
+            assert until(lambda: held(proxy) == 1)
+        assert until(lambda: held(proxy) == 0), "the connection is still there"
+        if how == "a long answer":
+            assert until(lambda: proxy.events()[-1].ended == "client-gone")
+        assert "Traceback" not in proxy.output
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX", b"GET /sales/d"])
+def test_a_request_that_does_not_come_is_not_waited_for(tmp_path, sent):
+    """B17: a head that does not end within the deadline, however it drips, ends the connection."""
+    with (
+        stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=HASTE) as (_, proxy),
+        wire.connect(proxy.url) as sock,
+    ):
+        sock.sendall(sent)
+        sock.settimeout(0.1)
+        for _ in range(100):
+            try:
+                if sock.recv(1000) == b"":
+                    break
+            except TimeoutError:
+                if sent:
+                    sock.sendall(b"y")
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the connection is still there")
+
+
+@pytest.mark.parametrize(
+    "busy", ["taking nothing", "waiting for more", "waiting for the store", "gone"]
+)
+def test_a_stop_ends_in_time_and_what_it_cut_is_on_record(tmp_path, store, busy):
+    """SIGTERM: one drain, then each access has its end in the log, which is sealed; exit status 0."""
+
+    async def slow():
+        yield LONG[: 1 << 20]
+        await asyncio.sleep(30)
+
+    waiting = busy in ("waiting for the store", "gone")
+    body = HUGE if busy == "taking nothing" else LONG if waiting else slow
+    store.pages[PATH] = Page(body, delay=30 if waiting else 0)
+    patient = HASTE.replace("stall_seconds: 1", "stall_seconds: 60")
+    home = Home(
+        tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url, settings=patient
+    )
+    with Served(home) as proxy, closing(unread(proxy.url)) as sock, wire.connect(proxy.url) as idle:
+        sock.sendall(request(home))
+        assert until(lambda: store.asked)
+        assert waiting or until(lambda: any(event.step == "intent" for event in proxy.events()))
+        if busy == "gone":
+            sock.close()
+            time.sleep(0.2)
+        began = time.monotonic()
+        assert proxy.close() == 0
+        assert time.monotonic() - began < 10
+        last = proxy.events()[-1]
+        assert last.report == "sales/daily" and last.subject
+        if waiting:
+            assert (last.step, last.cause, last.bytes) == ("refusal", "stopped", 0)
+        else:
+            assert (last.step, last.ended) == ("outcome", "stopped") and last.bytes > 0
+        with closing(sqlite3.connect(home.folder / "access.db")) as database:
+            ((sealed,),) = database.execute("SELECT sealed FROM log").fetchall()
+            assert sealed
+        assert idle.recv(1) == b""
+        assert "Traceback" not in proxy.output
+
+
+def test_a_stop_lets_a_running_answer_end(tmp_path, store):
+    """SIGTERM in mid-stream: what ends within the drain is whole, on the wire and on record."""
+
+    async def slow():
+        yield LONG[: 1 << 20]
+        await asyncio.sleep(0.7)
+        yield LONG[1 << 20 :]
+
+    store.pages[PATH] = Page(slow)
+    home = Home(
+        tmp_path,
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        store=store.url,
+        settings="limits: {drain_seconds: 10}\n",
+    )
+    with Served(home) as proxy, wire.connect(proxy.url) as sock:
+        sock.sendall(request(home))
+        received = bytearray(sock.recv(1000))
+        proxy.process.send_signal(signal.SIGTERM)
+        while data := sock.recv(1 << 20):
+            received += data
+        assert wire.parse(bytes(received)).whole
+        assert proxy.close() == 0
+        assert proxy.events()[-1].ended == "whole"
+
+
+def test_a_reload_may_be_asked_for_while_the_proxy_starts(tmp_path, store):
+    """SIGHUP that comes early or often neither ends the process nor is lost."""
+    home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url)
+    with Served(home) as proxy:
+        home.write("policy.csv", sales.RULES + "# another version\n")
+        for _ in range(20):
+            proxy.process.send_signal(signal.SIGHUP)
+        assert until(lambda: "is in force" in proxy.output)
+        (first,) = re.findall(r"with policy (\w+)", proxy.output)
+        assert until(lambda: re.findall(r"policy (\w+) is in force", proxy.output)[-1] != first)
+        assert proxy.close() == 0
