@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
+from proxy import config
 from proxy.catalogue import Catalogue
 from proxy.cli import main
+from proxy.identity import Identities
+from proxy.keys import Keyring, kek_from
 from proxy.plan import Reason
 from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
@@ -61,31 +66,85 @@ def test_the_page_names(word):
     assert re.search(rf"\b{re.escape(str(word))}\b", PAGE)
 
 
-def test_no_key_is_without_a_default_or_value():
-    """Each row of a table of keys says what the value is."""
-    for line in PAGE.splitlines():
-        if line.startswith("| `") and line.count("|") == 5:
-            assert all(cell.strip() for cell in line.split("|")[1:3]), line
+def test_each_row_of_a_table_says_something_in_each_cell():
+    """No key, treatment, parameter or reason is listed without a word on what it is."""
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    assert len(rows) > 60
+    for row in rows:
+        cells = re.split(r"(?<!\\)\|", row)[1:-1]
+        assert all(cell.strip() for cell in cells), row
 
 
-def test_the_readme_s_policy_is_one():
-    """The policy that the README shows loads without a fault."""
-    block = re.search(r"```csv\n(.*?)```", README, re.DOTALL)[1]
-    rules = "".join(f"{line.strip()}\n" for line in block.splitlines())
-    catalogue = Catalogue.load(REPORTS.encode(), file="reports.yaml", environment={}, folder=None)
-    load(
-        {"model.conf": MODEL.encode(), "policy.csv": rules.encode()},
+def blocks(page, *languages):
+    fenced = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE)
+    return [body for language, body in fenced if language in languages]
+
+
+def policy_of(text, catalogue, attributes):
+    return load(
+        {"model.conf": MODEL.encode(), "policy.csv": text.encode()},
         reports=catalogue.reports,
         classes=catalogue.classes,
         purposes=catalogue.purposes,
-        attributes={"stores": AttributeType(type=Type.TEXT, many=True)},
+        attributes=attributes,
         version="0" * 64,
     )
 
 
+def test_the_readme_s_policy_is_one():
+    """The policy that the README shows loads without a fault."""
+    (block,) = blocks(README, "csv")
+    rules = "".join(f"{line.strip()}\n" for line in block.splitlines())
+    catalogue = Catalogue.load(REPORTS.encode(), file="reports.yaml", environment={}, folder=None)
+    policy_of(rules, catalogue, {"stores": AttributeType(type=Type.TEXT, many=True)})
+
+
+def test_the_page_s_examples_are_a_configuration(tmp_path):
+    """The page's files load without a fault, and fit one another."""
+    settings, reports, subjects = blocks(PAGE, "yaml")
+    (rules,) = blocks(PAGE, "csv")
+    (tmp_path / "counterfoil.yaml").write_text(settings)
+    assert config.load(tmp_path / "counterfoil.yaml", {}).settings.policies == "policies"
+    catalogue = Catalogue.load(
+        reports.encode(),
+        file="reports.yaml",
+        environment={"SALES_STORE_TOKEN": "s3cret"},
+        folder=None,
+    )
+    identities = Identities.load(subjects.encode(), file="subjects.yaml", folder=None)
+    policy_of(rules, catalogue, identities.attributes)
+
+
+def test_the_page_s_keyring_opens(tmp_path):
+    """The commands that make a keyring make one that the settings open."""
+    (commands,) = blocks(PAGE, "sh")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
+    made = subprocess.run(
+        ["sh", "-ec", f"{commands}\nprintf %s $COUNTERFOIL_KEK"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    kek = kek_from("env:COUNTERFOIL_KEK", {"COUNTERFOIL_KEK": made.stdout})
+    assert len(Keyring.open(tmp_path / "keyring.json", kek).ids) == 1
+
+
 def commands():
-    for line in re.findall(r"^ *(?:\.venv/bin/)?(counterfoil .*|make .*)$", README, re.MULTILINE):
+    """The commands in the README's blocks and between its words."""
+    text = "\n".join([*blocks(README, "sh", ""), *re.findall(r"`(make [^`\n]*)`", README)])
+    for line in re.findall(r"(?:\.venv/bin/)?\b((?:counterfoil|make) [^)\n]*)", text):
         yield pytest.param(shlex.split(line), id=line[:40])
+
+
+def test_the_readme_has_commands():
+    """The README's commands are found: what starts the demo, asks, reads the log and serves."""
+    found = {" ".join(param.values[0][:2]) for param in commands()}
+    assert found >= {
+        "make run",
+        "make test",
+        "counterfoil demo",
+        "counterfoil log",
+        "counterfoil serve",
+    }
 
 
 @pytest.mark.parametrize("words", list(commands()))

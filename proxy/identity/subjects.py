@@ -81,6 +81,7 @@ class IssuerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     audience: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
     """The values of `aud` that mean this proxy."""
     keys: KeysEntry
+    """The keys that its tokens are signed with."""
     algorithms: Annotated[
         tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...], msgspec.Meta(min_length=1)
     ] = ALGORITHMS
