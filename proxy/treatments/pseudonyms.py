@@ -30,7 +30,9 @@ from proxy.values import Type
 LENGTH: Final = 27
 _BYTES: Final = 13
 _REMEMBERED: Final = 4096
-"""Values of one field whose pseudonyms are kept from block to block."""
+"""Values of one field whose pseudonyms are kept from block to block, and from request to request."""
+_MEMORABLE: Final = 64
+"""Characters of a value up to which it is kept: what is kept must not grow with the report's cells."""
 _LONGEST_DOMAIN: Final = 100
 
 
@@ -114,9 +116,11 @@ class Pseudonym(Treatment):
         def one(text: str) -> str:
             known = remembered.get(text)
             if known is None:
-                if len(remembered) >= _REMEMBERED:
-                    remembered.clear()
-                known = remembered[text] = "p" + digest(text.encode())[:_BYTES].hex()
+                known = "p" + digest(text.encode())[:_BYTES].hex()
+                if len(text) <= _MEMORABLE:
+                    if len(remembered) >= _REMEMBERED:
+                        remembered.clear()
+                    remembered[text] = known
             return known
 
         return lambda batch: per_distinct(of_type(batch.values(site.field), site.type), one)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hmac
 import re
+import tracemalloc
 
 import polars as pl
 import pytest
@@ -101,6 +103,24 @@ def test_many_distinct_values(apply):
     given_ = apply("pseudonym", values)
     assert len(set(given_)) == len(values)
     assert apply("pseudonym", values[:10]) == given_[:10]
+
+
+def test_what_is_remembered_does_not_grow_with_the_values(site):
+    """Between two blocks no long value is held, however many there were."""
+    pseudonyms = parse("pseudonym").bind(site())
+
+    def block(start):
+        cells = pl.Series("f", [f"{n}-" + "x" * 20_000 for n in range(start, start + 300)])
+        return Batch({"f": cells}, height=300, lexis=PLAIN, types={"f": Type.TEXT})
+
+    pseudonyms(block(0))
+    tracemalloc.start()
+    try:
+        pseudonyms(block(1_000))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_text_decides(apply):
