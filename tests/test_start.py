@@ -1,0 +1,194 @@
+"""What keeps the proxy from starting is said in plain words, at once, and told by the exit status."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.harness import sales, wire
+from tests.harness.process import ROOT, Served
+from tests.harness.proxy import Home
+
+TLS = ("port: 0", "port: 0, certificate: server.crt, key: server.key")
+DAY = timedelta(days=1)
+
+
+def start(home: Home, settings: Path | None = None) -> tuple[int, str]:
+    """Exit status and output of a proxy that cannot start; it may not ask anybody anything."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "proxy", "serve", "-c", str(settings or home.settings)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def edit(home: Home, old: str, new: str) -> None:
+    text = home.settings.read_text()
+    assert old in text
+    home.settings.write_text(text.replace(old, new))
+
+
+def certify(home: Home, *, passphrase: bytes = b"", other_key: bool = False) -> Path:
+    """`server.crt` and `server.key`; gives the certificate, which is its own issuer."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    written = ec.generate_private_key(ec.SECP256R1()) if other_key else key
+    (home.folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (home.folder / "server.key").write_bytes(
+        written.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase)
+            if passphrase
+            else serialization.NoEncryption(),
+        )
+    )
+    return home.folder / "server.crt"
+
+
+def _encrypted_key(home: Home) -> None:
+    edit(home, *TLS)
+    certify(home, passphrase=b"canary")
+
+
+def _key_of_another(home: Home) -> None:
+    edit(home, *TLS)
+    certify(home, other_key=True)
+
+
+FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
+    "no settings": (lambda home: home.settings.unlink(), "counterfoil.yaml: cannot be read"),
+    "settings that are no YAML": (lambda home: home.settings.write_text("a: ["), "not YAML"),
+    "an unknown setting": (lambda home: edit(home, "listen:", "lisen:"), "did you mean `listen`?"),
+    "no certificate": (lambda home: edit(home, *TLS), "certificate or key cannot be loaded"),
+    "a key with a pass phrase": (_encrypted_key, "without a pass phrase"),
+    "the key of another certificate": (_key_of_another, "the key of this certificate"),
+    "no TLS in the open": (lambda home: edit(home, "127.0.0.1", "0.0.0.0"), "loopback address only"),
+    "no keyring": (lambda home: (home.folder / "keyring.json").unlink(), "keyring.json"),
+    "a broken keyring": (
+        lambda home: (home.folder / "keyring.json").write_bytes(b"\xff{"),
+        "is not a keyring file",
+    ),
+    "a keyring open to others": (
+        lambda home: (home.folder / "keyring.json").chmod(0o644),
+        "set its mode to 0600",
+    ),
+    "another key-encryption key": (
+        lambda home: (home.folder / "kek").write_text("A" * 43 + "="),
+        "does not open under this key",
+    ),
+    "no policies": (lambda home: shutil.rmtree(home.policies), "policy.csv: cannot be read"),
+    "an empty policy": (lambda home: home.write("policy.csv", ""), "has no `p` line"),
+    "no issuer's keys": (
+        lambda home: (home.policies / "jwks.json").unlink(),
+        "subjects.yaml:5:18: the keys cannot be read",
+    ),
+    "a log that is a folder": (
+        lambda home: (home.folder / "access.db").mkdir(),
+        "access.db is not to be opened",
+    ),
+    "a log that is none": (
+        lambda home: (home.folder / "access.db").write_bytes(b"x" * 5000),
+        "access.db is not a database",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(
+        tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, store="http://127.0.0.1:1"
+    )
+
+
+def refused(outcome: tuple[int, str], said: str) -> None:
+    status, output = outcome
+    assert status == 1, output
+    assert said in output and output.startswith("counterfoil: "), output
+    assert "Traceback" not in output and "canary" not in output and "pass phrase:" not in output
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_missing_or_wrong_is_named(home, fault):
+    """One message that names the fault, status 1, no traceback, and nobody is asked for anything."""
+    change, said = FAULTS[fault]
+    change(home)
+    refused(start(home), said)
+
+
+def test_a_port_that_is_taken_is_named(home):
+    """The address that another process listens on is in the message."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        edit(home, "port: 0", f"port: {port}")
+        refused(start(home), f"cannot listen on 127.0.0.1:{port}")
+
+
+def test_a_log_that_another_process_writes_to_is_named(home):
+    """Two writers of one log there are never."""
+    with (home.folder / "access.db.lock").open("w") as fence:
+        fcntl.flock(fence, fcntl.LOCK_EX)
+        refused(start(home), "another process writes to this access log")
+
+
+def test_tls_is_of_this_decade_and_speaks_http_1_1_alone(home):
+    """TLS 1.2 or later, ALPN `http/1.1`; what is no TLS gets no answer and breaks nothing."""
+    edit(home, *TLS)
+    certificate = certify(home)
+    with Served(home) as proxy:
+        port = int(proxy.url.rpartition(":")[2])
+        url = f"https://localhost:{port}"
+        plain = wire.exchange(f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP/" not in plain
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as secure,
+        ):
+            assert secure.selected_alpn_protocol() == "http/1.1"
+            assert secure.version() == "TLSv1.3" and secure.compression() is None
+        for version in (ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1):
+            old = ssl.create_default_context(cafile=str(certificate))
+            old.set_ciphers("ALL:@SECLEVEL=0")
+            with pytest.warns(DeprecationWarning, match="deprecated"):
+                old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, version
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+                pytest.raises((ssl.SSLError, ConnectionError)),
+            ):
+                old.wrap_socket(sock, server_hostname="localhost")
+        assert wire.get(url, "/-/ready", ca=str(certificate)).status == 200
+        assert "Traceback" not in proxy.output
