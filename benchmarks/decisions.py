@@ -10,12 +10,12 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, interleaved, ratio
 from benchmarks.stage import REPORTS
+from proxy.catalogue import Catalogue
+from proxy.plan import Context, Permit
 from proxy.policy.decide import decide as policy_decide
 from proxy.policy.index import Policy
 from proxy.policy.rules import MODEL
 from proxy.policy.source import load
-from proxy.catalogue import Catalogue
-from proxy.plan import Context, Permit
 from proxy.subject import AttributeType, Subject
 from proxy.values import Type
 
