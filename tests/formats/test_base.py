@@ -99,7 +99,7 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
     def panic(_):
         raise Panic
 
-    monkeypatch.setattr(stream, "_feed", panic)
+    monkeypatch.setattr(stream, "_cut", panic)
     with pytest.raises(Panic):
         stream.feed(b"a\n")
     monkeypatch.undo()
@@ -130,7 +130,15 @@ def test_the_table_of_causes_holds_the_causes_in_use_and_no_others():
 
 @pytest.mark.parametrize(
     "sequence",
-    [b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xff", b"\x80", b"\xf8\x88\x80\x80\x80"],
+    [
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xe2\x82",
+        b"\xff",
+        b"\x80",
+        b"\xf8\x88\x80\x80\x80",
+    ],
 )
 @pytest.mark.parametrize("place", [0, 17, 40_000, 65_500])
 def test_a_large_block_is_judged_as_a_small_one(sequence, place):
