@@ -51,9 +51,6 @@ EVENT_HEADER: Final = "Counterfoil-Event"
 PURPOSE_HEADER: Final = "Counterfoil-Purpose"
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
-_LONGEST_NAME: Final = 128
-"""Characters of an undeclared field's name that are told and remembered."""
-_MOST_DRIFT: Final = 4096
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -367,8 +364,8 @@ class Gateway:
 
     def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
         """One alarm for each column that a store gives and the catalogue does not declare."""
-        for name in (each[:_LONGEST_NAME] for each in undeclared):
-            if (report.id, name) not in self._drift and len(self._drift) < _MOST_DRIFT:
+        for name in undeclared:
+            if (report.id, name) not in self._drift and len(self._drift) < 4096:
                 self._drift.add((report.id, name))
                 _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
 
