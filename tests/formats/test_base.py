@@ -99,7 +99,7 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
     def panic(_):
         raise Panic
 
-    monkeypatch.setattr(stream, "_cut", panic)
+    monkeypatch.setattr(stream, "_feed", panic)
     with pytest.raises(Panic):
         stream.feed(b"a\n")
     monkeypatch.undo()

@@ -66,7 +66,10 @@ def store(background):
 def held(proxy: Served) -> int:
     """How many accepted connections the process has."""
     port = f":{urlsplit(proxy.url).port:04X}"
-    own = {str(entry.readlink()) for entry in Path(f"/proc/{proxy.pid}/fd").iterdir()}
+    own = set()
+    for entry in Path(f"/proc/{proxy.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            own.add(str(entry.readlink()))
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     accepted = [line[9] for line in lines if line[1].endswith(port) and line[3] != "0A"]
     return sum(f"socket:[{inode}]" in own for inode in accepted)
