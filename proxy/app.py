@@ -4,126 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import logging
 import signal
 import ssl
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Final, Self
 
 import aiohttp.http_parser
 from aiohttp import web
 
 from proxy.audit.log import AccessLog
-from proxy.catalogue import Catalogue
 from proxy.config import Config
-from proxy.errors import CounterfoilError, Fault, Faulty
+from proxy.errors import CounterfoilError, Faulty
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway import Bounds, Gateway, Snapshot, where
+from proxy.gateway import Bounds, Gateway, where
 from proxy.gateway.server import Server
-from proxy.identity import Identities
 from proxy.keys import Keyring, kek_from
-from proxy.policy.source import load as load_policy
+from proxy.snapshot import load_snapshot
 from proxy.upstream import Stores
 
 _LOGGER: Final = logging.getLogger("counterfoil")
-_NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
-_OPTIONAL: Final = ("grants.csv", "lockdown.csv")
-_NOT_YET: Final = ("people.csv", "limits.yaml", "tests.yaml")
-_MOST_BYTES: Final = 64 << 20
 _BURST_SECONDS: Final = 10
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """The policy files, by name; raises Faulty with all that is missing, unreadable or unexpected."""
-    files: dict[str, bytes] = {}
-    faults: list[Fault] = []
-    for name in (*_NEEDED, *_OPTIONAL, *_NOT_YET):
-        path = folder / name
-        if name not in _NEEDED and not path.is_symlink() and not path.exists():
-            continue
-        if name in _NOT_YET:
-            faults.append(
-                Fault(
-                    file=name,
-                    message=f"`{name}` is not read by this version, so what it asks for would not hold",
-                    hint="take it out of the folder",
-                )
-            )
-            continue
-        try:
-            if not path.is_file():
-                raise OSError(None, "not a file" if path.exists() else "no such file")
-            if path.stat().st_size > _MOST_BYTES:
-                raise OSError(None, f"larger than {_MOST_BYTES} bytes")
-            files[name] = path.read_bytes()
-        except OSError as exc:
-            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}"))
-    if faults:
-        raise Faulty(faults)
-    return files
-
-
-def version_of(files: Mapping[str, bytes]) -> str:
-    """The policy version: SHA-256 (hex) over the names and contents of all policy files."""
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        for part in (name.encode(), content):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def load_snapshot(
-    folder: Path, environment: Mapping[str, str], previous: Snapshot | None = None
-) -> Snapshot:
-    """Everything that decides, from one reading of the folder; raises Faulty with all faults.
-
-    `previous` hands on the keys that were fetched from identity providers.
-    """
-    gc.disable()  # thousands of new objects that stay: to look through them again and again is in vain
-    try:
-        return _load_snapshot(folder, environment, previous)
-    finally:
-        gc.enable()
-
-
-def _load_snapshot(
-    folder: Path, environment: Mapping[str, str], previous: Snapshot | None
-) -> Snapshot:
-    files = read_folder(folder)
-    version = version_of(files)
-    faults: list[Fault] = []
-    catalogue = identities = None
-    try:
-        catalogue = Catalogue.load(
-            files["reports.yaml"], file="reports.yaml", environment=environment, folder=folder
-        )
-    except Faulty as exc:
-        faults.extend(exc.faults)
-    try:
-        identities = Identities.load(
-            files["subjects.yaml"],
-            file="subjects.yaml",
-            folder=folder,
-            previous=previous.identities if previous else None,
-        )
-    except Faulty as exc:
-        faults.extend(exc.faults)
-    if catalogue is None or identities is None:
-        raise Faulty(faults)
-    policy = load_policy(
-        files,
-        reports=catalogue.reports,
-        classes=catalogue.classes,
-        purposes=catalogue.purposes,
-        attributes=identities.attributes,
-        version=version,
-    )
-    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)
 
 
 class App:

@@ -26,7 +26,6 @@ from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, times
 from proxy.audit.log import AccessLog
 from proxy.catalogue import (
     BadParameter,
-    Catalogue,
     MalformedTarget,
     parse_target,
     read_parameters,
@@ -38,12 +37,11 @@ from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.record import Access
 from proxy.gateway.view import Block, Blocks, Pieces, View
-from proxy.identity import Identities
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
-from proxy.policy.index import Policy
 from proxy.report import Report, Variant
+from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
@@ -52,16 +50,6 @@ PURPOSE_HEADER: Final = "Counterfoil-Purpose"
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
 _LOGGER: Final = logging.getLogger("counterfoil")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
-    """Everything that decides, as of one policy version; a request takes one and keeps it."""
-
-    version: str
-    catalogue: Catalogue
-    identities: Identities
-    policy: Policy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

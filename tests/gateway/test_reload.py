@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from proxy import app as app_module
+from proxy import snapshot as snapshot_module
 from tests.harness import sales, wire
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import stage
@@ -136,8 +137,8 @@ def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):
         assert await newer
 
     proxy._background.run(both())
-    files = app_module.read_folder(proxy.home.policies)
-    assert proxy.app.gateway.snapshot.version == app_module.version_of(files)
+    files = snapshot_module.read_folder(proxy.home.policies)
+    assert proxy.app.gateway.snapshot.version == snapshot_module.version_of(files)
 
 
 def test_a_reload_that_fails_in_an_unforeseen_way_says_so(world, monkeypatch, caplog):
@@ -162,8 +163,8 @@ def test_a_file_cut_anywhere_is_taken_whole_or_not_at_all(cut, whole_world):
     proxy.home.write("policy.csv", sales.RULES[:cut])
     taken = proxy.reload()
     after = proxy.app.gateway.snapshot
-    files = app_module.read_folder(proxy.home.policies)
-    assert after.version == (app_module.version_of(files) if taken else before.version)
+    files = snapshot_module.read_folder(proxy.home.policies)
+    assert after.version == (snapshot_module.version_of(files) if taken else before.version)
     assert taken or after is before
 
 

@@ -1,0 +1,123 @@
+"""Everything that decides, as of one policy version, from one reading of the folder of policies.
+
+PROMISE 3 (all or nothing): a snapshot is made whole or not at all, and never changed.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.catalogue import Catalogue
+from proxy.errors import Fault, Faulty
+from proxy.identity import Identities
+from proxy.policy.index import Policy
+from proxy.policy.source import load as load_policy
+
+_NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
+_OPTIONAL: Final = ("grants.csv", "lockdown.csv")
+_NOT_YET: Final = ("people.csv", "limits.yaml", "tests.yaml")
+_MOST_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Everything that decides, as of one policy version; a request takes one and keeps it."""
+
+    version: str
+    catalogue: Catalogue
+    identities: Identities
+    policy: Policy
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The policy files, by name; raises Faulty with all that is missing, unreadable or unexpected."""
+    files: dict[str, bytes] = {}
+    faults: list[Fault] = []
+    for name in (*_NEEDED, *_OPTIONAL, *_NOT_YET):
+        path = folder / name
+        if name not in _NEEDED and not path.is_symlink() and not path.exists():
+            continue
+        if name in _NOT_YET:
+            faults.append(
+                Fault(
+                    file=name,
+                    message=f"`{name}` is not read by this version, so what it asks for would not hold",
+                    hint="take it out of the folder",
+                )
+            )
+            continue
+        try:
+            if not path.is_file():
+                raise OSError(None, "not a file" if path.exists() else "no such file")
+            if path.stat().st_size > _MOST_BYTES:
+                raise OSError(None, f"larger than {_MOST_BYTES} bytes")
+            files[name] = path.read_bytes()
+        except OSError as exc:
+            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}"))
+    if faults:
+        raise Faulty(faults)
+    return files
+
+
+def version_of(files: Mapping[str, bytes]) -> str:
+    """The policy version: SHA-256 (hex) over the names and contents of all policy files."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def load_snapshot(
+    folder: Path, environment: Mapping[str, str], previous: Snapshot | None = None
+) -> Snapshot:
+    """Everything that decides, from one reading of the folder; raises Faulty with all faults.
+
+    `previous` hands on the keys that were fetched from identity providers.
+    """
+    gc.disable()  # thousands of new objects that stay: to look through them again and again is in vain
+    try:
+        return _load_snapshot(folder, environment, previous)
+    finally:
+        gc.enable()
+
+
+def _load_snapshot(
+    folder: Path, environment: Mapping[str, str], previous: Snapshot | None
+) -> Snapshot:
+    files = read_folder(folder)
+    version = version_of(files)
+    faults: list[Fault] = []
+    catalogue = identities = None
+    try:
+        catalogue = Catalogue.load(
+            files["reports.yaml"], file="reports.yaml", environment=environment, folder=folder
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    try:
+        identities = Identities.load(
+            files["subjects.yaml"],
+            file="subjects.yaml",
+            folder=folder,
+            previous=previous.identities if previous else None,
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    if catalogue is None or identities is None:
+        raise Faulty(faults)
+    policy = load_policy(
+        files,
+        reports=catalogue.reports,
+        classes=catalogue.classes,
+        purposes=catalogue.purposes,
+        attributes=identities.attributes,
+        version=version,
+    )
+    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)
