@@ -10,6 +10,7 @@ import click
 from proxy import __version__
 from proxy.cli.demo import demo
 from proxy.cli.log import log
+from proxy.cli.policy import policy
 from proxy.cli.serve import serve
 from proxy.errors import CounterfoilError
 
@@ -31,5 +32,5 @@ def main() -> None:
     """Counterfoil: rows and fields by policy, every access on record."""
 
 
-for _command in (serve, log, demo):
+for _command in (serve, policy, log, demo):
     main.add_command(_command)
