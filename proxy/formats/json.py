@@ -33,6 +33,7 @@ import polars as pl
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
+from proxy.formats import json_few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_text import (
@@ -216,6 +217,9 @@ class JsonDecoder(Decoder):
             self._close(block)
             return []
         if not self._inside:
+            short = None if self._path or self._before else json_few.read(block, self._limits)
+            if short is not None:
+                return [self._whole(block, *short)]
             self._before += block
             limit = self._limits.envelope_bytes
             start = locate(self._before[:limit], self._path, self._limits)
@@ -226,6 +230,20 @@ class JsonDecoder(Decoder):
             block, self._before = self._before[start:], self._before[:start]
             self._inside = True
         return self._records(self._rest + block)
+
+    def _whole(self, document: bytes, names: tuple[str, ...], cells: list[str | None]) -> Batch:
+        """The batch of a document that `json_few` has read."""
+        self._drift(names, self._fields)
+        self._inside = self._begun = True
+        self._before = document[: document.index(b"[") + 1]
+        self._after = document[document.rindex(b"]") + 1 :]
+        height = len(cells) // len(names)
+        at = {name: index for index, name in enumerate(names)}
+        columns: dict[str, Cells] = {
+            name: Few(cells[at[name] :: len(names)] if name in at else [None] * height)
+            for name in self._wanted
+        }
+        return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)
 
     def _finish(self) -> list[Batch]:
         if self._after is None:
