@@ -9,7 +9,7 @@ conditions see the plain text of a value; null stands for "no value" in both for
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -31,6 +31,10 @@ class Lexis(ABC):
     def write(self, values: Cells, type_: Type) -> Cells:
         """Plain text of values of `type_` -> lexical cells; null stays null (an encoder's matter)."""
 
+    @abstractmethod
+    def texts(self, cells: Cells) -> Cells:
+        """Lexical cells of any kind -> lexical cells of texts, with the same characters."""
+
 
 class Plain(Lexis):
     """Values written as they are (CSV)."""
@@ -43,14 +47,38 @@ class Plain(Lexis):
         """The values themselves."""
         return values
 
+    def texts(self, cells: Cells) -> Cells:
+        """The cells themselves."""
+        return cells
+
 
 PLAIN = Plain()
 
 
-class Batch:
-    """Records as named columns of equal height; `values` are read once and kept."""
+class Unread(ABC):
+    """Records of a document, proved well-formed, of which a column is made when it is asked for.
 
-    __slots__ = ("_types", "_values", "cells", "few", "height", "lexis")
+    So that a row which is dropped costs no more than the columns that its conditions look at.
+    """
+
+    @property
+    @abstractmethod
+    def names(self) -> Collection[str]:
+        """The fields that can be read."""
+
+    @abstractmethod
+    def read(self, names: Sequence[str]) -> dict[str, Cells]:
+        """The lexical columns of some fields, each of all records."""
+
+    @abstractmethod
+    def where(self, keep: Cells) -> Unread:
+        """The records where the Boolean column `keep` is true."""
+
+
+class Batch:
+    """Records as named columns of equal height; columns and `values` are made once and kept."""
+
+    __slots__ = ("_cells", "_types", "_unread", "_values", "few", "height", "lexis")
 
     def __init__(
         self,
@@ -60,26 +88,45 @@ class Batch:
         lexis: Lexis,
         types: Mapping[str, Type],
         few: bool = False,
+        unread: Unread | None = None,
     ) -> None:
         """`cells` maps a declared field to its lexical column; a field that is not there has no values.
 
-        All columns are `Few` where `few`, else series. Raises ValueError where a column's height
-        differs from `height`.
+        All columns are `Few` where `few`, else series. `unread` has the columns that are not in
+        `cells`. Raises ValueError where a column's height differs from `height`.
         """
         if any(len(column) != height for column in cells.values()):
             raise ValueError("columns of one batch have one height")
-        self.cells = cells
         self.height = height
         self.lexis = lexis
         self.few = few
+        self._cells = cells
+        self._unread = unread
         self._types = types
         self._values: dict[str, Cells] = {}
+
+    @property
+    def cells(self) -> Mapping[str, Cells]:
+        """Every column, as the document writes its cells."""
+        if self._unread is not None:
+            self.load(self._unread.names)
+            self._unread = None
+        return self._cells
+
+    def load(self, names: Iterable[str]) -> None:
+        """Make the columns of some fields at once; a field without column is passed over."""
+        if self._unread is not None:
+            readable = self._unread.names
+            missing = [name for name in names if name in readable and name not in self._cells]
+            if missing:
+                self._cells = {**self._cells, **self._unread.read(missing)}
 
     def values(self, field: str) -> Cells:
         """The plain text of `field`'s values (null where there is none)."""
         column = self._values.get(field)
         if column is None:
-            cells = self.cells.get(field)
+            self.load((field,))
+            cells = self._cells.get(field)
             column = self._values[field] = (
                 self.repeated(None) if cells is None else self.lexis.read(cells, self._types[field])
             )
@@ -103,9 +150,16 @@ class Batch:
 
     def filter(self, keep: Cells) -> Batch:
         """The rows where the Boolean column `keep` is true."""
-        kept = {name: filtered(column, keep) for name, column in self.cells.items()}
+        height = int(keep.sum())
+        if height == self.height:
+            return self
         batch = Batch(
-            kept, height=int(keep.sum()), lexis=self.lexis, types=self._types, few=self.few
+            {name: filtered(column, keep) for name, column in self._cells.items()},
+            height=height,
+            lexis=self.lexis,
+            types=self._types,
+            few=self.few,
+            unread=None if self._unread is None else self._unread.where(keep),
         )
         batch._values = {name: filtered(column, keep) for name, column in self._values.items()}
         return batch

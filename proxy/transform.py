@@ -11,16 +11,26 @@ as false was set by an allow line and by no deny line; unknown is false in an al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
-from proxy.batch import Batch
-from proxy.few import Cells, both, either, filtered, one_of
+import polars as pl
+
+from proxy.batch import Batch, Lexis
+from proxy.few import Cells, Few, both, either, filtered, one_of
 from proxy.keys import Keyring
 from proxy.plan import ColumnTest, Context, Plan, Truth
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
+
+_REMEMBERED: Final = 4096
+"""Cells of one field whose form is kept from block to block, and from request to request."""
+_MEMORABLE: Final = 64
+"""Characters of a cell up to which it is kept: what is kept must not grow with the report's cells."""
+_REPEATS: Final = 4
+"""Where cells occur so often on average, each distinct one is treated once."""
 
 Mask = bool | Cells
 """Rows for which something holds: all, none, or those of a Boolean column without nulls."""
@@ -34,19 +44,31 @@ def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Tra
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What of some records a requester gets."""
+
+    batch: Batch
+    cells: Mapping[str, Mapping[str, int]]
+    """Field -> treatment -> cells given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Form:
     """One form that a cell can have; without an operation it passes as it is written."""
 
     name: str
     operation: Operation | None
+    per_value: bool
+    known: dict[Lexis, dict[str, str | None]] = field(default_factory=dict)
+    """Cells and their form, as a lexis writes both; of no use where the form is not per value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _KeyedColumn:
     field: str
     type: Type
-    as_written: bool
-    """Whether a clear cell keeps its lexical form: the column's type is the field's own."""
+    source: Type
+    """The field's own type."""
     group: int
     forms: tuple[_Form, ...]
 
@@ -59,6 +81,8 @@ class _Keyed:
     """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
     columns: tuple[_KeyedColumn, ...]
     types: Mapping[str, Type]
+    tested: frozenset[str]
+    """The fields that predicates look at."""
 
 
 @lru_cache(maxsize=64)
@@ -67,11 +91,10 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
     columns = []
     for column in plan.columns:
         signature = tuple(choice.when for choice in column.choices), column.denies
-        field = column.field
         site = Site(
             report=plan.report.id,
-            field=field.name,
-            type=field.type,
+            field=column.field.name,
+            type=column.field.type,
             key=plan.report.key,
             purpose=purpose,
             subject=recipient,
@@ -79,9 +102,9 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
         )
         columns.append(
             _KeyedColumn(
-                field=field.name,
+                field=column.field.name,
                 type=column.type,
-                as_written=column.type is field.type,
+                source=column.field.type,
                 group=groups.setdefault(signature, len(groups)),
                 forms=tuple(
                     _Form(
@@ -89,6 +112,7 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
                         operation=None
                         if isinstance(choice.treatment, Clear)
                         else choice.treatment.bind(site),
+                        per_value=choice.treatment.per_value,
                     )
                     for choice in column.choices
                 ),
@@ -98,30 +122,29 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
         groups=tuple(groups),
         columns=tuple(columns),
         types={column.field: column.type for column in columns},
+        tested=frozenset().union(*(predicate.fields for predicate in plan.predicates)),
     )
 
 
 class Transform:
-    """A plan bound to one request; `rows` and `cells` count what it has let through so far."""
+    """A plan bound to one request; pure, so that blocks can be worked on at once."""
 
     def __init__(self, keyed: _Keyed, tests: Sequence[Truth | ColumnTest]) -> None:
         self._keyed = keyed
         self._tests = tests
         self._constant = None if any(map(callable, tests)) else self._masks(tests)
-        self.rows = 0
-        self.cells: dict[str, dict[str, int]] = {}
-        """Field -> treatment -> cells given."""
 
     @property
     def columns(self) -> tuple[tuple[str, Type], ...]:
         """Names and types of the answer's columns, in order."""
         return tuple(self._keyed.types.items())
 
-    def apply(self, batch: Batch) -> Batch:
+    def apply(self, batch: Batch) -> Given:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
         if self._constant is not None:
             granted = self._constant
         else:
+            batch.load(self._keyed.tested)
             granted = self._masks([test(batch) if callable(test) else test for test in self._tests])
         released: Mask = False
         for masks in granted:
@@ -129,17 +152,22 @@ class Transform:
                 released = _or(released, mask)
         types = self._keyed.types
         if released is False:
-            return Batch({}, height=0, lexis=batch.lexis, types=types, few=batch.few)
+            nothing = Batch({}, height=0, lexis=batch.lexis, types=types, few=batch.few)
+            return Given(batch=nothing, cells={})
         if released is not True:
             batch = batch.filter(released)
             granted = [[_filtered(mask, released) for mask in masks] for masks in granted]
-        self.rows += batch.height
         cells: dict[str, Cells] = {}
+        counts: dict[str, dict[str, int]] = {}
         for column in self._keyed.columns:
-            built = self._build(column, granted[column.group], batch)
+            counted = counts[column.field] = {}
+            built = _build(column, granted[column.group], batch, counted)
             if built is not None:
                 cells[column.field] = built
-        return Batch(cells, height=batch.height, lexis=batch.lexis, types=types, few=batch.few)
+        return Given(
+            batch=Batch(cells, height=batch.height, lexis=batch.lexis, types=types, few=batch.few),
+            cells=counts,
+        )
 
     def _masks(self, outcomes: Sequence[Truth | ColumnTest | Cells]) -> list[list[Mask]]:
         """For each group of columns, for each choice, the rows in which it is the one given."""
@@ -150,28 +178,80 @@ class Transform:
             for whens, denies in self._keyed.groups
         ]
 
-    def _build(self, column: _KeyedColumn, masks: list[Mask], batch: Batch) -> Cells | None:
-        """One column of the answer, in the lexical form of the batch; None where all of it is null."""
-        built: Cells | None = None
-        counts = self.cells.setdefault(column.field, {})
-        for form, mask in zip(column.forms, masks, strict=True):
-            given = batch.height * mask if isinstance(mask, bool) else int(mask.sum())
-            if not given:
-                continue
-            counts[form.name] = counts.get(form.name, 0) + given
-            cells: Cells | None
-            if form.operation is not None:
-                cells = batch.lexis.write(form.operation(batch), column.type)
-            elif column.as_written:
-                cells = batch.cells.get(column.field)
-                if cells is None:
-                    continue
-            else:
-                cells = batch.lexis.write(batch.values(column.field), column.type)
-            if isinstance(mask, bool):
-                return cells
-            built = either(cells, mask, built if built is not None else batch.repeated(None))
-        return built
+
+def _build(
+    column: _KeyedColumn, masks: list[Mask], batch: Batch, counts: dict[str, int]
+) -> Cells | None:
+    """One column of the answer, in the lexical form of the batch; None where all of it is null.
+
+    `counts` takes how many cells have each form.
+    """
+    built: Cells | None = None
+    for form, mask in zip(column.forms, masks, strict=True):
+        given = batch.height * mask if isinstance(mask, bool) else int(mask.sum())
+        if not given:
+            continue
+        counts[form.name] = counts.get(form.name, 0) + given
+        cells = _formed(column, form, batch)
+        if cells is None:
+            continue
+        if isinstance(mask, bool):
+            return cells
+        built = either(cells, mask, built if built is not None else batch.repeated(None))
+    return built
+
+
+def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
+    """All cells of a field in one form, in the lexical form of the batch; None where all are null."""
+    operation = form.operation
+    if operation is None:
+        cells = batch.cells.get(column.field)
+        if cells is None or column.type is column.source:
+            return cells  # to the character
+        return batch.lexis.texts(cells)
+    if form.per_value:
+        cells = batch.cells.get(column.field)
+        return None if cells is None else _per_value(column, form, batch.lexis, cells)
+    return batch.lexis.write(operation(batch), column.type)
+
+
+def _per_value(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
+    """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
+    distinct: Cells = cells
+    if isinstance(cells, pl.Series):
+        distinct = cells.unique().drop_nulls()
+        if len(distinct) * _REPEATS > len(cells):
+            return _treated(column, form, lexis, cells)
+    known = form.known.get(lexis, {})
+    wanted = distinct.to_list()
+    unknown = [cell for cell in dict.fromkeys(wanted) if cell is not None and cell not in known]
+    if unknown:
+        treated = _treated(column, form, lexis, Few(unknown))
+        new = dict(zip(unknown, treated.to_list(), strict=True))
+        memorable = {cell: given for cell, given in new.items() if len(cell) <= _MEMORABLE}
+        # One assignment of a whole: other threads see either the old or the new one.
+        kept = known if len(known) + len(memorable) <= _REMEMBERED else {}
+        form.known[lexis] = {**kept, **dict(list(memorable.items())[:_REMEMBERED])}
+        known = {**known, **new}
+    given = [*map(known.get, wanted)]
+    if isinstance(cells, Few):
+        return Few(given)
+    assert isinstance(distinct, pl.Series)
+    return cells.replace_strict(
+        distinct, pl.Series(given, dtype=pl.String), default=None, return_dtype=pl.String
+    )
+
+
+def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
+    assert form.operation is not None
+    alone = Batch(
+        {column.field: cells},
+        height=len(cells),
+        lexis=lexis,
+        types={column.field: column.source},
+        few=isinstance(cells, Few),
+    )
+    return lexis.write(form.operation(alone), column.type)
 
 
 def _known_true(outcome: Truth | Cells) -> Mask:

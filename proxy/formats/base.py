@@ -138,12 +138,20 @@ class Encoder(ABC):
     """
 
     @abstractmethod
-    def feed(self, batch: Batch) -> bytes:
-        """The batch's records; empty where it has none and the head is out already."""
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records alone; pure, so that batches can be encoded at once."""
+
+    @abstractmethod
+    def join(self, records: bytes) -> bytes:
+        """What `encode` gave, in the document's order, with what stands before it."""
 
     @abstractmethod
     def finish(self) -> bytes:
-        """The document's end; with the head where nothing was fed."""
+        """The document's end; with the head where nothing was joined."""
+
+    def feed(self, batch: Batch) -> bytes:
+        """The batch's records; empty where it has none and the head is out already."""
+        return self.join(self.encode(batch))
 
 
 Columns = Sequence[tuple[str, Type]]

@@ -1,21 +1,15 @@
 """CSV (RFC 4180, with LF or CRLF line ends and any one-character delimiter) <-> record batches.
 
-polars does the bulk of the reading, but it pads short records, keeps stray quotes, strips a byte order
-mark anywhere and even unpacks what looks compressed. So nothing is given to it before this module has
-proved, exactly and vectorised, that the block is RFC 4180: UTF-8, no NUL, quotes only around whole
-fields, each carriage return inside quotes or before a line feed, as many fields in each record as in
-the header, no record over the limit.
-
-All fields are text: `007` and `1.10` stay. A field without anything is null (no value); `""` is the
-empty text; both are written back so. In a document of one column, a blank line is a null.
+polars reads what `csv_text` has proved to be RFC 4180, and only the columns and records that are
+asked for. All fields are text: `007` and `1.10` stay. A field without anything is null (no value);
+`""` is the empty text; both are written back so. In a document of one column, a blank line is a null.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -23,16 +17,18 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from proxy.batch import PLAIN, Batch
+from proxy.batch import PLAIN, Batch, Unread
 from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
-from proxy.formats.scan import Offsets, longest, positions
+from proxy.formats.bits import Offsets, longest
+from proxy.formats.csv_text import fields, scan
 from proxy.report import FormatName, Report, Variant
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_QUOTE, _LF, _CR = b'"\n\r'
 _SMALL: Final = 16 << 10
 """Below it, slicing fields out costs less than to start polars' reader (0.3 ms)."""
+_SPARSE: Final = 4
+"""Where at most one record in so many is kept, only those are read."""
 
 
 def _delimiter(variant: Variant) -> str:
@@ -49,70 +45,73 @@ def _delimiter(variant: Variant) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Scan:
-    """Where the complete records of a buffer end, and the separators that stand outside quotes."""
+class _Header:
+    """What the header says of the records under it."""
 
-    ends: Offsets
-    """The offset after each record's line feed."""
-    kinds: bytes
-    """The delimiters and line feeds outside quotes, in order, up to the last record's end."""
-    separators: Offsets | None
-    """Their offsets; None where no quote stands in the buffer and it is large."""
+    delimiter: str
+    width: int
+    wanted: Mapping[str, int]
+    """Field -> its place in a record."""
 
     @property
-    def cut(self) -> int:
-        """Where the incomplete record begins."""
-        return int(self.ends[-1]) if len(self.ends) else 0
+    def line(self) -> bytes:
+        """A header of our own for polars.
+
+        At a document's very start it would take a byte order mark or a compressed file's first bytes
+        for what they are not.
+        """
+        return (self.delimiter.join(map(str, range(self.width))) + "\n").encode()
 
 
-def _scan_plain(buffer: bytes, delimiter: int) -> _Scan:
-    """Scan a buffer without quotes."""
-    ends = positions(np.frombuffer(buffer, np.uint8), b"\n") + 1
-    cut = int(ends[-1]) if len(ends) else 0
-    if b"\r" in buffer and buffer.count(b"\r", 0, cut) != buffer.count(b"\r\n", 0, cut):
-        raise refused("bare-carriage-return")
-    drop = bytes(set(range(256)) - {delimiter, _LF})
-    return _Scan(ends=ends, kinds=buffer[:cut].translate(None, drop), separators=None)
+class _Lines(Unread):
+    """Complete records, read by polars."""
 
+    def __init__(
+        self, header: _Header, text: memoryview, ends: Offsets, kept: Offsets | None = None
+    ) -> None:
+        """`ends` are the offsets after the records of `text`; `kept` the numbers of those in question."""
+        self._header = header
+        self._text = text
+        self._ends = ends
+        self._kept = kept
 
-def _scan_quoted(buffer: bytes, delimiter: int) -> _Scan:
-    """Scan a buffer that begins at a record's start, and check its quotes (RFC 4180 §2.5 to 2.7).
+    @property
+    def names(self) -> Collection[str]:
+        """The wanted columns."""
+        return self._header.wanted
 
-    Quotes open and close by turns. One that opens stands at a field's start, or right after one that
-    closes (`""` inside quotes); after one that closes comes a quote, a delimiter or a line end.
-    """
-    data = np.frombuffer(buffer, np.uint8)
-    marks = positions(data, bytes((_QUOTE, delimiter, _LF)))
-    kinds = data[marks]
-    is_quote = kinds == _QUOTE
-    quotes = marks[is_quote]
-    opening, closing = quotes[0::2], quotes[1::2]
+    def read(self, names: Sequence[str]) -> dict[str, Cells]:
+        """Raise SourceRefused where polars reads anything else than was proved."""
+        header = self._header
+        places = sorted(header.wanted[name] for name in names)
+        frame = None
+        # The reader's message may hold data: it is not even the context of what is raised.
+        with suppress(pl.exceptions.PolarsError):
+            frame = pl.read_csv(
+                b"".join((header.line, self._text)),
+                columns=places,
+                separator=header.delimiter,
+                infer_schema=False,
+            )
+        if frame is None or frame.height != len(self._ends):
+            raise refused("decoder-failed")
+        if self._kept is not None:
+            frame = frame[self._kept]
+        return {name: frame[str(header.wanted[name])].alias(name) for name in names}
 
-    beside = np.zeros(256, np.bool_)
-    beside[[delimiter, _LF, _QUOTE]] = True
-    if len(opening) and opening[0] == 0:
-        opening = opening[1:]
-    if not beside[data[opening - 1]].all():
-        raise refused("quotes-malformed")
-    if len(closing) and closing[-1] == len(buffer) - 1:
-        closing = closing[:-1]  # what follows has not come yet
-    beside[_CR] = True
-    if not beside[data[closing + 1]].all():
-        raise refused("quotes-malformed")
-
-    outside = ~(np.bitwise_xor.accumulate(is_quote) | is_quote)
-    separators, kinds = marks[outside], kinds[outside]
-    line_feeds = np.flatnonzero(kinds == _LF)
-    whole = int(line_feeds[-1]) + 1 if len(line_feeds) else 0
-    ends = separators[line_feeds] + 1
-    cut = int(ends[-1]) if len(ends) else 0
-
-    if b"\r" in buffer:
-        returns = positions(data[:cut], b"\r")
-        bare = returns[data[returns + 1] != _LF]
-        if not (np.searchsorted(quotes, bare) & 1).all():
-            raise refused("bare-carriage-return")
-    return _Scan(ends=ends, kinds=kinds[:whole].tobytes(), separators=separators[:whole])
+    def where(self, keep: Cells) -> _Lines:
+        """The records where `keep` is true; their text alone, where they are few."""
+        assert isinstance(keep, pl.Series)
+        kept = keep.arg_true().to_numpy().astype(np.intp)
+        if self._kept is not None:
+            kept = self._kept[kept]
+        if len(kept) * _SPARSE > len(self._ends):
+            return _Lines(self._header, self._text, self._ends, kept)
+        starts = np.concatenate(([0], self._ends[:-1]))[kept]
+        ends = self._ends[kept]
+        text = self._text
+        records = [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return _Lines(self._header, memoryview(b"".join(records)), np.cumsum(ends - starts))
 
 
 class CsvDecoder(Decoder):
@@ -130,10 +129,7 @@ class CsvDecoder(Decoder):
         self._limits = limits
         self._rest = b""
         self._begun = False
-        self._width = 0
-        """Columns of the header; 0 until it has come."""
-        self._wanted: list[tuple[int, str]] = []
-        self._head = b""
+        self._header: _Header | None = None
 
     def _feed(self, block: bytes) -> list[Batch]:
         return self._records(self._rest + block)
@@ -146,7 +142,7 @@ class CsvDecoder(Decoder):
             batches = self._records(self._rest + b"\n")
             if self._rest:
                 raise refused("truncated")
-        if not self._width:
+        if self._header is None:
             raise refused("header-missing")
         return batches
 
@@ -159,10 +155,9 @@ class CsvDecoder(Decoder):
             buffer = buffer.removeprefix(_BYTE_ORDER_MARK)
             self._begun = True
 
-        plain = len(buffer) > _SMALL and b'"' not in buffer
-        scan = (_scan_plain if plain else _scan_quoted)(buffer, ord(self._delimiter))
-        cut = scan.cut
-        if max(longest(scan.ends), len(buffer) - cut) > self._limits.record_bytes:
+        found = scan(buffer, ord(self._delimiter))
+        cut = found.cut
+        if max(longest(found.ends), len(buffer) - cut) > self._limits.record_bytes:
             raise refused("record-too-large")
         self._rest = buffer[cut:]
         if not cut:
@@ -172,80 +167,43 @@ class CsvDecoder(Decoder):
         if not is_utf8(memoryview(buffer)[:cut]):
             raise refused("not-utf-8")
 
-        start = skip = 0
-        if not self._width:
-            start = int(scan.ends[0])
-            skip = self._width = scan.kinds.index(b"\n") + 1
-            self._open(buffer[:start])
-        height = len(scan.ends) - bool(start)
-        record = (self._delimiter * (self._width - 1) + "\n").encode()
-        if scan.kinds[skip:] != record * height:
+        start, ends, widths = 0, found.ends, found.widths()
+        header = self._header
+        if header is None:
+            start = int(ends[0])
+            header = self._header = self._open(buffer[:start], int(widths[0]))
+            ends, widths = ends[1:], widths[1:]
+        if (widths != header.width).any():
             raise refused("field-count")
+        height = len(ends)
         if not height:
             return []
-        cells: Mapping[str, Cells]
-        few = scan.separators is not None and cut - start <= _SMALL and height <= FEW
-        if few and scan.separators is not None:
-            separators = scan.separators[skip:].reshape(height, self._width)
-            cells = self._slice(buffer, start, separators)
-        else:
-            cells = self._parse(buffer, start, cut, height)
-        return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=few)]
+        if cut - start <= _SMALL and height <= FEW:
+            places = found.separators()[-height * header.width :].tolist()
+            cells = {
+                name: Few(fields(buffer, start, places, index, header.width))
+                for name, index in header.wanted.items()
+            }
+            return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=True)]
+        unread = _Lines(header, memoryview(buffer)[start:cut], ends - start)
+        return [Batch({}, height=height, lexis=PLAIN, types=self._types, unread=unread)]
 
-    def _open(self, record: bytes) -> None:
+    def _open(self, record: bytes, width: int) -> _Header:
         """Take the header."""
-        if self._width > self._limits.fields:
+        if width > self._limits.fields:
             raise refused("too-many-fields")
-        lines = csv.reader(io.StringIO(record.decode(), newline=""), delimiter=self._delimiter)
-        names = next(lines) or [""]
+        places = scan(record, ord(self._delimiter)).separators().tolist()
+        names = [fields(record, 0, places, index, width)[0] or "" for index in range(width)]
         if "" in names:
             raise refused("column-unnamed")
         if len(set(names)) != len(names):
             raise refused("column-duplicated")
         if not self._reads <= set(names):
             raise refused("column-missing")
-        self._wanted = [(index, name) for index, name in enumerate(names) if name in self._reads]
-        self._head = (self._delimiter.join(map(str, range(self._width))) + "\n").encode()
         # Only now: the first record of a document without header is data, not names.
         self._drift(names, self._fields)
-
-    def _slice(self, buffer: bytes, start: int, separators: Offsets) -> dict[str, Few]:
-        """The wanted columns, field by field."""
-        ends = separators.ravel().tolist()
-        starts = [start, *(end + 1 for end in ends[:-1])]
-        cells = {}
-        for index, name in self._wanted:
-            column: list[str | None] = []
-            for place in range(index, len(ends), self._width):
-                field = buffer[starts[place] : ends[place]]
-                if index == self._width - 1:
-                    field = field.removesuffix(b"\r")
-                if field.startswith(b'"'):
-                    column.append(field[1:-1].replace(b'""', b'"').decode())
-                else:
-                    column.append(field.decode() or None)
-            cells[name] = Few(column)
-        return cells
-
-    def _parse(self, buffer: bytes, start: int, cut: int, height: int) -> dict[str, pl.Series]:
-        """The wanted columns, by polars."""
-        if not self._wanted:
-            return {}
-        # A header of our own: at a document's very start polars would take a byte order mark or a
-        # compressed file's first bytes for what they are not.
-        document = b"".join((self._head, memoryview(buffer)[start:cut]))
-        frame = None
-        # The reader's message may hold data: it is not even the context of what is raised.
-        with suppress(pl.exceptions.PolarsError):
-            frame = pl.read_csv(
-                document,
-                columns=[index for index, _ in self._wanted],
-                separator=self._delimiter,
-                infer_schema=False,
-            )
-        if frame is None or frame.height != height:
-            raise refused("decoder-failed")
-        return {name: frame[str(index)].alias(name) for index, name in self._wanted}
+        wanted = {name: index for index, name in enumerate(names) if name in self._reads}
+        return _Header(delimiter=self._delimiter, width=width, wanted=wanted)
 
 
 class CsvEncoder(Encoder):
@@ -265,11 +223,10 @@ class CsvEncoder(Encoder):
         )
         self._head = (self._delimiter.join(names) + "\n").encode()
 
-    def feed(self, batch: Batch) -> bytes:
+    def encode(self, batch: Batch) -> bytes:
         """The batch's records as lines."""
-        head, self._head = self._head, b""
         if not batch.height:
-            return head
+            return b""
         columns: dict[str, Cells] = {}
         for name, type_ in self._columns:
             if name not in batch.cells:
@@ -281,13 +238,17 @@ class CsvEncoder(Encoder):
         if batch.few:
             written = ([*map(self._field, column)] for column in columns.values())
             rows = map(self._delimiter.join, zip(*written, strict=True))
-            return head + "".join([f"{row}\n" for row in rows]).encode()
-        lines = io.BytesIO(head)
-        lines.seek(0, io.SEEK_END)
+            return "".join([f"{row}\n" for row in rows]).encode()
+        lines = io.BytesIO()
         pl.DataFrame(columns).write_csv(
             lines, include_header=False, separator=self._delimiter, batch_size=4096
         )
         return lines.getvalue()
+
+    def join(self, records: bytes) -> bytes:
+        """The lines, after the header where they are the first."""
+        head, self._head = self._head, b""
+        return head + records if head else records
 
     def _field(self, cell: str | None) -> str:
         """A cell as polars writes it: quoted where needed, and where it is the empty text."""

@@ -35,6 +35,7 @@ from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats import json_few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
+from proxy.formats.bits import longest
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_text import (
     WHITESPACE,
@@ -46,7 +47,7 @@ from proxy.formats.json_text import (
     strict,
     weight,
 )
-from proxy.formats.scan import longest, positions
+from proxy.formats.json_uniform import Uniform, members
 from proxy.report import FormatName, Report, Variant
 
 _MISSING: Final = msgspec.Raw(b"")
@@ -56,6 +57,13 @@ _LAYOUT_NAMES: Final = 16 << 10
 
 _MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _RECORDS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Object(msgspec.Struct, gc=False):
+    """An object of which no member is looked at."""
+
+
+_OBJECTS: Final = msgspec.json.Decoder(list[_Object])
 _VOID: Final = np.zeros(256, np.bool_)
 _VOID[list(b"\nn{[")] = True
 _DIGIT: Final = np.zeros(256, np.bool_)
@@ -121,7 +129,7 @@ def _tokens(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
         return _Tokens(lines=b"", kinds=np.empty(0, np.uint8), weight=0)
     lines = b"\n".join(raw) + b"\n"
     data = np.frombuffer(lines, np.uint8)
-    ends = positions(data, b"\n")
+    ends = np.flatnonzero(data == ord("\n"))
     if len(ends) != len(raw):
         return _tokens_over_lines(raw, limits)
     starts = np.empty_like(ends)
@@ -301,6 +309,19 @@ class JsonDecoder(Decoder):
         if not is_utf8(text):
             raise refused("not-utf-8")
         height = len(found.ends)
+        if height > FEW:
+            _decode(_OBJECTS, text)
+            uniform = members(buffer, start, cut, found, self._limits)
+            if uniform is not None:
+                if self._layout is None:
+                    self._learn(uniform.names)
+                return Batch(
+                    {},
+                    height=height,
+                    lexis=JSON_LEXIS,
+                    types=self._types,
+                    unread=Uniform(buffer, uniform, self._wanted),
+                )
         if self._layout is None:
             first = b"".join((b"[", memoryview(buffer)[start : int(found.ends[0])], b"]"))
             self._learn(_decode(_MEMBERS, first)[0])
@@ -411,11 +432,10 @@ class JsonEncoder(Encoder):
         self._tail = b"]" + b"}" * len(variant.rows_at)
         self._separator = b""
 
-    def feed(self, batch: Batch) -> bytes:
-        """The batch's records as objects."""
-        head, self._head = self._head, b""
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records as objects, with commas between them."""
         if not batch.height:
-            return head
+            return b""
         columns: list[Cells] = []
         for name, type_ in self._columns:
             if name not in batch.cells:
@@ -429,16 +449,22 @@ class JsonEncoder(Encoder):
                 ["null" if cell is None else cell for cell in column.to_list()]
                 for column in columns
             )
-            records = ",".join(map(self._template.__mod__, zip(*cells, strict=True)))
-        else:
-            frame = pl.DataFrame({str(i): column for i, column in enumerate(columns)})
-            pieces: list[pl.Expr] = []
-            for index, lead in enumerate(self._leads):
-                pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))
-            record = pl.concat_str([*pieces, pl.lit("}")])
-            records = frame.select(record.str.join(",")).item()
+            return ",".join(map(self._template.__mod__, zip(*cells, strict=True))).encode()
+        frame = pl.DataFrame({str(i): column for i, column in enumerate(columns)})
+        pieces: list[pl.Expr] = []
+        for index, lead in enumerate(self._leads):
+            pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))
+        record = pl.concat_str([*pieces, pl.lit("}")])
+        records: bytes = frame.select(record.str.join(",").cast(pl.Binary)).item()
+        return records
+
+    def join(self, records: bytes) -> bytes:
+        """The objects, after the document's head or a comma."""
+        head, self._head = self._head, b""
+        if not records:
+            return head
         separator, self._separator = self._separator, b","
-        return head + separator + records.encode()
+        return b"".join((head, separator, records)) if head or separator else records
 
     def finish(self) -> bytes:
         """The end of the array and of its envelope."""

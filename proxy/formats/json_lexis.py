@@ -44,6 +44,10 @@ def _boolean(token: str | None) -> str | None:
     return token if token in {"true", "false"} else None
 
 
+def _as_text(token: str | None) -> str | None:
+    return token if token is None or token.startswith('"') else f'"{token}"'
+
+
 def string(text: str) -> str:
     """The string token for `text`; whatever needs no escape stays as it is."""
     if _IS_ESCAPED.search(text):
@@ -106,6 +110,13 @@ class JsonLexis(Lexis):
             return _where(values, (values == "true") | (values == "false"))
         tokens = '"' + values + '"'
         return _amend(tokens, values, values.str.contains(_ESCAPED), _string)
+
+    def texts(self, cells: Cells) -> Cells:
+        """A string as it is, any other token in quotes: `12` -> `"12"`."""
+        if isinstance(cells, Few):
+            return Few([*map(_as_text, cells)])
+        is_text = cells.str.starts_with('"') | cells.is_null()
+        return cells if is_text.all() else cells.zip_with(is_text, '"' + cells + '"')
 
 
 def _where(series: pl.Series, keep: pl.Series) -> pl.Series:

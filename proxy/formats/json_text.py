@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 import numpy as np
 
+from proxy.formats import bits
 from proxy.formats.base import Limits, is_utf8, refused
-from proxy.formats.scan import Offsets, positions
+from proxy.formats.bits import Mask, Offsets
 
 WHITESPACE: Final = b" \t\n\r"
 
@@ -39,6 +40,12 @@ class Scan:
     """The most containers within one another; a record is the first."""
     complete: bool
     """Whether nothing is left open at the buffer's end."""
+    opens: Mask
+    closes: Mask
+    commas: Mask
+    """Braces and commas outside strings, wherever they stand."""
+    outside: Mask
+    """What is outside strings; of no meaning beyond the buffer's end."""
 
 
 def scan(buffer: bytes) -> Scan:
@@ -47,11 +54,18 @@ def scan(buffer: bytes) -> Scan:
     Raises SourceRefused where a bracket closes what was not opened.
     """
     data = np.frombuffer(buffer, np.uint8)
-    quotes = positions(data, b'"')
+    is_quote = data == ord('"')
     if b"\\" in buffer:
-        quotes = quotes[~_escaped(positions(data, b"\\"), quotes)]
-    brackets = positions(data, b"{}[]")
-    brackets = brackets[np.searchsorted(quotes, brackets) & 1 == 0]
+        is_quote[_escaped(np.flatnonzero(data == ord("\\")), len(data))] = False
+    quotes = bits.pack(is_quote)
+    outside = ~(bits.between(quotes) | quotes)
+    opens: Mask = bits.where(data, ord("{")) & outside
+    closes: Mask = bits.where(data, ord("}")) & outside
+    every: Mask = opens | closes
+    for bracket in b"[]":
+        if bracket in buffer:
+            every |= bits.where(data, bracket) & outside
+    brackets = bits.offsets(every)
     kinds = data[brackets]
     depth = np.cumsum(np.where(kinds | 0x20 == ord("{"), 1, -1))
     close = None
@@ -66,20 +80,20 @@ def scan(buffer: bytes) -> Scan:
         ends=brackets[(depth == 0) & (kinds == ord("}"))] + 1,
         close=close,
         deepest=int(depth.max(initial=0)),
-        complete=not len(quotes) & 1 and not (len(depth) and depth[-1]),
+        complete=not bits.count(quotes) & 1 and not (len(depth) and depth[-1]),
+        opens=opens,
+        closes=closes,
+        commas=bits.where(data, ord(",")) & outside,
+        outside=outside,
     )
 
 
-def _escaped(backslashes: Offsets, quotes: Offsets) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which quotes follow a run of backslashes of odd length."""
-    order = np.arange(len(backslashes))
-    begins = np.diff(backslashes, prepend=-2) != 1
-    run = order - np.maximum.accumulate(np.where(begins, order, 0)) + 1
-    before = np.minimum(np.searchsorted(backslashes, quotes - 1), len(backslashes) - 1)
-    odd: np.ndarray[Any, np.dtype[np.bool_]] = (backslashes[before] == quotes - 1) & (
-        run[before] & 1 == 1
-    )
-    return odd
+def _escaped(backslashes: Offsets, length: int) -> Offsets:
+    """The bytes that follow a run of backslashes of odd length."""
+    last = np.flatnonzero(np.diff(backslashes, append=-1) != 1)
+    runs = np.diff(last, prepend=-1)
+    escaped: Offsets = backslashes[last[runs & 1 == 1]] + 1
+    return escaped[escaped < length]
 
 
 def weight(text: bytes) -> int:

@@ -1,7 +1,7 @@
 """One requester's view of a report, made block by block: decode → transform → encode.
 
-PROMISE 4 (bounded memory): at most one piece of the source, its records as columns, and a bounded queue
-of finished blocks are held, whatever the size of the report.
+PROMISE 4 (bounded memory): a few pieces of the source, their records as columns, and a bounded queue of
+finished blocks are held, whatever the size of the report.
 
 PROMISE 1, framing: blocks are cut from the answer's own bytes at a fixed size, so that their number and
 lengths say nothing of what was dropped.
@@ -10,13 +10,16 @@ lengths say nothing of what was dropped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hmac import HMAC
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
+from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats.base import Decoder, Encoder
 from proxy.transform import Transform
@@ -28,6 +31,10 @@ _FIRST_PIECE: Final = 1 << 16
 _INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
 _QUEUED_BLOCKS: Final = 16
+_AT_ONCE: Final = 2
+"""Pieces of which parts are made at once: memory is bounded by it."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +51,20 @@ class Block:
     """Of the whole answer, with its last block."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """What some records of the source become: a part of the answer."""
+
+    records: bytes
+    rows: int
+    cells: Mapping[str, Mapping[str, int]]
+
+
 class View:
-    """The pure part: source bytes in, the requester's bytes out."""
+    """The pure part: source bytes in, the requester's bytes out.
+
+    `records`, `add` and `finish` go in the order of the source; `part` depends on its batch alone.
+    """
 
     def __init__(
         self, decoder: Decoder, transform: Transform, encoder: Encoder, digest: HMAC
@@ -54,20 +73,35 @@ class View:
         self._transform = transform
         self._encoder = encoder
         self._digest = digest
+        self._rows = 0
+        self._cells: dict[str, dict[str, int]] = {}
 
-    def feed(self, piece: bytes) -> bytes:
-        """Take the next bytes of the source; raises SourceRefused."""
-        return self._digested(
-            [self._encoder.feed(self._transform.apply(b)) for b in self._decoder.feed(piece)]
+    def records(self, piece: bytes, *, last: bool) -> list[Batch]:
+        """The records that the next bytes of the source complete; raises SourceRefused."""
+        batches = self._decoder.feed(piece)
+        return batches + self._decoder.finish() if last else batches
+
+    def part(self, batch: Batch) -> Part:
+        """What the requester gets of some records."""
+        given = self._transform.apply(batch)
+        return Part(
+            records=self._encoder.encode(given.batch), rows=given.batch.height, cells=given.cells
         )
 
-    def finish(self) -> bytes:
-        """The source has ended; raises SourceRefused where it may not end here."""
-        parts = [self._encoder.feed(self._transform.apply(b)) for b in self._decoder.finish()]
-        return self._digested([*parts, self._encoder.finish()])
+    def add(self, part: Part) -> bytes:
+        """The next bytes of the answer."""
+        self._rows += part.rows
+        for field, counts in part.cells.items():
+            total = self._cells.setdefault(field, {})
+            for form, count in counts.items():
+                total[form] = total.get(form, 0) + count
+        return self._digested(self._encoder.join(part.records))
 
-    def _digested(self, parts: list[bytes]) -> bytes:
-        out = parts[0] if len(parts) == 1 else b"".join(parts)
+    def finish(self) -> bytes:
+        """The end of the answer."""
+        return self._digested(self._encoder.finish())
+
+    def _digested(self, out: bytes) -> bytes:
         if out:
             self._digest.update(out)
         return out
@@ -76,9 +110,9 @@ class View:
         """A block as the view stands now."""
         return Block(
             data=data,
-            rows=self._transform.rows,
+            rows=self._rows,
             bytes=end,
-            cells={field: dict(counts) for field, counts in self._transform.cells.items()},
+            cells={field: dict(counts) for field, counts in self._cells.items()},
             last=last,
             digest=self._digest.hexdigest() if last else "",
         )
@@ -105,9 +139,9 @@ class Blocks:
         """Begin: a short source is worked off at once, a longer one in a task of its own."""
         piece = await self._pieces.next()
         if self._pieces.ended and len(piece) <= _INLINE:
-            self._pending += self._view.feed(piece)
-            self._pending += self._view.finish()
-            blocks = list(self._cut(everything=True))
+            for batch in self._view.records(piece, last=True):
+                self._pending += self._view.add(self._view.part(batch))
+            blocks = self._end()
             self._queue = asyncio.Queue()
             for block in blocks:
                 self._queue.put_nowait(block)
@@ -145,29 +179,66 @@ class Blocks:
             await self._queue.put(exc)
 
     async def _produce(self, piece: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            last = self._pieces.ended
-            # The network is read on while a thread works.
-            ahead = None if last else asyncio.ensure_future(self._pieces.next())
-            try:
-                made = await loop.run_in_executor(self._executor, self._work, piece, last)
-                for block in made:
-                    await self._queue.put(block)
-                if ahead is None:
-                    return
-                piece = await ahead
-            finally:
-                if ahead is not None and not ahead.done():
-                    ahead.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await ahead
+        """Find the records of each piece in turn; make what becomes of them, two pieces at once."""
+        parts: deque[asyncio.Future[Part]] = deque()
+        try:
+            while True:
+                last = self._pieces.ended
+                # The network is read on while threads work.
+                ahead = None if last else asyncio.ensure_future(self._pieces.next())
+                try:
+                    await self._put_in_hand(parts, piece, last=last)
+                    if ahead is None:
+                        break
+                    while parts and not ahead.done():  # what is ready does not wait for the store
+                        await asyncio.wait((ahead, parts[0]), return_when=asyncio.FIRST_COMPLETED)
+                        if parts[0].done():
+                            await self._hand_on(parts, at_most=len(parts) - 1)
+                    piece = await ahead
+                finally:
+                    if ahead is not None and not ahead.done():
+                        ahead.cancel()
+                        with suppress(asyncio.CancelledError):
+                            await ahead
+            await self._hand_on(parts, at_most=0)
+            for block in await self._run(self._end):
+                await self._queue.put(block)
+        finally:
+            for part in parts:
+                _ = part.cancel()
 
-    def _work(self, piece: bytes, last: bool) -> list[Block]:  # noqa: FBT001 - for an executor
-        self._pending += self._view.feed(piece)
-        if last:
-            self._pending += self._view.finish()
-        return list(self._cut(everything=last))
+    async def _put_in_hand(
+        self, parts: deque[asyncio.Future[Part]], piece: bytes, *, last: bool
+    ) -> None:
+        try:
+            batches = await self._run(partial(self._view.records, piece, last=last))
+        except Exception:
+            # What came before a failure does not depend on it.
+            await self._hand_on(parts, at_most=0)
+            raise
+        for batch in batches:
+            await self._hand_on(parts, at_most=_AT_ONCE - 1)
+            parts.append(self._run(partial(self._view.part, batch)))
+        await self._hand_on(parts, at_most=_AT_ONCE - 1)
+
+    async def _hand_on(self, parts: deque[asyncio.Future[Part]], *, at_most: int) -> None:
+        """Queue the blocks of the parts in their order, until no more than `at_most` are in hand."""
+        while len(parts) > at_most:
+            part = await parts[0]
+            del parts[0]
+            for block in await self._run(partial(self._add, part)):
+                await self._queue.put(block)
+
+    def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _add(self, part: Part) -> list[Block]:
+        self._pending += self._view.add(part)
+        return list(self._cut(everything=False))
+
+    def _end(self) -> list[Block]:
+        self._pending += self._view.finish()
+        return list(self._cut(everything=True))
 
     def _cut(self, *, everything: bool) -> Iterator[Block]:
         """Whole blocks of what is pending, always keeping some: the last block is never empty."""

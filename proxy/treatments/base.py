@@ -83,6 +83,8 @@ class Treatment(ABC):
     """Place in the order of preference: the lowest is preferred; `clear` 0, `redact` last."""
     deterministic: ClassVar[bool]
     reversible: ClassVar[bool]
+    per_value: ClassVar[bool] = False
+    """Whether equal cells are given alike whatever else is in their rows, and it pays to remember how."""
 
     @property
     def per_recipient(self) -> bool:

@@ -69,6 +69,7 @@ class Partial(Treatment):
     rank: ClassVar[int] = 20
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    per_value: ClassVar[bool] = True
 
     first: int = 0
     last: int = 0

@@ -29,10 +29,6 @@ from proxy.values import Type
 
 LENGTH: Final = 27
 _BYTES: Final = 13
-_REMEMBERED: Final = 4096
-"""Values of one field whose pseudonyms are kept from block to block, and from request to request."""
-_MEMORABLE: Final = 64
-"""Characters of a value up to which it is kept: what is kept must not grow with the report's cells."""
 _LONGEST_DOMAIN: Final = 100
 
 
@@ -70,6 +66,7 @@ class Pseudonym(Treatment):
     rank: ClassVar[int] = 30
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    per_value: ClassVar[bool] = True
 
     domain: str | None = None
     per: str | None = None
@@ -111,16 +108,8 @@ class Pseudonym(Treatment):
         if self.per is not None:
             labels += ("subject", site.subject)
         digest = site.keyring.mac("pseudonym", *labels).digest
-        remembered: dict[str, str] = {}
 
         def one(text: str) -> str:
-            known = remembered.get(text)
-            if known is None:
-                known = "p" + digest(text.encode())[:_BYTES].hex()
-                if len(text) <= _MEMORABLE:
-                    if len(remembered) >= _REMEMBERED:
-                        remembered.clear()
-                    remembered[text] = known
-            return known
+            return "p" + digest(text.encode())[:_BYTES].hex()
 
         return lambda batch: per_distinct(of_type(batch.values(site.field), site.type), one)

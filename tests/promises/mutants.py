@@ -181,15 +181,22 @@ def _identity(kind: type[Treatment]) -> Iterator[None]:
 # ── formats ──
 
 
-@contextmanager
-def _columns_by_position() -> Iterator[None]:
+def _header(change: Callable[[Any, Any, bytes], dict[str, int]]) -> Any:
     open_ = proxy.formats.csv.CsvDecoder._open
 
-    def positional(self: Any, record: bytes) -> None:
-        open_(self, record)
-        self._wanted = [(at, name) for at, name in enumerate(self._fields) if name in self._reads]
+    def wrong(self: Any, record: bytes, width: int) -> Any:
+        header = open_(self, record, width)
+        return replace(header, wanted=change(self, header, record))
 
-    with patch.object(proxy.formats.csv.CsvDecoder, "_open", positional):
+    return patch.object(proxy.formats.csv.CsvDecoder, "_open", wrong)
+
+
+@contextmanager
+def _columns_by_position() -> Iterator[None]:
+    def positional(self: Any, _header: Any, _record: bytes) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self._fields) if name in self._reads}
+
+    with _header(positional):
         yield
 
 
@@ -204,13 +211,12 @@ def _containers_are_values() -> Iterator[None]:
 @contextmanager
 def every_column_decoded() -> Iterator[None]:
     """The decoder hands on columns that nobody asked for: one wall of several falls."""
-    open_ = proxy.formats.csv.CsvDecoder._open
 
-    def greedy(self: Any, record: bytes) -> None:
-        open_(self, record)
-        self._wanted = list(enumerate(record.decode().rstrip("\n").split(",")))
+    def greedy(_self: Any, _header: Any, record: bytes) -> dict[str, int]:
+        names = record.decode().rstrip("\n").split(",")
+        return {name: at for at, name in enumerate(names)}
 
-    with patch.object(proxy.formats.csv.CsvDecoder, "_open", greedy):
+    with _header(greedy):
         yield
 
 

@@ -71,9 +71,9 @@ class View:
         out = b""
         for start, end in itertools.pairwise(places):
             for batch in decoder.feed(document[start:end]):
-                out += encoder.feed(bound.apply(batch))
+                out += encoder.feed(bound.apply(batch).batch)
         for batch in decoder.finish():
-            out += encoder.feed(bound.apply(batch))
+            out += encoder.feed(bound.apply(batch).batch)
         return out + encoder.finish()
 
     def forms(self, world: World, format_: str) -> list[dict[str, str]]:
@@ -85,10 +85,14 @@ class View:
             bound = self.bound()
             decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
             batches = decoder.feed(document(world, format_, [row])) + decoder.finish()
-            for batch in batches:
-                bound.apply(batch)
+            given = [bound.apply(batch).cells for batch in batches]
             rows.append(
-                {field: next(iter(counts)) for field, counts in bound.cells.items() if counts}
+                {
+                    field: next(iter(counts))
+                    for cells in given
+                    for field, counts in cells.items()
+                    if counts
+                }
             )
         return rows
 
@@ -172,7 +176,7 @@ def compare(
             assert field_type is not None
             wrong = f"{name} is not given as {cell.form or 'absent'}: {got}"
             if cell.kind in ("absent", "text", "clear") or cell.text is None:
-                wanted = _written(cell, source[name].text, format_, type_, field_type)
+                wanted = _written(cell, source[name].written, format_, type_, field_type)
                 if cell.kind != "clear" and wanted is not None and wanted.startswith('"'):
                     # JSON can write a text in many ways: what counts is the text.
                     assert json.loads(got or "0") == json.loads(wanted), wrong
@@ -193,12 +197,16 @@ def compare(
         assert len(set(known.values())) == len(known), "two values have one pseudonym"
 
 
-def _written(cell: Cell, text: str | None, format_: str, type_: str, field_type: str) -> str | None:
+def _written(
+    cell: Cell, source: str | None, format_: str, type_: str, field_type: str
+) -> str | None:
     """How a cell that needs no key is written: a field of CSV, or a token of JSON."""
     if cell.kind == "clear" and type_ == field_type:
         written = cell.text
     elif cell.kind == "clear":
-        written = text if format_ == "csv" else documents.token_of(text, "text")
+        # Of another type it is text: a string is one already, anything else is its characters.
+        as_it_is = format_ == "csv" or source is None or source.startswith('"')
+        written = source if as_it_is else f'"{source}"'
     elif format_ == "csv":
         written = cell.text
     else:

@@ -1,0 +1,105 @@
+"""CSV text (RFC 4180, with LF or CRLF line ends): where its records and fields are, exactly.
+
+polars pads short records, keeps stray quotes, strips a byte order mark anywhere and even unpacks what
+looks compressed. So nothing is given to it before this module has proved, vectorised, that quotes
+stand around whole fields only, that each carriage return is inside quotes or before a line feed, and
+how many fields each record has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from proxy.formats import bits
+from proxy.formats.base import refused
+from proxy.formats.bits import Mask, Offsets
+
+_QUOTE, _LF, _CR = b'"\n\r'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """Where the complete records of a buffer end, and the delimiters that stand outside quotes."""
+
+    ends: Offsets
+    """The offset after each record's line feed."""
+    delimiters: Mask
+
+    @property
+    def cut(self) -> int:
+        """Where the incomplete record begins."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def widths(self) -> Offsets:
+        """How many fields each record has."""
+        before = bits.counts_before(self.delimiters, self.ends - 1)
+        before[1:] -= before[:-1].copy()
+        return before + 1
+
+    def separators(self) -> Offsets:
+        """The offsets of all delimiters and line feeds that end fields of complete records."""
+        delimiters = bits.offsets(self.delimiters)
+        every = np.concatenate((delimiters[delimiters < self.cut], self.ends - 1))
+        every.sort()
+        return every
+
+
+def scan(buffer: bytes, delimiter: int) -> Scan:
+    """Scan a buffer that begins at a record's start, and check its quotes (RFC 4180 §2.5 to 2.7).
+
+    Quotes open and close by turns. One that opens stands at a field's start, or right after one that
+    closes (`""` inside quotes); after one that closes comes a quote, a delimiter or a line end.
+    Raises SourceRefused.
+    """
+    data = np.frombuffer(buffer, np.uint8)
+    line_feeds, delimiters = bits.where(data, _LF), bits.where(data, delimiter)
+    outside: Mask | None = None
+    if b'"' in buffer:
+        quotes = bits.where(data, _QUOTE)
+        inside = bits.between(quotes)
+        outside = ~(inside | quotes)
+        line_feeds &= outside
+        delimiters &= outside
+        beside = line_feeds | delimiters | quotes
+        opening = bits.following(beside)
+        opening[0] |= np.uint64(1)
+        if (quotes & inside & ~opening).any():
+            raise refused("quotes-malformed")
+        if b"\r" in buffer:
+            beside |= bits.where(data, _CR)
+        closed = quotes & ~inside & ~bits.preceding(beside)
+        # What follows the buffer's last byte has not come yet.
+        if closed.any() and bits.offsets(closed)[0] != len(buffer) - 1:
+            raise refused("quotes-malformed")
+    ends = bits.offsets(line_feeds) + 1
+    cut = int(ends[-1]) if len(ends) else 0
+    if b"\r" in buffer:
+        returns = bits.where(data, _CR) & ~bits.preceding(line_feeds)
+        if outside is not None:
+            returns &= outside
+        if returns.any() and bits.offsets(returns)[0] < cut:
+            raise refused("bare-carriage-return")
+    return Scan(ends=ends, delimiters=delimiters)
+
+
+def fields(
+    buffer: bytes, start: int, ends: Sequence[int], index: int, width: int
+) -> list[str | None]:
+    """Field `index` of each record, of `width` fields that end at `ends`; the first begins at `start`.
+
+    Without quotes around it and `""` undone; None for a field without anything.
+    """
+    column: list[str | None] = []
+    last = index == width - 1
+    for place in range(index, len(ends), width):
+        field = buffer[ends[place - 1] + 1 if place else start : ends[place]]
+        if last:
+            field = field.removesuffix(b"\r")
+        if field.startswith(b'"'):
+            column.append(field[1:-1].replace(b'""', b'"').decode())
+        else:
+            column.append(field.decode() or None)
+    return column

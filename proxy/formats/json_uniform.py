@@ -1,0 +1,163 @@
+"""Records that are written alike: the same members, in the same order, with the same white space.
+
+Programs write JSON so. Where it holds for a block, each member of each record is found by the commas
+and braces that stand outside strings, and its name proved by comparing bytes, without a parser; where
+it does not, the block is read member by member instead (json.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from proxy.batch import Unread
+from proxy.few import Cells
+from proxy.formats import bits
+from proxy.formats.base import Limits
+from proxy.formats.bits import Bytes, Offsets
+from proxy.formats.json_text import Scan, strict
+
+Places = npt.NDArray[np.intp]
+"""(members, records)"""
+
+_MEMBER: Final = re.compile(
+    rb'([ \t\n\r]*("(?:[^"\\]|\\.)*")[ \t\n\r]*:[ \t\n\r]*)(.*?)([ \t\n\r]*)\Z', re.DOTALL
+)
+_WORD: Final = 8
+_DIGIT: Final = np.zeros(256, np.bool_)
+_DIGIT[list(b"-0123456789")] = True
+_SPACE: Final = np.zeros(256, np.bool_)
+_SPACE[list(b" \t\n\r")] = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Members:
+    """Where the value of each member of each record stands in a buffer."""
+
+    names: tuple[str, ...]
+    starts: Places
+    lengths: Places
+    kinds: npt.NDArray[np.uint8]
+    """The first byte of each value."""
+
+
+def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) -> Members | None:
+    """The members of the records in `buffer[start:cut]`, which is JSON; None where it has to be parsed.
+
+    So it is where records differ, hold containers, or have names, numbers or sizes that need a look.
+    """
+    height = len(found.ends)
+    if found.deepest != 1:
+        return None
+    data = np.frombuffer(buffer, np.uint8)
+    opens = _within(bits.offsets(found.opens), start, cut)
+    marks = _within(bits.offsets(found.commas | found.closes), start, cut)
+    width = int(np.searchsorted(marks, found.ends[0] - 1)) + 1
+    if len(opens) != height or len(marks) != height * (width + 1) - 1 or width > limits.fields:
+        return None
+    # Of each record: its members' ends, the last one's at the brace, and the comma after it.
+    ends = np.ascontiguousarray(np.append(marks, cut).reshape(height, width + 1)[:, :width].T)
+    if not np.array_equal(ends[-1], found.ends - 1):
+        return None
+    starts = np.empty_like(ends)
+    starts[0] = opens + 1
+    starts[1:] = ends[:-1] + 1
+
+    names = []
+    for index in range(width):
+        matched = _MEMBER.match(buffer, int(starts[index, 0]), int(ends[index, 0]))
+        if matched is None:
+            return None
+        lead, name, _, trail = matched.groups()
+        names.append(str(strict(name, limits)))
+        ends[index] -= len(trail)
+        if not (_equal(data, starts[index], lead) and _equal(data, ends[index], trail)):
+            return None
+        starts[index] += len(lead)
+    lengths = ends - starts
+    if len(set(names)) != width or int(lengths.min()) <= 0:
+        return None
+    kinds = data[starts]
+    if _SPACE[kinds].any() or _SPACE[data[ends - 1]].any():
+        return None
+    if int(np.where(_DIGIT[kinds], lengths, 0).max()) > limits.number_length:
+        return None
+    # The only letters E outside strings are those of `true` and `false`, or a number has an exponent.
+    letters = found.outside & (bits.where(data, ord("e")) | bits.where(data, ord("E")))
+    literals = int(((kinds == ord("t")) | (kinds == ord("f"))).sum())
+    if int(bits.counts_before(letters, np.array([cut]))[0]) != literals:
+        return None
+    return Members(names=tuple(names), starts=starts, lengths=lengths, kinds=kinds)
+
+
+class Uniform(Unread):
+    """Records of which the values' places are known; a column is cut out of the buffer, not copied."""
+
+    def __init__(self, buffer: bytes, found: Members, wanted: Collection[str]) -> None:
+        self._buffer = pl.Series([buffer], dtype=pl.Binary)
+        self._places = {name: at for at, name in enumerate(found.names) if name in wanted}
+        self._found = found
+
+    @property
+    def names(self) -> Collection[str]:
+        """The wanted members that the records have."""
+        return self._places
+
+    def read(self, names: Sequence[str]) -> dict[str, Cells]:
+        """Their tokens; null for `null`."""
+        found = self._found
+        height = found.starts.shape[1]
+        columns: dict[str, pl.Series] = {"": self._buffer.new_from_index(0, height)}
+        slices = []
+        for name in names:
+            at = self._places[name]
+            columns[f"{at}+"] = pl.Series(found.starts[at])
+            columns[f"{at}-"] = pl.Series(found.lengths[at])
+            token = pl.col("").bin.slice(pl.col(f"{at}+"), pl.col(f"{at}-")).cast(pl.String)
+            void = found.kinds[at] == ord("n")
+            if void.any():
+                columns[f"{at}n"] = pl.Series(void)
+                token = pl.when(~pl.col(f"{at}n")).then(token)
+            slices.append(token.alias(str(at)))
+        frame = pl.DataFrame(columns).select(slices)
+        return {name: frame[str(self._places[name])].alias(name) for name in names}
+
+    def where(self, keep: Cells) -> Uniform:
+        """The records where `keep` is true."""
+        assert isinstance(keep, pl.Series)
+        kept = keep.to_numpy()
+        found = self._found
+        fewer = object.__new__(Uniform)
+        fewer._buffer = self._buffer
+        fewer._places = self._places
+        fewer._found = Members(
+            names=found.names,
+            starts=found.starts[:, kept],
+            lengths=found.lengths[:, kept],
+            kinds=found.kinds[:, kept],
+        )
+        return fewer
+
+
+def _within(offsets: Offsets, start: int, cut: int) -> Offsets:
+    """Those of ascending offsets that are in `[start, cut)`."""
+    return offsets[np.searchsorted(offsets, start) : np.searchsorted(offsets, cut)]
+
+
+def _equal(data: Bytes, places: Offsets, text: bytes) -> bool:
+    """Whether `text` stands at each of `places`, of which the text may not end beyond the data."""
+    size = len(text)
+    if size < _WORD or int(places[-1]) + size > len(data):
+        return all((data[places + at] == byte).all() for at, byte in enumerate(text))
+    # Eight bytes at a time, the last eight overlapping.
+    words = np.ndarray((len(data) - _WORD + 1,), np.uint64, data, strides=(1,))
+    for at in (*range(0, size - _WORD, _WORD), size - _WORD):
+        if (words[places + at] != np.frombuffer(text, np.uint64, 1, at)).any():
+            return False
+    return True
