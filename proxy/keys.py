@@ -187,7 +187,7 @@ class Aead(_Unpicklable):
 class Keyring(_Unpicklable):
     """Master keys by id, one of them active; derives every other key."""
 
-    __slots__ = ("_derived", "_keys", "current")
+    __slots__ = ("_derived", "_keys", "_macs", "current")
 
     def __init__(self, keys: Iterable[MasterKey]) -> None:
         """Raises KeyringError unless ids differ and exactly one key is active."""
@@ -201,6 +201,7 @@ class Keyring(_Unpicklable):
         self.current: str = active[0]
         """The id of the active key, under which everything new is made."""
         self._derived = lru_cache(maxsize=_CACHED_KEYS)(self._hkdf)
+        self._macs = lru_cache(maxsize=_CACHED_KEYS)(self._mac)
 
     def __repr__(self) -> str:
         return f"<Keyring {len(self._keys)} keys, current {self.current}>"
@@ -275,12 +276,15 @@ class Keyring(_Unpicklable):
 
     def mac(self, purpose: str, *context: str, key_id: str | None = None) -> Mac:
         """HMAC-SHA-256 under the key derived for `purpose` in `context`."""
-        return Mac(self.derive(purpose, *context, key_id=key_id))
+        return self._macs(key_id or self.current, purpose, *context)
 
     def aead(self, purpose: str, *context: str, key_id: str | None = None) -> Aead:
         """AES-256-GCM-SIV under the key derived for `purpose` in `context`."""
         key = self.derive(purpose, *context, key_id=key_id)
         return Aead(key, key_id or self.current)
+
+    def _mac(self, key_id: str, *labels: str) -> Mac:
+        return Mac(self._derived(key_id, *labels))
 
     def _hkdf(self, key_id: str, *labels: str) -> bytes:
         master = self._keys.get(key_id)

@@ -23,9 +23,9 @@
           date: {type: date, class: public}
           net_sales: {type: decimal, class: confidential}
 
-A request's target is parsed once (`parse_target`), routed (`Catalogue.route`), its parameters are
-read into canonical values (`read_parameters`), and the store's target is written anew from the
-catalogue and these values (`store_target`).
+A request's target is parsed once (`parse_target`) and routed (`Catalogue.route`). What it asks for
+(`Catalogue.ask`) are its parameters, read into canonical values (`read_parameters`), and the store's
+target, written anew from the catalogue and these values (`store_target`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from types import MappingProxyType
 from typing import Self
 
 from proxy.catalogue.reading import read
-from proxy.catalogue.routing import BadParameter, Router, read_parameters, store_target
+from proxy.catalogue.routing import Asked, BadParameter, Router, read_parameters, store_target
 from proxy.catalogue.target import MalformedTarget, Target, parse_target
 from proxy.plan import Route
 from proxy.report import Report, Store
 
 __all__ = [
+    "Asked",
     "BadParameter",
     "Catalogue",
     "MalformedTarget",
@@ -84,3 +85,7 @@ class Catalogue:
     def route(self, path: str) -> Route | None:
         """The report and variant that `path` (of a `Target`) names, or None."""
         return self._router.route(path)
+
+    def ask(self, target: Target, *, by: str) -> Asked:
+        """What `by` asks for with a target whose path has a route; raises BadParameter."""
+        return self._router.ask(target.path, target.query, by=by)

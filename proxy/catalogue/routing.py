@@ -23,6 +23,9 @@ from proxy.values import Scalar, Type, scalar
 
 MOST_VALUE: Final = 1024
 """Characters of a parameter's value."""
+_REMEMBERED: Final = 2048
+_MEMORABLE: Final = 512
+"""Requests that are remembered, and the characters of a path and query up to which one is."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}\Z")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -34,6 +37,13 @@ class BadParameter(CounterfoilError):
     def __init__(self, cause: str) -> None:
         self.cause = cause
         super().__init__(cause)
+
+
+class Asked(NamedTuple):
+    """What a request asks for: the values of its parameters, and where the store has it."""
+
+    parameters: Mapping[str, str]
+    target: str
 
 
 # ── values ──
@@ -119,6 +129,7 @@ class Router:
     def __init__(self) -> None:
         self._literal: dict[str, Route] = {}
         self._root = _Node()
+        self._remembered = lru_cache(_REMEMBERED)(self._ask)
 
     def add(self, report: Report, variant: Variant) -> tuple[Report, Variant] | None:
         """Add a variant's path, unless some target could match it and another: the other is given."""
@@ -150,6 +161,22 @@ class Router:
             return None
         report, variant = end
         return Route(report=report, variant=variant, path_values=MappingProxyType(values))
+
+    def ask(self, path: str, query: str, *, by: str) -> Asked:
+        """What `by` asks for with a path that has a route, and this query; raises BadParameter.
+
+        What was asked before is remembered for each asker apart: nobody's time tells of another.
+        """
+        if len(path) + len(query) > _MEMORABLE:
+            return self._ask(by, path, query)
+        return self._remembered(by, path, query)
+
+    def _ask(self, _: str, path: str, query: str) -> Asked:
+        route = self.route(path)
+        if route is None:
+            raise BadParameter("no-route")
+        parameters = read_parameters(route, query)
+        return Asked(parameters, store_target(route, parameters))
 
 
 def _parts(report: Report, path: str) -> list[str | Parameter]:

@@ -18,8 +18,8 @@ MOST: Final = 8192
 """Characters of a target."""
 
 _TARGET = re.compile(
-    r"(/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*)"
-    r"(?:\?((?:[A-Za-z0-9\-._~!$&'()*+,=:@/?;\[\]]|%[0-9A-Fa-f]{2})*))?\Z"
+    r"(/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]++|%[0-9A-Fa-f]{2})*+)"
+    r"(?:\?((?:[A-Za-z0-9\-._~!$&'()*+,=:@/?;\[\]]++|%[0-9A-Fa-f]{2})*+))?\Z"
 )
 _CONTROLS: Final = "\x00-\x1f\x7f-\x9f\u2028\u2029"
 CONTROL: Final = re.compile(f"[{_CONTROLS}]")
@@ -52,7 +52,7 @@ def parse_target(raw: str) -> Target:
     path, query = matched.groups()
     if "//" in path:
         raise MalformedTarget("target-empty-segment")
-    for segment in path.split("/"):
+    for segment in path.split("/") if "%" in path or "/." in path else ():
         decoded = decode_once(segment)
         if decoded is None:
             raise MalformedTarget("target-encoding")

@@ -28,8 +28,6 @@ from proxy.catalogue import (
     BadParameter,
     MalformedTarget,
     parse_target,
-    read_parameters,
-    store_target,
 )
 from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable
 from proxy.formats import FORMATS
@@ -174,16 +172,16 @@ class Gateway:
         if not _acceptable(request, FORMATS[variant.format].media_type):
             return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept")
         try:
-            parameters = read_parameters(route, target.query)
+            asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
             detail = f"Parameters of this report: {', '.join(report.parameters) or 'none'}."
             return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
-        access.recorded(parameters, report, self._keyring)
+        access.recorded(asked.parameters, report, self._keyring)
         if not catalogued:
             return Deny(reason=Reason.PURPOSE_UNKNOWN, cause="unknown-purpose")
         if isinstance(decision, Deny):
             return decision
-        hidden = _selects_on_hidden(parameters, report, decision)
+        hidden = _selects_on_hidden(asked.parameters, report, decision)
         if hidden:
             detail = f"Not for you: {', '.join(hidden)}."
             return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
@@ -194,7 +192,7 @@ class Gateway:
             permit=decision,
             context=context,
             variant=variant,
-            target=store_target(route, parameters),
+            target=asked.target,
         )
 
     # ── 5, 6, 7, 8: fetch, make the requester's view, record, release ─────────────────────────────
