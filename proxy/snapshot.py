@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from proxy.catalogue import Catalogue
@@ -64,6 +65,21 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def _all_read(files: Mapping[str, bytes]) -> None:
+    """Raise Faulty unless a file is there for each name that is needed, and none that is not read."""
+    faults = [
+        Fault(file=name, message="cannot be read: no such file")
+        for name in _NEEDED
+        if name not in files
+    ]
+    known = (*_NEEDED, *_OPTIONAL)
+    faults += [
+        Fault(file=name, message="is not a policy file") for name in files if name not in known
+    ]
+    if faults:
+        raise Faulty(faults)
+
+
 def version_of(files: Mapping[str, bytes]) -> str:
     """The policy version: SHA-256 (hex) over the names and contents of all policy files."""
     digest = hashlib.sha256()
@@ -81,17 +97,37 @@ def load_snapshot(
 
     `previous` hands on the keys that were fetched from identity providers.
     """
+    return snapshot_of(
+        read_folder(folder), folder=folder, environment=environment, previous=previous
+    )
+
+
+def snapshot_of(
+    files: Mapping[str, bytes],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    previous: Snapshot | None = None,
+) -> Snapshot:
+    """Everything that decides, from the policy files' contents; raises Faulty with all faults.
+
+    Without `folder`, keys and credentials that the files refer to are not looked for: the snapshot
+    decides as it would, which is all that a review needs, but knows no token and opens no store.
+    """
     gc.disable()  # thousands of new objects that stay: to look through them again and again is in vain
     try:
-        return _load_snapshot(folder, environment, previous)
+        return _snapshot_of(files, folder, environment, previous)
     finally:
         gc.enable()
 
 
-def _load_snapshot(
-    folder: Path, environment: Mapping[str, str], previous: Snapshot | None
+def _snapshot_of(
+    files: Mapping[str, bytes],
+    folder: Path | None,
+    environment: Mapping[str, str],
+    previous: Snapshot | None,
 ) -> Snapshot:
-    files = read_folder(folder)
+    _all_read(files)
     version = version_of(files)
     faults: list[Fault] = []
     catalogue = identities = None

@@ -68,11 +68,11 @@ reports:
 ENVIRONMENT = {"DEMO_STORE_TOKEN": "s3cret-token"}
 
 
-def catalogue(text: str = TEXT, folder: Path | None = None) -> Catalogue:
+def catalogue(text: str = TEXT, folder: Path | None = Path()) -> Catalogue:
     return Catalogue.load(text.encode(), file="r.yaml", environment=ENVIRONMENT, folder=folder)
 
 
-def faults(text: str, *, folder: Path | None = None, environment: object = ENVIRONMENT) -> str:
+def faults(text: str, *, folder: Path | None = Path(), environment: object = ENVIRONMENT) -> str:
     with pytest.raises(Faulty) as caught:
         Catalogue.load(text.encode(), file="r.yaml", environment=environment, folder=folder)  # type: ignore[arg-type]
     return str(caught.value)

@@ -63,6 +63,8 @@ class Catalogue:
     """By id."""
     purposes: frozenset[str]
     classes: frozenset[str]
+    files: frozenset[str]
+    """The files that credentials are in, from the folder."""
     _router: Router = field(repr=False, compare=False)
 
     @classmethod
@@ -71,7 +73,8 @@ class Catalogue:
     ) -> Self:
         """The catalogue that `text` writes; raises Faulty with all that is wrong with it.
 
-        Credentials come from `environment` and from files below or beside `folder`.
+        Credentials come from `environment` and from files below or beside `folder`; without a folder
+        there are none, as a review needs none.
         """
         parts = read(text, file=file, environment=environment, folder=folder)
         return cls(
@@ -79,6 +82,7 @@ class Catalogue:
             reports=MappingProxyType(parts.reports),
             purposes=parts.purposes,
             classes=parts.classes,
+            files=parts.files,
             _router=parts.router,
         )
 

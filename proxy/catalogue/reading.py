@@ -48,6 +48,8 @@ class Parts:
     purposes: frozenset[str]
     classes: frozenset[str]
     router: Router
+    files: frozenset[str]
+    """The files that credentials are in, from the folder."""
 
 
 def read(text: bytes, *, file: str, environment: Mapping[str, str], folder: Path | None) -> Parts:
@@ -73,6 +75,7 @@ class _Reader:
         self._document = document
         self._environment = environment
         self._folder = folder
+        self._files: set[str] = set()
 
     def _fault(self, message: str, *path: str | int, hint: str = "", key: bool = False) -> None:
         self.faults.append(self._document.fault(message, *path, hint=hint, key=key))
@@ -95,6 +98,7 @@ class _Reader:
             purposes=frozenset(value.purposes),
             classes=frozenset(value.classes),
             router=self._router(reports),
+            files=frozenset(self._files),
         )
 
     def _distinct(self, names: tuple[str, ...], *path: str | int) -> None:
@@ -132,8 +136,13 @@ class _Reader:
         )
 
     def _credential(self, reference: str, *path: str) -> str | None:
-        """What `env:NAME` or `file:PATH` refers to; no message repeats more than the name."""
+        """What `env:NAME` or `file:PATH` refers to; no message repeats more than the name.
+
+        None without a folder: then nothing beside the text is looked for.
+        """
         kind, _, place = reference.partition(":")
+        if kind in ("env", "file") and place and self._folder is None:
+            return None
         if kind == "env" and place:
             found = self._environment.get(place)
             if found is None:
@@ -153,9 +162,8 @@ class _Reader:
 
     def _content(self, place: str, *path: str) -> str | None:
         """The text of a credential's file, without the line end of its only line."""
-        if self._folder is None:
-            self._fault("there is no folder to find the file in", *path)
-            return None
+        assert self._folder is not None
+        self._files.add(place)
         try:
             raw = read_file(self._folder / place, most=_MOST_CREDENTIAL)
         except OSError as exc:

@@ -65,11 +65,20 @@ class Identities:
     ) -> Self:
         """The issuers that `text` writes; raises Faulty with all that is wrong with it.
 
-        Key files are found from `folder`. What `previous` has fetched from URLs is taken over, so that
-        a reload during an outage of an identity provider locks nobody out.
+        Key files are found from `folder`; without one they are not looked for, and no token is
+        good, as a review needs none. What `previous` has fetched from URLs is taken over, so that a
+        reload during an outage of an identity provider locks nobody out.
         """
         fetched = {} if previous is None else previous.fetched()
         return cls(subjects.read(text, file=file, folder=folder, fetched=fetched))
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The content of each key file that was read, by its name from the folder."""
+        sources = (issuer.source for issuer in self._issuers.values())
+        return {
+            each.file: each.keys.raw for each in sources if isinstance(each, FileKeys) and each.keys
+        }
 
     def fetched(self) -> dict[str, UrlKeys]:
         """The keys that come from URLs, by URL."""

@@ -140,7 +140,10 @@ def _bits(number: str) -> int:
 class FileKeys:
     """A set that was read from a file; a reload of the policy reads it anew."""
 
-    keys: KeySet
+    keys: KeySet | None
+    """None where the file was not looked for: then no token of the issuer is good."""
+    file: str
+    """Where it is, from the folder of subjects.yaml."""
     refresh_at: float = math.inf
 
     async def look_for(self, kid: str | None, now: float) -> KeySet | None:  # noqa: ARG002

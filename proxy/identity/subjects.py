@@ -227,10 +227,10 @@ def _source(
         faults.append(document.fault(why, *here, "url"))
         return None
     if folder is None:
-        faults.append(document.fault("there is no folder to find the file in", *here, "file"))
-        return None
+        return FileKeys(keys=None, file=str(entry.file))
     try:
-        return FileKeys(keys=KeySet(read_file(folder / str(entry.file), most=MOST_BYTES)))
+        raw = read_file(folder / str(entry.file), most=MOST_BYTES)
+        return FileKeys(keys=KeySet(raw), file=str(entry.file))
     except OSError as exc:
         message = f"the keys cannot be read: {exc.strerror}"
     except Malformed as exc:

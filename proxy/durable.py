@@ -1,0 +1,74 @@
+"""Files that are there whole or not at all, and stay there when the power goes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def write(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Put `content` at `path`, in one step, in place of what is there; raises OSError.
+
+    `mode` None: that of the file in its place, else 0600. A link is followed, and stays.
+    """
+    path = Path(os.path.realpath(path))
+    if mode is None:
+        try:
+            mode = path.stat().st_mode & 0o777
+        except FileNotFoundError:
+            mode = PRIVATE_FILE
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        _fill(descriptor, content, mode)
+        Path(scratch).replace(path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make `folder` with these files, in one step, readable by its owner alone.
+
+    Nothing happens where it is there already. Raises OSError.
+    """
+    if folder.is_dir():
+        return
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, content in files.items():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            _fill(os.open(scratch / name, flags, PRIVATE_FILE), content, PRIVATE_FILE)
+        sync_folder(scratch)
+        scratch.rename(folder)
+    except BaseException:
+        for left in scratch.iterdir() if scratch.is_dir() else ():
+            left.unlink()
+        if scratch.is_dir():
+            scratch.rmdir()
+        if folder.is_dir():  # somebody else was as fast
+            return
+        raise
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` as durable as what they name; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(descriptor: int, content: bytes, mode: int) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
