@@ -95,8 +95,9 @@ class Batch:
         All columns are `Few` where `few`, else series. `unread` has the columns that are not in
         `cells`. Raises ValueError where a column's height differs from `height`.
         """
-        if any(len(column) != height for column in cells.values()):
-            raise ValueError("columns of one batch have one height")
+        for column in cells.values():
+            if len(column) != height:
+                raise ValueError("columns of one batch have one height")
         self.height = height
         self.lexis = lexis
         self.few = few

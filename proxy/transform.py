@@ -32,6 +32,9 @@ _MEMORABLE: Final = 64
 _REPEATS: Final = 4
 """Where cells occur so often on average, each distinct one is treated once."""
 
+Counts = dict[str, dict[str, int]]
+"""Field -> treatment -> cells given; never changed once it is given away."""
+
 Mask = bool | Cells
 """Rows for which something holds: all, none, or those of a Boolean column without nulls."""
 
@@ -48,8 +51,7 @@ class Given:
     """What of some records a requester gets."""
 
     batch: Batch
-    cells: Mapping[str, Mapping[str, int]]
-    """Field -> treatment -> cells given."""
+    cells: Counts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ class _Form:
     name: str
     operation: Operation | None
     per_value: bool
-    known: dict[Lexis, dict[str, str | None]] = field(default_factory=dict)
+    known: dict[Lexis, dict[str | None, str | None]] = field(default_factory=dict)
     """Cells and their form, as a lexis writes both; of no use where the form is not per value."""
 
 
@@ -73,7 +75,7 @@ class _KeyedColumn:
     forms: tuple[_Form, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Keyed:
     """A plan tied to keys: all that is the same for every request of one purpose."""
 
@@ -126,13 +128,35 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
     )
 
 
+Settled = tuple[tuple[_KeyedColumn, _Form | None], ...]
+"""Each column with the one form that all its cells have, or none."""
+
+
+@lru_cache(maxsize=256)
+def _settled(keyed: _Keyed, outcomes: tuple[Truth, ...]) -> Settled | None:
+    """What every row is given where no condition looks at a row; None where that is nothing."""
+    granted = _masks(keyed, outcomes)
+    if not any(mask for masks in granted for mask in masks):
+        return None
+    return tuple(
+        (
+            column,
+            next((f for f, m in zip(column.forms, granted[column.group], strict=True) if m), None),
+        )
+        for column in keyed.columns
+    )
+
+
 class Transform:
     """A plan bound to one request; pure, so that blocks can be worked on at once."""
 
     def __init__(self, keyed: _Keyed, tests: Sequence[Truth | ColumnTest]) -> None:
         self._keyed = keyed
         self._tests = tests
-        self._constant = None if any(map(callable, tests)) else self._masks(tests)
+        known = [test for test in tests if not callable(test)]
+        self._looks = len(known) < len(tests)
+        """Whether a condition looks at rows."""
+        self._settled = None if self._looks else _settled(keyed, tuple(known))
 
     @property
     def columns(self) -> tuple[tuple[str, Type], ...]:
@@ -141,42 +165,54 @@ class Transform:
 
     def apply(self, batch: Batch) -> Given:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
-        if self._constant is not None:
-            granted = self._constant
-        else:
-            batch.load(self._keyed.tested)
-            granted = self._masks([test(batch) if callable(test) else test for test in self._tests])
+        if not self._looks:
+            return self._all_alike(batch)
+        batch.load(self._keyed.tested)
+        granted = _masks(
+            self._keyed, [test(batch) if callable(test) else test for test in self._tests]
+        )
         released: Mask = False
         for masks in granted:
             for mask in masks:
                 released = _or(released, mask)
-        types = self._keyed.types
         if released is False:
-            nothing = Batch({}, height=0, lexis=batch.lexis, types=types, few=batch.few)
-            return Given(batch=nothing, cells={})
+            return self._given(batch, 0, {}, {})
         if released is not True:
             batch = batch.filter(released)
             granted = [[_filtered(mask, released) for mask in masks] for masks in granted]
         cells: dict[str, Cells] = {}
-        counts: dict[str, dict[str, int]] = {}
+        counts: Counts = {}
         for column in self._keyed.columns:
             counted = counts[column.field] = {}
             built = _build(column, granted[column.group], batch, counted)
             if built is not None:
                 cells[column.field] = built
-        return Given(
-            batch=Batch(cells, height=batch.height, lexis=batch.lexis, types=types, few=batch.few),
-            cells=counts,
-        )
+        return self._given(batch, batch.height, cells, counts)
 
-    def _masks(self, outcomes: Sequence[Truth | ColumnTest | Cells]) -> list[list[Mask]]:
-        """For each group of columns, for each choice, the rows in which it is the one given."""
-        known = [outcome for outcome in outcomes if not callable(outcome)]
-        allows = [_known_true(outcome) for outcome in known]
-        return [
-            _exclusive(whens, allows, _hidden(denies, known))
-            for whens, denies in self._keyed.groups
-        ]
+    def _all_alike(self, batch: Batch) -> Given:
+        """The same where each row is given in the same forms."""
+        if self._settled is None or not batch.height:
+            return self._given(batch, 0, {}, {})
+        height = batch.height
+        cells: dict[str, Cells] = {}
+        counts: Counts = {}
+        for column, form in self._settled:
+            counts[column.field] = {} if form is None else {form.name: height}
+            built = None if form is None else _formed(column, form, batch)
+            if built is not None:
+                cells[column.field] = built
+        return self._given(batch, height, cells, counts)
+
+    def _given(self, source: Batch, height: int, cells: dict[str, Cells], counts: Counts) -> Given:
+        types = self._keyed.types
+        batch = Batch(cells, height=height, lexis=source.lexis, types=types, few=source.few)
+        return Given(batch=batch, cells=counts)
+
+
+def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]:
+    """For each group of columns, for each choice, the rows in which it is the one given."""
+    allows = [_known_true(outcome) for outcome in outcomes]
+    return [_exclusive(whens, allows, _hidden(denies, outcomes)) for whens, denies in keyed.groups]
 
 
 def _build(
@@ -217,29 +253,37 @@ def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
 
 def _per_value(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
     """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
-    distinct: Cells = cells
-    if isinstance(cells, pl.Series):
-        distinct = cells.unique().drop_nulls()
-        if len(distinct) * _REPEATS > len(cells):
-            return _treated(column, form, lexis, cells)
-    known = form.known.get(lexis, {})
-    wanted = distinct.to_list()
-    unknown = [cell for cell in dict.fromkeys(wanted) if cell is not None and cell not in known]
-    if unknown:
-        treated = _treated(column, form, lexis, Few(unknown))
-        new = dict(zip(unknown, treated.to_list(), strict=True))
-        memorable = {cell: given for cell, given in new.items() if len(cell) <= _MEMORABLE}
-        # One assignment of a whole: other threads see either the old or the new one.
-        kept = known if len(known) + len(memorable) <= _REMEMBERED else {}
-        form.known[lexis] = {**kept, **dict(list(memorable.items())[:_REMEMBERED])}
-        known = {**known, **new}
-    given = [*map(known.get, wanted)]
     if isinstance(cells, Few):
-        return Few(given)
-    assert isinstance(distinct, pl.Series)
+        return Few(_remembered(column, form, lexis, cells.items))
+    distinct = cells.unique().drop_nulls()
+    if len(distinct) * _REPEATS > len(cells):
+        return _treated(column, form, lexis, cells)
+    given = _remembered(column, form, lexis, distinct.to_list())
     return cells.replace_strict(
         distinct, pl.Series(given, dtype=pl.String), default=None, return_dtype=pl.String
     )
+
+
+def _remembered(
+    column: _KeyedColumn, form: _Form, lexis: Lexis, cells: list[str | None]
+) -> list[str | None]:
+    """Each cell in its form; one that was met before is not treated again."""
+    known = form.known.setdefault(lexis, {})
+    given = [*map(known.get, cells)]
+    if None not in given:
+        return given
+    # Other threads may forget all that is known at any time: what was found is in hand.
+    missing = [cell for cell, form_ in zip(cells, given, strict=True) if form_ is None]
+    unknown = [cell for cell in dict.fromkeys(missing) if cell is not None]
+    treated = _treated(column, form, lexis, Few(unknown)).to_list()
+    new: dict[str | None, str | None] = dict(zip(unknown, treated, strict=True))
+    memorable = [(cell, new[cell]) for cell in unknown if len(cell) <= _MEMORABLE][:_REMEMBERED]
+    if len(known) + len(memorable) > _REMEMBERED:
+        known.clear()
+    known.update(memorable)
+    return [
+        new.get(cell) if form_ is None else form_ for cell, form_ in zip(cells, given, strict=True)
+    ]
 
 
 def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:

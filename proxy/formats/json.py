@@ -417,6 +417,30 @@ def _why_no_record(text: bytes) -> str:
     return "record-not-object" if values else "json-malformed"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Frame:
+    """What stands between the values of a document with these columns."""
+
+    head: bytes
+    leads: tuple[str, ...]
+    """What stands before each value of a record."""
+    template: str
+    """A record, with `%s` for each value."""
+    tail: bytes
+
+
+@lru_cache(maxsize=256)
+def _frame(names: tuple[str, ...], path: tuple[str, ...]) -> _Frame:
+    first, *others = map(string, names)
+    leads = ("{" + first + ":", *(f",{name}:" for name in others))
+    return _Frame(
+        head="".join("{" + string(name) + ":" for name in path).encode() + b"[",
+        leads=leads,
+        template="".join(lead.replace("%", "%%") + "%s" for lead in leads) + "}",
+        tail=b"]" + b"}" * len(path),
+    )
+
+
 class JsonEncoder(Encoder):
     """Batches -> compact JSON; members in the columns' order."""
 
@@ -425,34 +449,35 @@ class JsonEncoder(Encoder):
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        names = [string(name) for name, _ in columns]
-        self._leads = ["{" + names[0] + ":", *(f",{name}:" for name in names[1:])]
-        self._template = "".join(lead.replace("%", "%%") + "%s" for lead in self._leads) + "}"
-        self._head = "".join("{" + string(name) + ":" for name in variant.rows_at).encode() + b"["
-        self._tail = b"]" + b"}" * len(variant.rows_at)
+        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at)
+        self._head = self._frame.head
         self._separator = b""
 
     def encode(self, batch: Batch) -> bytes:
         """The batch's records as objects, with commas between them."""
         if not batch.height:
             return b""
-        columns: list[Cells] = []
-        for name, type_ in self._columns:
-            if name not in batch.cells:
-                columns.append(batch.repeated(None))
-            elif batch.lexis is JSON_LEXIS:
-                columns.append(batch.cells[name])
-            else:
-                columns.append(JSON_LEXIS.write(batch.values(name), type_))
+        held = batch.cells
+        columns: list[Cells | None] = [held.get(name) for name, _ in self._columns]
+        if batch.lexis is not JSON_LEXIS:
+            columns = [
+                None if column is None else JSON_LEXIS.write(batch.values(name), type_)
+                for column, (name, type_) in zip(columns, self._columns, strict=True)
+            ]
         if batch.height <= SMALL:
-            cells = (
-                ["null" if cell is None else cell for cell in column.to_list()]
+            nulls = ["null"] * batch.height
+            cells = [
+                nulls
+                if column is None
+                else ["null" if cell is None else cell for cell in column.to_list()]
                 for column in columns
-            )
-            return ",".join(map(self._template.__mod__, zip(*cells, strict=True))).encode()
-        frame = pl.DataFrame({str(i): column for i, column in enumerate(columns)})
+            ]
+            template = self._frame.template
+            return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
+        whole = [batch.repeated(None) if column is None else column for column in columns]
+        frame = pl.DataFrame({str(i): column for i, column in enumerate(whole)})
         pieces: list[pl.Expr] = []
-        for index, lead in enumerate(self._leads):
+        for index, lead in enumerate(self._frame.leads):
             pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))
         record = pl.concat_str([*pieces, pl.lit("}")])
         records: bytes = frame.select(record.str.join(",").cast(pl.Binary)).item()
@@ -469,7 +494,7 @@ class JsonEncoder(Encoder):
     def finish(self) -> bytes:
         """The end of the array and of its envelope."""
         head, self._head = self._head, b""
-        return head + self._tail
+        return head + self._frame.tail
 
 
 JSON: Final = Format(

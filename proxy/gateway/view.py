@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from typing import Final, Self, TypeVar
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats.base import Decoder, Encoder
-from proxy.transform import Transform
+from proxy.transform import Counts, Transform
 
 BLOCK: Final = 1 << 18
 """Bytes of the answer in one block."""
@@ -45,7 +45,7 @@ class Block:
     rows: int
     bytes: int
     """Of the answer up to and with this block."""
-    cells: dict[str, dict[str, int]]
+    cells: Counts
     last: bool
     digest: str = ""
     """Of the whole answer, with its last block."""
@@ -57,7 +57,7 @@ class Part:
 
     records: bytes
     rows: int
-    cells: Mapping[str, Mapping[str, int]]
+    cells: Counts
 
 
 class View:
@@ -74,7 +74,7 @@ class View:
         self._encoder = encoder
         self._digest = digest
         self._rows = 0
-        self._cells: dict[str, dict[str, int]] = {}
+        self._cells: Counts = {}
 
     def records(self, piece: bytes, *, last: bool) -> list[Batch]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
@@ -91,10 +91,7 @@ class View:
     def add(self, part: Part) -> bytes:
         """The next bytes of the answer."""
         self._rows += part.rows
-        for field, counts in part.cells.items():
-            total = self._cells.setdefault(field, {})
-            for form, count in counts.items():
-                total[form] = total.get(form, 0) + count
+        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
         return self._digested(self._encoder.join(part.records))
 
     def finish(self) -> bytes:
@@ -112,7 +109,7 @@ class View:
             data=data,
             rows=self._rows,
             bytes=end,
-            cells={field: dict(counts) for field, counts in self._cells.items()},
+            cells=self._cells,
             last=last,
             digest=self._digest.hexdigest() if last else "",
         )
@@ -121,6 +118,17 @@ class View:
     def undeclared(self) -> frozenset[str]:
         """Columns that the store gives and the catalogue does not declare (they are never passed)."""
         return self._decoder.undeclared
+
+
+def _sum(some: Counts, more: Counts) -> Counts:
+    """Field by field, form by form."""
+    return {
+        field: {
+            form: some.get(field, {}).get(form, 0) + more.get(field, {}).get(form, 0)
+            for form in some.get(field, {}) | more.get(field, {})
+        }
+        for field in some | more
+    }
 
 
 class Blocks:

@@ -42,6 +42,7 @@ _PLAIN: Final = {
     Type.DECIMAL: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})(?:\.([0-9]{{1,{DIGITS}}}))?\Z"),
 }
 """Numbers that need no `Fraction`: the whole digits, and those after the point."""
+_TENS: Final = tuple(10**digits for digits in range(DIGITS + 1))
 
 
 def _step(literal: Literal) -> Fraction:
@@ -144,17 +145,17 @@ class Round(Treatment):
 
     def _of_one(self, type_: Type) -> Callable[[str], str | None]:
         """Round one text in Python integers."""
+        plain = _PLAIN[type_].match
         digits = self.digits
         scale = 10**digits
         units = self.units
         bound = 10**DIGITS * scale
 
         def one(text: str) -> str | None:
-            plain = _PLAIN[type_].match(text)
-            if plain:
-                whole, fraction = plain.groups()
-                fraction = fraction or ""
-                numerator, denominator = int(whole + fraction), 10 ** len(fraction)
+            matched = plain(text)
+            if matched:
+                whole, fraction = matched.groups("")
+                numerator, denominator = int(whole + fraction), _TENS[len(fraction)]
             else:
                 exact = scalar(text, type_)
                 if not isinstance(exact, int | Fraction):
@@ -172,10 +173,12 @@ class Round(Treatment):
 
 def _written(units: int, digits: int) -> str:
     """The decimal `units` × 10^-`digits`, with all its digits after the point and never `-0`."""
+    if not digits:
+        return str(units)
     text = str(abs(units)).zfill(digits + 1)
     point = len(text) - digits
     sign = "-" if units < 0 else ""
-    return f"{sign}{text[:point]}.{text[point:]}" if digits else f"{sign}{text}"
+    return f"{sign}{text[:point]}.{text[point:]}"
 
 
 def _whole(value: int) -> pl.Series:
