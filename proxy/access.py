@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -122,6 +123,9 @@ def new_access_id(now: float | None = None) -> str:
 def timestamp(now: float) -> str:
     """RFC 3339 in UTC with microseconds."""
     whole = int(now)
-    return (
-        f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now - whole) * 1e6):06d}Z"
-    )
+    return f"{_second(whole)}.{int((now - whole) * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(now: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))

@@ -136,6 +136,11 @@ class Plan:
         return frozenset(column.field.name for column in granted if self._is_clear(column, granted))
 
     @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Its lines as they are recorded."""
+        return tuple(map(str, self.lines))
+
+    @cached_property
     def per_recipient(self) -> bool:
         """Whether some form is keyed by who receives it."""
         return any(choice.treatment.per_recipient for c in self.columns for choice in c.choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from proxy.values import Type
 
@@ -98,3 +99,9 @@ class Report:
     """Treatment names, most preferred first, where forms that have no order between them can meet."""
     stable: bool = False
     """`shape: stable`: columns that are not granted are given as nulls."""
+    types: Mapping[str, Type] = field(init=False, repr=False, compare=False)
+    """Of the fields, by name."""
+
+    def __post_init__(self) -> None:
+        types = {name: each.type for name, each in self.fields.items()}
+        object.__setattr__(self, "types", MappingProxyType(types))

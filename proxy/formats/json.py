@@ -207,8 +207,8 @@ class JsonDecoder(Decoder):
     ) -> None:
         super().__init__()
         self._fields = report.fields
-        self._types = {name: field.type for name, field in report.fields.items()}
-        self._wanted = tuple(name for name in report.fields if name in reads)
+        self._types = report.types
+        self._wanted = tuple([name for name in report.fields if name in reads])
         self._path = variant.rows_at
         self._limits = limits
         self._before = b""
@@ -246,9 +246,8 @@ class JsonDecoder(Decoder):
         self._before = document[: document.index(b"[") + 1]
         self._after = document[document.rindex(b"]") + 1 :]
         height = len(cells) // len(names)
-        at = {name: index for index, name in enumerate(names)}
         columns: dict[str, Cells] = {
-            name: Few(cells[at[name] :: len(names)] if name in at else [None] * height)
+            name: Few(cells[names.index(name) :: len(names)] if name in names else [None] * height)
             for name in self._wanted
         }
         return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)

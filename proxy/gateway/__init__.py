@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from proxy import problems, transform
 from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, timestamp
@@ -43,8 +44,8 @@ from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
-EVENT_HEADER: Final = "Counterfoil-Event"
-PURPOSE_HEADER: Final = "Counterfoil-Purpose"
+EVENT_HEADER: Final = istr("Counterfoil-Event")
+PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
 _LOGGER: Final = logging.getLogger("counterfoil")

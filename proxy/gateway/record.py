@@ -14,7 +14,7 @@ from proxy import problems
 from proxy.access import AccessEvent, Ended, Step, new_access_id, timestamp
 from proxy.gateway.view import Block
 from proxy.keys import Keyring
-from proxy.plan import Deny, Line, Permit
+from proxy.plan import Deny, Permit
 from proxy.report import Report, Variant
 from proxy.subject import Subject
 
@@ -48,7 +48,7 @@ class Access:
     """The subject's id in the record."""
     report: Report | None = None
     variant: Variant | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
     """As recorded: values of open classes, digests of others."""
     purpose: str = ""
     policy: str = ""
@@ -62,13 +62,13 @@ class Access:
 
     def recorded(self, parameters: Mapping[str, str], report: Report, keyring: Keyring) -> None:
         """Keep the parameters in the form in which they are recorded."""
-        mac = keyring.mac("audit-parameter", report.id)
-        self.parameters = {
-            name: value
-            if _is_open(report, name)
-            else f"hmac:{mac.hexdigest(f'{name}={value}'.encode())[:32]}"
-            for name, value in parameters.items()
-        }
+        self.parameters = dict(parameters)
+        closed = [name for name in parameters if not _is_open(report, name)]
+        if closed:
+            mac = keyring.mac("audit-parameter", report.id)
+            for name in closed:
+                digest = mac.hexdigest(f"{name}={parameters[name]}".encode())
+                self.parameters[name] = f"hmac:{digest[:32]}"
 
     def event(
         self,
@@ -81,9 +81,9 @@ class Access:
         """The next record of this access."""
         part, self.parts = self.parts, self.parts + 1
         subject, permit = self.subject, self.permit
-        lines = deny.lines if deny else ()
+        lines = tuple(map(str, deny.lines)) if deny else ()
         if permit is not None:
-            lines = (*permit.lines, *permit.plan.lines)
+            lines = (*map(str, permit.lines), *permit.plan.places)
         return AccessEvent(
             access=self.id,
             step=step,
@@ -105,7 +105,7 @@ class Access:
             status=problems.status(deny) if deny else 200,
             policy=self.policy,
             lines=_some_lines(lines),
-            parameters=dict(self.parameters),
+            parameters=self.parameters,
             fields=_some_fields(block.cells) if block else {},
             rows=block.rows if block else 0,
             bytes=block.bytes if block else 0,
@@ -115,10 +115,10 @@ class Access:
         )
 
 
-def _some_lines(lines: tuple[Line, ...]) -> tuple[str, ...]:
+def _some_lines(lines: tuple[str, ...]) -> tuple[str, ...]:
     if len(lines) <= _MOST_LINES:
-        return tuple(map(str, lines))
-    return (*map(str, lines[:_MOST_LINES]), f"+{len(lines) - _MOST_LINES}")
+        return lines
+    return (*lines[:_MOST_LINES], f"+{len(lines) - _MOST_LINES}")
 
 
 def _some_groups(groups: tuple[str, ...]) -> tuple[str, ...]:

@@ -138,6 +138,8 @@ class Blocks:
         self._pieces = pieces
         self._view = view
         self._executor = executor
+        self._ready: list[Block] = []
+        """All of a short answer, until it is taken."""
         self._queue: asyncio.Queue[Block | Exception] = asyncio.Queue(_QUEUED_BLOCKS)
         self._maker: asyncio.Task[None] | None = None
         self._pending = bytearray()
@@ -149,10 +151,7 @@ class Blocks:
         if self._pieces.ended and len(piece) <= _INLINE:
             for batch in self._view.records(piece, last=True):
                 self._pending += self._view.add(self._view.part(batch))
-            blocks = self._end()
-            self._queue = asyncio.Queue()
-            for block in blocks:
-                self._queue.put_nowait(block)
+            self._ready = self._end()
         else:
             self._maker = asyncio.create_task(self._make(piece))
         return self
@@ -166,7 +165,9 @@ class Blocks:
 
     async def take(self) -> list[Block]:
         """The next block and all that are ready; raises what the source or the decoder raised."""
-        taken: list[Block] = []
+        taken, self._ready = self._ready, []
+        if taken:
+            return taken
         item = await self._queue.get()
         while True:
             if isinstance(item, Exception):
