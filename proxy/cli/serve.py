@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import uvloop
 
 from proxy import app, config
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+"""mallopt(3), from glibc's malloc.h."""
+
+
+def _keep_freed_memory() -> None:
+    """Have blocks of a report re-used rather than returned and fetched anew, page by page.
+
+    A sixth of the processor's time for filtered CSV. What is kept is bounded by what is held at once.
+    """
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in (
+            (_M_MMAP_THRESHOLD, 32 << 20),
+            (_M_TRIM_THRESHOLD, 128 << 20),
+            (_M_TOP_PAD, 16 << 20),
+        ):
+            mallopt(parameter, size)
 
 
 @click.command()
@@ -24,6 +44,7 @@ from proxy import app, config
 )
 def serve(file: Path) -> None:
     """Run the proxy until SIGINT or SIGTERM; SIGHUP takes the policy files anew."""
+    _keep_freed_memory()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

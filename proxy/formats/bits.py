@@ -59,6 +59,18 @@ def counts_before(mask: Mask, places: Offsets) -> Offsets:
     return counts
 
 
+def next_set(mask: Mask, places: Offsets) -> Offsets:
+    """For each of `places`, the offset of the first bit that is set there or after it; there is one."""
+    word = places >> 6
+    left = mask[word] & ~((_ONE << (places & 63).astype(np.uint64)) - _ONE)
+    while len(empty := np.flatnonzero(left == 0)):
+        word[empty] += 1
+        left[empty] = mask[word[empty]]
+    lowest = left & (np.uint64(0) - left)
+    found: Offsets = (word << 6) + np.bitwise_count(lowest - _ONE)
+    return found
+
+
 def following(mask: Mask) -> Mask:
     """The bytes after those of `mask`."""
     moved = mask << _ONE

@@ -20,8 +20,8 @@ import polars as pl
 from proxy.batch import PLAIN, Batch, Unread
 from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
-from proxy.formats.bits import Offsets, longest
-from proxy.formats.csv_text import fields, scan
+from proxy.formats.bits import Offsets, longest, next_set
+from proxy.formats.csv_text import Scan, fields, scan
 from proxy.report import FormatName, Report, Variant
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -29,6 +29,8 @@ _SMALL: Final = 16 << 10
 """Below it, slicing fields out costs less than to start polars' reader (0.3 ms)."""
 _SPARSE: Final = 4
 """Where at most one record in so many is kept, only those are read."""
+_NEAR: Final = 4
+"""Fields from a record's start up to which one is cut out rather than read with all of its record."""
 
 
 def _delimiter(variant: Variant) -> str:
@@ -67,12 +69,24 @@ class _Lines(Unread):
     """Complete records, read by polars."""
 
     def __init__(
-        self, header: _Header, text: memoryview, ends: Offsets, kept: Offsets | None = None
+        self,
+        header: _Header,
+        text: memoryview,
+        ends: Offsets,
+        *,
+        found: Scan | None = None,
+        at: int = 0,
+        kept: Offsets | None = None,
     ) -> None:
-        """`ends` are the offsets after the records of `text`; `kept` the numbers of those in question."""
+        """`ends` are the offsets after the records of `text`; `kept` the numbers of those in question.
+
+        `found` is the scan of the buffer that `text` is in, from offset `at`.
+        """
         self._header = header
         self._text = text
         self._ends = ends
+        self._found = found
+        self._at = at
         self._kept = kept
 
     @property
@@ -84,20 +98,43 @@ class _Lines(Unread):
         """Raise SourceRefused where polars reads anything else than was proved."""
         header = self._header
         places = sorted(header.wanted[name] for name in names)
-        frame = None
+        frame = self._cut(places[0]) if len(places) == 1 else None
         # The reader's message may hold data: it is not even the context of what is raised.
         with suppress(pl.exceptions.PolarsError):
-            frame = pl.read_csv(
-                b"".join((header.line, self._text)),
-                columns=places,
-                separator=header.delimiter,
-                infer_schema=False,
-            )
+            if frame is None:
+                frame = pl.read_csv(
+                    b"".join((header.line, self._text)),
+                    columns=places,
+                    separator=header.delimiter,
+                    infer_schema=False,
+                )
         if frame is None or frame.height != len(self._ends):
             raise refused("decoder-failed")
         if self._kept is not None:
             frame = frame[self._kept]
         return {name: frame[str(header.wanted[name])].alias(name) for name in names}
+
+    def _cut(self, place: int) -> pl.DataFrame | None:
+        """One column near the records' start, without a parser; None where it is not, or has quotes."""
+        if self._found is None or place >= min(_NEAR, self._header.width - 1):
+            return None
+        starts = self._starts() + self._at
+        for _ in range(place):
+            starts = next_set(self._found.delimiters, starts) + 1
+        lengths = next_set(self._found.delimiters, starts) - starts
+        starts -= self._at
+        if (np.frombuffer(self._text, np.uint8)[starts] == ord('"')).any():
+            return None
+        whole = pl.Series([self._text.tobytes()], dtype=pl.Binary)
+        frame = pl.DataFrame(
+            {
+                "text": whole.new_from_index(0, len(starts)),
+                "start": pl.Series(starts),
+                "length": pl.Series(lengths),
+            }
+        )
+        field = pl.col("text").bin.slice(pl.col("start"), pl.col("length")).cast(pl.String)
+        return frame.select(pl.when(pl.col("length") > 0).then(field).alias(str(place)))
 
     def where(self, keep: Cells) -> _Lines:
         """The records where `keep` is true; their text alone, where they are few."""
@@ -106,12 +143,16 @@ class _Lines(Unread):
         if self._kept is not None:
             kept = self._kept[kept]
         if len(kept) * _SPARSE > len(self._ends):
-            return _Lines(self._header, self._text, self._ends, kept)
-        starts = np.concatenate(([0], self._ends[:-1]))[kept]
-        ends = self._ends[kept]
+            return _Lines(
+                self._header, self._text, self._ends, found=self._found, at=self._at, kept=kept
+            )
+        starts, ends = self._starts()[kept], self._ends[kept]
         text = self._text
         records = [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
         return _Lines(self._header, memoryview(b"".join(records)), np.cumsum(ends - starts))
+
+    def _starts(self) -> Offsets:
+        return np.concatenate((np.zeros(1, np.intp), self._ends[:-1]))
 
 
 class CsvDecoder(Decoder):
@@ -185,7 +226,8 @@ class CsvDecoder(Decoder):
                 for name, index in header.wanted.items()
             }
             return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=True)]
-        unread = _Lines(header, memoryview(buffer)[start:cut], ends - start)
+        text = memoryview(buffer)[start:cut]
+        unread = _Lines(header, text, ends - start, found=found, at=start)
         return [Batch({}, height=height, lexis=PLAIN, types=self._types, unread=unread)]
 
     def _open(self, record: bytes, width: int) -> _Header:

@@ -31,7 +31,7 @@ _FIRST_PIECE: Final = 1 << 16
 _INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
 _QUEUED_BLOCKS: Final = 16
-_AT_ONCE: Final = 2
+_AT_ONCE: Final = 3
 """Pieces of which parts are made at once: memory is bounded by it."""
 
 T = TypeVar("T")

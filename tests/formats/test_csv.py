@@ -6,6 +6,7 @@ import csv
 import io
 import random
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -356,3 +357,38 @@ def test_a_delimiter_that_could_be_anything_else_is_refused_at_once(delimiter):
         decoder(of, ["a"])
     with pytest.raises(ValueError, match="delimiter"):
         FORMATS[FormatName.CSV].encoder([("a", Type.TEXT)], of)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("quoted", [0.0, 0.01, 1.0])
+def test_rows_that_are_kept_hold_what_they_held_whichever_columns_were_read_before(quoted, sparse):
+    """A batch gives the same cells whether they are read before its rows are filtered or after."""
+    source = random.Random(7)
+    size = 3_000
+    table = [
+        [None if source.random() < 0.2 else f"é{source.randrange(99)}" for _ in "abcdef"]
+        for _ in range(size)
+    ]
+    lines = [
+        ",".join(written(cell, ",", quoted=source.random() < quoted) for cell in row)
+        for row in table
+    ]
+    document = "\r\n".join(["a,b,c,d,e,f", *lines, ""]).encode()
+    names = [*"abcdef"]
+    keep = pl.Series([source.random() < (0.1 if sparse else 0.6) for _ in range(size)])
+    expected = [tuple(row) for row, kept in zip(table, keep, strict=True) if kept]
+    for first in ([], ["a"], ["b"], ["d"], ["e"], ["f"], ["a", "f"], names):
+        batch = next(b for b in batches(CSV, document, names) if b.height)
+        batch.load(first)
+        assert rows([batch.filter(keep)], names) == expected
+        twice = batch.filter(keep).filter(
+            pl.Series([True, False] * (len(expected) // 2) + [True] * (len(expected) % 2))
+        )
+        assert rows([twice], names) == expected[::2]
+
+
+def test_a_name_in_the_header_may_be_as_long_as_a_record():
+    """A header is refused for the size of a record alone."""
+    name = "x" * 200_000
+    document = f"a,{name}\n1,2\n".encode()
+    assert outcome(CSV, [document], ["a"]) == [("1",)]

@@ -6,11 +6,14 @@ import json
 import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import proxy.formats.json
 from proxy.errors import SourceRefused
 from proxy.formats import Limits
 from proxy.formats.json import JsonDecoder
@@ -25,6 +28,7 @@ from tests.formats.documents import (
     decoder,
     encode,
     outcome,
+    rows,
     run,
     variant,
 )
@@ -518,3 +522,43 @@ def test_jsontestsuite_is_accepted_and_refused_as_it_says():
         whole = outcome(TOP, [text], ["a"])
         if file.name.startswith("n_"):
             assert isinstance(whole, str), file.name
+
+
+_ALIKE = st.sampled_from(
+    ['{"a":1,"b":"x"}', '{"a":2,"b":"y\\"z"}', '{"a":null,"b":"{}, "}', '{"a":true,"b":""}',
+     '{"a":-0.5,"b":"\\\\"}', '{"a":3,"b":false}']
+)  # fmt: skip
+_UNLIKE = st.sampled_from(
+    ["{}", '{"a":1}', '{"b":"x","a":1}', '{"a":1 ,"b":"x"}', '{"a": 1,"b":"x"}', '{"a":1e5,"b":"x"}',
+     '{"a":1,"b":[2]}', '{"a":1,"b":{"a":1}}', '{"a":1,"a":2}', '{"a":1,"b":2,"c":3}', '{"a":01,"b":1}',
+     '{"a":1E999,"b":"x"}', '{"a":1,"\\u0061":2}', '{"\\u0061":1,"b":2}', '{"a":1,"b":"\\ud800"}', "[1]",
+     "1", '{"a":"x":1}', '{"a":1,,"b":2}', '{"a":1,"b":"\x01"}', '{"a":%s,"b":1}' % ("9" * 4_301),
+     '{"a":1,"b":}', '{"a":1,"b":tru}', '{"a"::1,"b":2}', '{"a":1,"b":2 }', '{ "a":1,"b":2}'],
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.one_of(_ALIKE, _ALIKE, _ALIKE, _UNLIKE), min_size=1, max_size=8),
+    st.sampled_from([",", ", ", ",\n"]),
+    st.sampled_from([("a", "b"), ("b",), ("a",)]),
+)
+def test_records_written_alike_are_read_as_all_others_are(records, between, reads):
+    """Whether a block is read by its places or member by member, it gives the same, or the same refusal."""
+    document = f"[{between.join(records)}]".encode()
+    with patch.object(proxy.formats.json, "FEW", -1):
+        by_places = outcome(TOP, [document], ["a", "b", "c"], reads=list(reads))
+        with patch.object(proxy.formats.json, "members", lambda *_: None):
+            by_members = outcome(TOP, [document], ["a", "b", "c"], reads=list(reads))
+    assert by_places == by_members
+
+
+@pytest.mark.parametrize("record", ['{"a":%d,"b":"é"}', '{ "a" : "%d",\n  "b" : null\n }'])
+def test_rows_that_are_kept_hold_what_they_held_whichever_columns_were_read_before(record):
+    """A batch gives the same cells whether they are read before its rows are filtered or after."""
+    document = ("[" + ",\n".join(record % n for n in range(500)) + "]").encode()
+    keep = pl.Series([n % 7 == 3 for n in range(500)])
+    [early], [late] = batches(TOP, document, ["a", "b"]), batches(TOP, document, ["a", "b"])
+    assert set(early.cells) == {"a", "b"}
+    late.load(["b"])
+    assert rows([early.filter(keep)], ["a", "b"]) == rows([late.filter(keep)], ["a", "b"])
+    assert late.filter(keep).height == 71
