@@ -88,8 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What one request may take."""
     stores: StoreLimits = StoreLimits()
     """Deadlines towards the stores."""
-    threads: Positive = 3
-    """Threads that decode, transform and encode: one more than processors."""
+    threads: Positive = 2
+    """Threads that decode, transform and encode."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

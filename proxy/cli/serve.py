@@ -13,7 +13,7 @@ import uvloop
 
 from proxy import app, config
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """mallopt(3), from glibc's malloc.h."""
 
 
@@ -24,12 +24,8 @@ def _keep_freed_memory() -> None:
     """
     with suppress(OSError, AttributeError):  # another C library than glibc
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, size in (
-            (_M_MMAP_THRESHOLD, 32 << 20),
-            (_M_TRIM_THRESHOLD, 128 << 20),
-            (_M_TOP_PAD, 16 << 20),
-        ):
-            mallopt(parameter, size)
+        mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 32 << 20)
 
 
 @click.command()

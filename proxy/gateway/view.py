@@ -31,7 +31,7 @@ _FIRST_PIECE: Final = 1 << 16
 _INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
 _QUEUED_BLOCKS: Final = 16
-_AT_ONCE: Final = 3
+_AT_ONCE: Final = 2
 """Pieces of which parts are made at once: memory is bounded by it."""
 
 T = TypeVar("T")
@@ -191,24 +191,12 @@ class Blocks:
         """Find the records of each piece in turn; make what becomes of them, two pieces at once."""
         parts: deque[asyncio.Future[Part]] = deque()
         try:
-            while True:
-                last = self._pieces.ended
-                # The network is read on while threads work.
-                ahead = None if last else asyncio.ensure_future(self._pieces.next())
-                try:
-                    await self._put_in_hand(parts, piece, last=last)
-                    if ahead is None:
-                        break
-                    while parts and not ahead.done():  # what is ready does not wait for the store
-                        await asyncio.wait((ahead, parts[0]), return_when=asyncio.FIRST_COMPLETED)
-                        if parts[0].done():
-                            await self._hand_on(parts, at_most=len(parts) - 1)
-                    piece = await ahead
-                finally:
-                    if ahead is not None and not ahead.done():
-                        ahead.cancel()
-                        with suppress(asyncio.CancelledError):
-                            await ahead
+            try:
+                await self._work_off(piece, parts)
+            except Exception:
+                # What came before a failure does not depend on it.
+                await self._hand_on(parts, at_most=0)
+                raise
             await self._hand_on(parts, at_most=0)
             for block in await self._run(self._end):
                 await self._queue.put(block)
@@ -216,19 +204,28 @@ class Blocks:
             for part in parts:
                 _ = part.cancel()
 
-    async def _put_in_hand(
-        self, parts: deque[asyncio.Future[Part]], piece: bytes, *, last: bool
-    ) -> None:
-        try:
-            batches = await self._run(partial(self._view.records, piece, last=last))
-        except Exception:
-            # What came before a failure does not depend on it.
-            await self._hand_on(parts, at_most=0)
-            raise
-        for batch in batches:
-            await self._hand_on(parts, at_most=_AT_ONCE - 1)
-            parts.append(self._run(partial(self._view.part, batch)))
-        await self._hand_on(parts, at_most=_AT_ONCE - 1)
+    async def _work_off(self, piece: bytes, parts: deque[asyncio.Future[Part]]) -> None:
+        while True:
+            last = self._pieces.ended
+            # The network is read on while threads work.
+            ahead = None if last else asyncio.ensure_future(self._pieces.next())
+            try:
+                for batch in await self._run(partial(self._view.records, piece, last=last)):
+                    await self._hand_on(parts, at_most=_AT_ONCE - 1)
+                    parts.append(self._run(partial(self._view.part, batch)))
+                await self._hand_on(parts, at_most=_AT_ONCE - 1)
+                if ahead is None:
+                    return
+                while parts and not ahead.done():  # what is ready does not wait for the store
+                    await asyncio.wait((ahead, parts[0]), return_when=asyncio.FIRST_COMPLETED)
+                    if parts[0].done():
+                        await self._hand_on(parts, at_most=len(parts) - 1)
+                piece = await ahead
+            finally:
+                if ahead is not None and not ahead.done():
+                    ahead.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await ahead
 
     async def _hand_on(self, parts: deque[asyncio.Future[Part]], *, at_most: int) -> None:
         """Queue the blocks of the parts in their order, until no more than `at_most` are in hand."""
