@@ -314,7 +314,7 @@ CSV: Final = Format(
         {"text/csv", "application/csv", "text/tab-separated-values", "text/plain"}
     ),
     parameters={"charset": "utf-8", "header": "present"},
-    block_size=4 << 20,
+    block_size=2 << 20,
     lexis=PLAIN,
     decoder=CsvDecoder,
     encoder=CsvEncoder,
