@@ -64,6 +64,10 @@ class Predicate(Protocol):
     def reads(self) -> frozenset[str]:
         """The names of `env.*` that it reads, without the `env.`."""
 
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The names of `sub.*` that it reads, without the `sub.`."""
+
     def bind(self, context: Context) -> Truth | ColumnTest:
         """Fold in the request's attributes and context; a constant where no row is needed any more."""
 
@@ -153,6 +157,11 @@ class Plan:
         if any(self.predicates[number].text == "true" for number in clear):
             return True
         return all(choice.when in clear for other in granted for choice in other.choices)
+
+    @cached_property
+    def attributes(self) -> frozenset[str]:
+        """The names of `sub.*` on which it depends which rows and cells are given."""
+        return frozenset().union(*(predicate.attributes for predicate in self.predicates))
 
     def gives_as(self, other: Plan) -> bool:
         """Whether both give the same view, whatever lines they were made from."""

@@ -17,11 +17,12 @@ from proxy.catalogue import Catalogue
 from proxy.errors import Fault, Faulty
 from proxy.identity import Identities
 from proxy.policy.index import Policy
+from proxy.policy.people import PEOPLE_FILE, read_people
 from proxy.policy.source import load as load_policy
 
 _NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
-_OPTIONAL: Final = ("grants.csv", "lockdown.csv")
-_NOT_YET: Final = ("people.csv", "limits.yaml", "tests.yaml")
+_OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv")
+_NOT_YET: Final = ("limits.yaml", "tests.yaml")
 _MOST_BYTES: Final = 64 << 20
 
 
@@ -148,12 +149,23 @@ def _snapshot_of(
         faults.extend(exc.faults)
     if catalogue is None or identities is None:
         raise Faulty(faults)
-    policy = load_policy(
-        files,
-        reports=catalogue.reports,
-        classes=catalogue.classes,
-        purposes=catalogue.purposes,
-        attributes=identities.attributes,
-        version=version,
-    )
+    try:
+        people = read_people(files.get(PEOPLE_FILE), identities.realms)
+        identities = identities.knowing(people)
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    policy = None
+    try:
+        policy = load_policy(
+            files,
+            reports=catalogue.reports,
+            classes=catalogue.classes,
+            purposes=catalogue.purposes,
+            attributes=identities.attributes,
+            version=version,
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    if policy is None or faults:
+        raise Faulty(faults)
     return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)

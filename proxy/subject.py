@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from proxy.values import Type, Value
 
@@ -47,3 +50,58 @@ class AttributeType:
 
     type: Type
     many: bool = False
+
+
+class Source(StrEnum):
+    """Where an attribute, or the groups, of a subject come from: its token's claim or people.csv.
+
+    `else`: the second counts only where the first says nothing at all.
+    """
+
+    CLAIM = "claim"
+    PEOPLE = "people"
+    CLAIM_ELSE_PEOPLE = "claim-else-people"
+    PEOPLE_ELSE_CLAIM = "people-else-claim"
+    CLAIM_AND_PEOPLE = "claim-and-people"
+    """Groups alone: those of both."""
+
+    @property
+    def reads_claim(self) -> bool:
+        """Whether a claim is looked at."""
+        return self is not Source.PEOPLE
+
+    @property
+    def reads_people(self) -> bool:
+        """Whether people.csv is looked at."""
+        return self is not Source.CLAIM
+
+
+COLUMNS: Final = ("subject", "groups", "valid-until")
+"""The columns of people.csv that are no attributes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Realm:
+    """The subjects of one issuer, known by the prefix of their names; what may be said of them."""
+
+    prefix: str
+    others: tuple[str, ...] = ()
+    """The prefixes of other issuers that begin with this one's."""
+    groups: Source | None = None
+    """None: they are in no group."""
+    attributes: Mapping[str, tuple[AttributeType, Source]]
+
+    def holds(self, name: str) -> bool:
+        """Whether `name`, a principal's without its kind, is of this issuer."""
+        return name.startswith(self.prefix) and not name.startswith(self.others)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Person:
+    """What people.csv says of one subject."""
+
+    groups: tuple[str, ...] | None = None
+    """None: nothing is said of them."""
+    attributes: Mapping[str, Value]
+    until: float = math.inf
+    """When the line ends to mean anything, in seconds since the epoch."""

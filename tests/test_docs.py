@@ -21,9 +21,10 @@ from proxy.plan import Reason
 from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
 from proxy.policy.lines import Action
+from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
 from proxy.report import Operator
-from proxy.subject import AttributeType
+from proxy.subject import AttributeType, Source
 from proxy.treatments import TABLE
 from proxy.values import Type
 
@@ -59,7 +60,7 @@ def test_the_page_is_the_generated_one():
 
 
 @pytest.mark.parametrize(
-    "word", [*TABLE, *Type, *Action, *Operator, *(r.slug for r in Reason), *FUNCTIONS]
+    "word", [*TABLE, *Type, *Action, *Operator, *Source, *(r.slug for r in Reason), *FUNCTIONS]
 )
 def test_the_page_names(word):
     """Every treatment, type, action, operator, reason and function is on the page."""
@@ -102,7 +103,7 @@ def test_the_readme_s_policy_is_one():
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
     settings, reports, subjects = blocks(PAGE, "yaml")
-    (rules,) = blocks(PAGE, "csv")
+    people, rules = blocks(PAGE, "csv")
     (tmp_path / "counterfoil.yaml").write_text(settings)
     assert config.load(tmp_path / "counterfoil.yaml", {}).settings.policies == "policies"
     catalogue = Catalogue.load(
@@ -113,6 +114,7 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
     )
     identities = Identities.load(subjects.encode(), file="subjects.yaml", folder=None)
     policy_of(rules, catalogue, identities.attributes)
+    assert len(read_people(people.encode(), identities.realms)) == 3
 
 
 def test_the_page_s_keyring_opens(tmp_path):

@@ -21,13 +21,11 @@ class Person:
 
     about: str
     groups: tuple[str, ...] = ()
-    stores: tuple[str, ...] = ()
-    """The ids of the stores that the person owns."""
 
 
 PEOPLE: Final = {
     "alice": Person(about="analyst", groups=("sales-analysts",)),
-    "sam": Person(about="owner of two stores", groups=("store-owners",), stores=("2191", "2192")),
+    "sam": Person(about="owner of two stores", groups=("store-owners",)),
     "erin": Person(about="investigator", groups=("investigators",)),
     "ada": Person(about="admin", groups=("admins",)),
     "otto": Person(about="auditor", groups=("auditors",)),
@@ -51,6 +49,5 @@ def token(name: str, *, key: bytes, key_id: str, now: float) -> str:
         "azp": TOOL,
         "client_id": TOOL,
         "groups": list(person.groups),
-        "stores": list(person.stores),
     }
     return jwt.encode(claims, key, algorithm="ES256", headers={"kid": key_id, "typ": "at+jwt"})

@@ -319,30 +319,27 @@ class Gateway:
         permit = granted.permit
         if current is snapshot and now < permit.valid_until:
             return None
-        if now >= permit.subject.expires:
-            return "expired"
         flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
         if now >= permit.valid_until and flips:
             return "expired"
         changed: Ended = "expired" if current is snapshot else "policy-changed"
         access.policy, access.permit = current.version, None
-        if current is not snapshot:
-            # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way.
-            token = request.headers.get(hdrs.AUTHORIZATION)
-            if await current.identities.verify(token, now) != permit.subject:
-                return changed
+        # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way, its
+        # line of people.csv another one, or at its end.
+        token = request.headers.get(hdrs.AUTHORIZATION)
+        subject = await current.identities.verify(token, now)
+        if isinstance(subject, Deny):
+            return "expired" if now >= permit.subject.expires else changed
+        if (subject.user, subject.tool) != (permit.subject.user, permit.subject.tool):
+            return changed
         report = current.catalogue.reports.get(permit.report.id)
         if report != permit.report:
             return changed
-        again = decide(
-            current.policy,
-            subject=permit.subject,
-            report=report,
-            context=_at(granted.context, datetime.fromtimestamp(now, UTC)),
-        )
-        if not isinstance(again, Permit) or not again.plan.gives_as(permit.plan):
+        context = _at(granted.context, datetime.fromtimestamp(now, UTC), subject)
+        again = decide(current.policy, subject=subject, report=report, context=context)
+        if not isinstance(again, Permit) or not _gives_as(again, permit):
             return changed
-        access.permit = again
+        access.subject, access.permit = subject, again
         return None
 
     def _opaque_id(self, principal: str) -> str:
@@ -496,10 +493,10 @@ def _context(subject: Subject, request: web.BaseRequest, access: Access) -> Cont
     )
 
 
-def _at(context: Context, now: datetime) -> Context:
-    """The same request's context at another instant."""
+def _at(context: Context, now: datetime, subject: Subject) -> Context:
+    """The same request's context at another instant, with what is then known of the subject."""
     return Context(
-        attributes=context.attributes,
+        attributes=subject.attributes,
         now=now,
         date=now.date(),
         ip=context.ip,
@@ -507,6 +504,14 @@ def _at(context: Context, now: datetime) -> Context:
         tool=context.tool,
         action=context.action,
         method=context.method,
+    )
+
+
+def _gives_as(again: Permit, permit: Permit) -> bool:
+    """Whether both give the same rows and cells: by plans, and by the attributes that these read."""
+    before, now = permit.subject.attributes, again.subject.attributes
+    return again.plan.gives_as(permit.plan) and all(
+        before.get(name) == now.get(name) for name in permit.plan.attributes
     )
 
 

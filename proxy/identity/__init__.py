@@ -1,6 +1,7 @@
 """Who asks: a bearer token -> a subject, by `policies/subjects.yaml` (only this package knows JWT).
 
 subjects.py   the file: issuers, prefixes, claims -> groups and attributes
+people.py     what a token says and what people.csv says, each where it counts
 strict.py     JSON and base64url in one reading only
 jwks.py       the issuers' keys, from files and URLs
 tokens.py     the checks on one token, without I/O and without a clock
@@ -9,6 +10,7 @@ tokens.py     the checks on one token, without I/O and without a clock
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,45 +19,52 @@ from typing import Final, NamedTuple, Self
 
 from proxy.identity import subjects
 from proxy.identity.jwks import FileKeys, KeySet, UrlKeys
+from proxy.identity.people import Claimed, People, whole
 from proxy.identity.subjects import Issuer
 from proxy.identity.tokens import (
     MOST,
     Refused,
     Unverified,
-    Verified,
     bearer,
     check_signature,
     read_claims,
 )
 from proxy.plan import Deny, Reason
-from proxy.subject import AttributeType, Subject
+from proxy.subject import AttributeType, Realm, Subject
+from proxy.values import Value
 
 __all__ = ["Identities"]
 
 _MOST_REMEMBERED: Final = 8192
 _MOST_HEADER: Final = MOST + 16
+_EMPTY: Final[Mapping[str, Value]] = MappingProxyType({})
 
 
 class _Remembered(NamedTuple):
-    """A token that was verified, and the keys that were in force then."""
+    """A token that was verified: its subject from `since` on, and the keys that were in force then."""
 
-    verified: Verified
+    subject: Subject
+    since: float
     source: FileKeys | UrlKeys
     keys: KeySet
 
 
 class Identities:
-    """The issuers whose tokens count.
+    """The issuers whose tokens count, and what people.csv says of their subjects.
 
-    Verified tokens are remembered, in bounded number, until they expire or their issuer's keys
-    change; of tokens that are refused nothing is kept.
+    Verified tokens are remembered with their subjects, in bounded number, until they or their line
+    of people.csv expire or their issuer's keys change; of tokens that are refused nothing is kept.
+    Another people.csv is another object, so no subject outlives the one that it was made from.
     """
 
-    def __init__(self, issuers: tuple[Issuer, ...]) -> None:
+    def __init__(self, issuers: tuple[Issuer, ...], people: People = MappingProxyType({})) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
+        self._people = people
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self.realms: tuple[Realm, ...] = tuple(issuer.realm for issuer in issuers)
+        """The subjects of each issuer, and what people.csv may say of them."""
         self.attributes: Mapping[str, AttributeType] = MappingProxyType(
-            {name: claim.type for issuer in issuers for name, claim in issuer.attributes.items()}
+            {name: type_ for realm in self.realms for name, (type_, _) in realm.attributes.items()}
         )
         """The attributes that conditions may name, `sub.*`."""
 
@@ -71,6 +80,38 @@ class Identities:
         """
         fetched = {} if previous is None else previous.fetched()
         return cls(subjects.read(text, file=file, folder=folder, fetched=fetched))
+
+    def knowing(self, people: People) -> Identities:
+        """The same issuers, with what `people` says of their subjects."""
+        return Identities(tuple(self._issuers.values()), people)
+
+    def subject_of(
+        self,
+        name: str,
+        *,
+        groups: tuple[str, ...] | None = None,
+        attributes: Mapping[str, Value] = _EMPTY,
+        tool: str | None = None,
+        now: float,
+        expires: float = math.inf,
+    ) -> Subject | None:
+        """Who `user:NAME`, or a tool that acts alone, would be at `now` with a good token.
+
+        `groups` (None: no such claim) and `attributes` are what the token says. None where no
+        issuer has subjects of that name.
+        """
+        user = name if name.startswith("user:") else None
+        bare = name.partition(":")[2]
+        realm = next((realm for realm in self.realms if realm.holds(bare)), None)
+        if realm is None:
+            return None
+        claimed = Claimed(
+            user=user,
+            tool=tool if user else name,
+            groups=groups,
+            attributes=attributes,
+        )
+        return whole(claimed, realm=realm, people=self._people, now=now, expires=expires)
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -97,13 +138,13 @@ class Identities:
         digest = hashlib.sha256(authorization.encode()).digest()
         remembered = self._remembered.get(digest)
         if remembered is not None:
-            verified, source, keys = remembered
+            subject, since, source, keys = remembered
             if now >= source.refresh_at:
                 await source.look_for(None, now)
-            if source.keys is keys and verified.since <= now < verified.subject.expires:
+            if source.keys is keys and since <= now < subject.expires:
                 if digest in self._remembered:
                     self._remembered.move_to_end(digest)
-                return verified.subject
+                return subject
             self._remembered.pop(digest, None)
         try:
             return await self._verify(bearer(authorization), digest, now)
@@ -114,7 +155,7 @@ class Identities:
         """Verify a token in full.
 
         1 parse; 2 choose the issuer; 3 find the key; 4 check the signature; 5 read the claims;
-        6 compare times; 7 remember.
+        6 compare times; 7 add what people.csv says; 8 remember.
         """
         presented = Unverified.parse(token)  # 1
         issuer = self._issuers.get(presented.issuer)  # 2
@@ -133,13 +174,20 @@ class Identities:
         verified = read_claims(presented.claims, issuer)  # 5
         if now < verified.since:  # 6
             raise Refused("token-not-yet-valid")
-        if now >= verified.subject.expires:
+        if now >= verified.expires:
             raise Refused("token-expired")
-        self._remembered[digest] = _Remembered(verified, issuer.source, keys)  # 7
+        subject = whole(  # 7
+            verified.claimed,
+            realm=issuer.realm,
+            people=self._people,
+            now=now,
+            expires=verified.expires,
+        )
+        self._remembered[digest] = _Remembered(subject, verified.since, issuer.source, keys)  # 8
         self._remembered.move_to_end(digest)
         if len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.popitem(last=False)
-        return verified.subject
+        return subject
 
     async def close(self) -> None:
         """End fetches of keys that are under way."""

@@ -10,6 +10,7 @@
         groups: {claim: groups}
         attributes:
           stores: {claim: stores, type: text, many: true}
+          region: {type: text, source: people}     # from people.csv; `claim` where left out
 
 Each issuer has its own prefix, before the names of its users, tools and groups; a name that would
 read as another issuer's is refused.
@@ -18,8 +19,8 @@ read as another issuer's is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -31,7 +32,7 @@ from proxy.documents import Document, load, read_file
 from proxy.errors import Fault, Faulty
 from proxy.identity.jwks import ALGORITHMS, MOST_BYTES, FileKeys, KeySet, UrlKeys
 from proxy.identity.strict import Malformed
-from proxy.subject import AttributeType
+from proxy.subject import COLUMNS, AttributeType, Realm, Source
 from proxy.values import Type
 
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._-]{1,64}/)*\Z")
@@ -54,21 +55,25 @@ class KeysEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class GroupsEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a token lists the user's groups."""
+    """Where the user's groups are listed."""
 
-    claim: Text
-    """A claim that is a list of texts."""
+    claim: Text | None = None
+    """A claim that is a list of texts; left out where `source` is `people`."""
+    source: Source = Source.CLAIM
+    """Whether they come from the claim or from people.csv; where from both, which of them counts."""
 
 
 class AttributeEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An attribute of the subject, `sub.NAME` in conditions."""
 
-    claim: Text
-    """The claim that gives it."""
+    claim: Text | None = None
+    """The claim that gives it; left out where `source` is `people`."""
     type: Type
     """What its value must be; a token with another one is refused."""
     many: bool = False
-    """Whether the claim is a list."""
+    """Whether it is a list."""
+    source: Source = Source.CLAIM
+    """Whether it comes from the claim or from people.csv; where from both, which of them counts."""
 
 
 class IssuerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,7 +96,7 @@ class IssuerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     groups: GroupsEntry | None = None
     """Left out, its users are in no group."""
     attributes: dict[str, AttributeEntry] = {}
-    """By name, `sub.NAME` in conditions: what its tokens say of their users."""
+    """By name, `sub.NAME` in conditions: what its tokens, or people.csv, say of its users."""
 
 
 class SubjectsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,9 +127,9 @@ class Issuer:
     groups: str | None
     """The claim that lists groups."""
     attributes: Mapping[str, Claim]
-    """Attribute -> the claim that gives it."""
-    others: tuple[str, ...] = field(default=())
-    """The prefixes of other issuers that begin with this one's."""
+    """Attribute -> the claim that gives it; without those that no claim gives."""
+    realm: Realm
+    """Its subjects, and what people.csv may say of them."""
 
 
 def read(
@@ -155,17 +160,30 @@ def read(
                 attributes={
                     name: Claim(name=each.claim, type=AttributeType(type=each.type, many=each.many))
                     for name, each in entry.attributes.items()
+                    if each.claim is not None
                 },
-                others=tuple(
-                    each.prefix
-                    for each in entries
-                    if each.prefix != entry.prefix and each.prefix.startswith(entry.prefix)
-                ),
+                realm=_realm(entry, entries),
             )
         )
     if faults:
         raise Faulty(faults)
     return tuple(issuers)
+
+
+def _realm(entry: IssuerEntry, entries: Iterable[IssuerEntry]) -> Realm:
+    return Realm(
+        prefix=entry.prefix,
+        others=tuple(
+            each.prefix
+            for each in entries
+            if each.prefix != entry.prefix and each.prefix.startswith(entry.prefix)
+        ),
+        groups=entry.groups.source if entry.groups else None,
+        attributes={
+            name: (AttributeType(type=each.type, many=each.many), each.source)
+            for name, each in entry.attributes.items()
+        },
+    )
 
 
 def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
@@ -189,8 +207,29 @@ def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
                 hint="a name must tell whose it is",
             )
         )
+    if entry.groups is not None:
+        faults += _source_faults(document, entry.groups, *here, "groups")
     for name, attribute in entry.attributes.items():
         at = (*here, "attributes", name)
+        faults += _source_faults(document, attribute, *at)
+        if attribute.source is Source.CLAIM_AND_PEOPLE:
+            faults.append(
+                document.fault(
+                    "an attribute comes from one place: only groups add up",
+                    *at,
+                    "source",
+                    hint="write `claim-else-people` or `people-else-claim`",
+                )
+            )
+        if attribute.source.reads_people and name in COLUMNS:
+            faults.append(
+                document.fault(
+                    f"people.csv has a column `{name}` of its own",
+                    *at,
+                    key=True,
+                    hint="name the attribute in another way",
+                )
+            )
         if not _ATTRIBUTE.match(name):
             faults.append(
                 document.fault(
@@ -205,6 +244,26 @@ def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
                 )
                 break
     return faults
+
+
+def _source_faults(
+    document: Document[SubjectsFile], entry: GroupsEntry | AttributeEntry, *at: str | int
+) -> list[Fault]:
+    """A fault unless the claim is named exactly where it counts."""
+    if entry.source.reads_claim and entry.claim is None:
+        hint = "name the claim, or write `source: people`"
+        return [document.fault("missing key `claim`", *at, hint=hint)]
+    if not entry.source.reads_claim and entry.claim is not None:
+        return [
+            document.fault(
+                f"the claim counts for nothing with `source: {entry.source}`",
+                *at,
+                "claim",
+                hint="leave it out, or say which counts first: `claim-else-people`,"
+                " `people-else-claim`",
+            )
+        ]
+    return []
 
 
 def _source(

@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
 from typing import Any, Final, Self
 from unicodedata import is_normalized
 
 import jwt
 
 from proxy.identity.jwks import ALGORITHMS
+from proxy.identity.people import Claimed
 from proxy.identity.strict import Malformed, Real, decode_base64url, parse_object
 from proxy.identity.subjects import Issuer
-from proxy.subject import AttributeType, Subject
+from proxy.subject import AttributeType
 from proxy.values import Scalar, Type, Value, number, scalar
 
 MOST: Final = 16 << 10
@@ -121,14 +121,15 @@ def check_signature(presented: Unverified, key: jwt.PyJWK) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """A subject, and when its token counts: `since` ≤ now < the subject's `expires`."""
+    """What a token says of its subject, and when it counts: `since` ≤ now < `expires`."""
 
-    subject: Subject
+    claimed: Claimed
     since: float
+    expires: float
 
 
 def read_claims(claims: dict[str, Any], issuer: Issuer) -> Verified:
-    """The subject that verified claims describe; raises Refused. Times are for the caller to compare."""
+    """What verified claims say; raises Refused. Times are for the caller to compare."""
     if claims.get("iss") != issuer.issuer:
         raise Refused("unknown-issuer")
     _refuse_other_kinds(claims, issuer)
@@ -141,14 +142,14 @@ def read_claims(claims: dict[str, Any], issuer: Issuer) -> Verified:
     name = _name(_required(claims, "sub"))
     client = _client(claims)
     return Verified(
-        subject=Subject(
+        claimed=Claimed(
             user=None if name == client else _principal("user", name, issuer),
             tool=None if client is None else _principal("tool", client, issuer),
             groups=_groups(claims, issuer),
-            attributes=MappingProxyType(dict(_attributes(claims, issuer))),
-            expires=expires,
+            attributes=dict(_attributes(claims, issuer)),
         ),
         since=since,
+        expires=expires,
     )
 
 
@@ -224,16 +225,16 @@ def _is_plain(name: str) -> bool:
 def _principal(kind: str, name: str, issuer: Issuer) -> str:
     """The typed principal: nothing that a token says can make it a role, or another issuer's."""
     full = issuer.prefix + name
-    if full.startswith(issuer.others):
+    if full.startswith(issuer.realm.others):
         raise Refused("foreign-prefix")
     return f"{kind}:{full}"
 
 
-def _groups(claims: dict[str, Any], issuer: Issuer) -> tuple[str, ...]:
-    """The groups, each once. Names of directories may hold blanks and commas within."""
+def _groups(claims: dict[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
+    """The groups, each once; None without the claim. Names may hold blanks and commas within."""
     listed = claims.get(issuer.groups) if issuer.groups is not None else None
     if listed is None:
-        return ()
+        return None
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise Refused("wrong-type")
     if len(listed) > _MOST_GROUPS:

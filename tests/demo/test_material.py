@@ -145,7 +145,7 @@ def test_a_keyring_whose_key_is_gone_is_never_replaced(material):
 
 @pytest.mark.parametrize("name", people.PEOPLE)
 def test_tokens_verify_and_say_who_it_is(material, name):
-    """A token verifies under the published keys, says groups and stores, and lasts 8 hours."""
+    """A token verifies under the published keys, says the groups, and lasts 8 hours."""
     now = NOW.timestamp()
     token = people.token(
         name, key=material.issuer_key.read_bytes(), key_id=material.key_id, now=now
@@ -162,7 +162,7 @@ def test_tokens_verify_and_say_who_it_is(material, name):
     )
     person = people.PEOPLE[name]
     assert (claims["sub"], claims["azp"]) == (name, "demo-cli")
-    assert (claims["groups"], claims["stores"]) == (list(person.groups), list(person.stores))
+    assert claims["groups"] == list(person.groups)
     assert claims["exp"] - claims["iat"] == 8 * 3600
 
 

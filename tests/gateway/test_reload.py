@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -28,12 +29,12 @@ def world(tmp_path):
 class Stream:
     """A long answer under way, whose store waits in the middle until it is told to go on."""
 
-    def __init__(self, store, proxy) -> None:
+    def __init__(self, store, proxy, groups=("analysts",)) -> None:
         self._loop = store._background.loop
         self._gate = asyncio.Event()
         store.pages[PATH] = Page(self._body)
         self.proxy = proxy
-        token = proxy.issuer.token("alice", groups=("analysts",))
+        token = proxy.issuer.token("alice", groups=groups)
         self._sock = wire.connect(proxy.url)
         self._sock.sendall(
             f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -108,6 +109,88 @@ def test_a_stream_is_cut_when_its_permit_stands_no_longer(world, change):
     assert (records[-1].step, records[-1].ended) == ("outcome", "policy-changed")
     assert records[-1].bytes >= len(answer.body)
     assert records[-1].policy == proxy.app.gateway.snapshot.version
+
+
+FROM_PEOPLE = """\
+    groups: {claim: groups, source: claim-and-people}
+    attributes:
+      stores: {type: text, many: true, source: people}
+      region: {type: text, source: people}
+"""
+ALICE = "subject, groups, stores, region, valid-until\nuser:alice, , 0|1|2|3|4|5|6|7|8, North,\n"
+
+
+@pytest.fixture
+def peopled(world):
+    """The same with attributes of people.csv: alice has all stores but one."""
+    _, proxy = world
+    text = (proxy.home.policies / "subjects.yaml").read_text()
+    proxy.home.write("subjects.yaml", text[: text.index("    groups:")] + FROM_PEOPLE)
+    proxy.home.write("people.csv", ALICE)
+    assert proxy.reload()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("change", "groups", "ended"),
+    [
+        (lambda text: text.replace("|8", ""), ("owners",), "policy-changed"),
+        (lambda text: text.replace("|8", "|8|9"), ("owners",), "policy-changed"),
+        (lambda text: text.replace("user:alice", "user:bob"), ("owners",), "policy-changed"),
+        (lambda text: text.replace(", ,", ", group:owners,", 1), ("analysts",), "policy-changed"),
+        (lambda text: text.replace("North,", "North, 2026-01-01"), ("owners",), "policy-changed"),
+        (lambda text: text.replace("North,", "South, 2096-01-01"), ("owners",), "whole"),
+        (lambda text: text.replace("|8", ""), ("analysts",), "whole"),
+        (lambda text: text.replace(", ,", ", group:guests,", 1), ("owners",), "whole"),
+        (lambda text: text + "user:bob, , 7, ,\n", ("owners",), "whole"),
+    ],
+)
+def test_another_line_of_people_cuts_or_goes_on_as_the_plan_has_it(peopled, change, groups, ended):
+    """D39: a stream whose plan, or an attribute that its plan reads, changed is cut; another one goes on."""
+    store, proxy = peopled
+    stream = Stream(store, proxy, groups)
+    before = proxy.app.gateway.snapshot.version
+    changed = change(ALICE)
+    assert changed != ALICE
+    proxy.home.write("people.csv", changed)
+    assert proxy.reload()
+    answer, records = stream.end()
+    assert answer.whole == (ended == "whole")
+    assert records[-1].ended == ended
+    after = proxy.app.gateway.snapshot.version
+    assert before != after
+    assert [records[0].policy, records[-1].policy] == [before, after]
+
+
+@pytest.mark.parametrize(("groups", "ended"), [(("owners",), "expired"), (("analysts",), "whole")])
+def test_a_stream_outlives_its_line_only_where_the_line_means_nothing_to_it(peopled, groups, ended):
+    """D39: at valid-until the permit is looked at again, and what the line gave is cut, without a reload."""
+    store, proxy = peopled
+    ends = datetime.now(UTC) + timedelta(seconds=1.5)
+    proxy.home.write("people.csv", ALICE.replace("North,", f"North, {ends.isoformat()}"))
+    assert proxy.reload()
+    stream = Stream(store, proxy, groups)
+    while datetime.now(UTC) <= ends:
+        threading.Event().wait(0.05)
+    answer, records = stream.end()
+    assert (records[-1].ended, answer.whole) == (ended, ended == "whole")
+
+
+def test_a_broken_people_file_keeps_the_last_good_policy(peopled):
+    """PROMISE 3: a fault in people.csv, or its loss, changes nothing that is in force."""
+    _, proxy = peopled
+    before = proxy.app.gateway.snapshot
+    for text in (
+        "",
+        "subject, stores\n",
+        ALICE + "user:alice, , 9, ,\n",
+        ALICE.replace("1|", "1||"),
+    ):
+        proxy.home.write("people.csv", text)
+        assert not proxy.reload()
+    (proxy.home.policies / "people.csv").unlink()
+    assert not proxy.reload()
+    assert proxy.app.gateway.snapshot is before
 
 
 def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):

@@ -458,7 +458,7 @@ def test_nothing_is_kept_of_refused_tokens(identities):
     assert not identities._remembered
     subject = verify(identities, f"Bearer {GOOD}")
     (entry,) = identities._remembered.values()
-    assert entry.verified.subject is subject
+    assert entry.subject is subject
 
 
 def test_memory_is_bounded_by_evicting_the_least_recently_used(folder, monkeypatch):
@@ -467,7 +467,7 @@ def test_memory_is_bounded_by_evicting_the_least_recently_used(folder, monkeypat
     for number in range(10):
         verify(identities, bearer(sub="kept"))
         verify(identities, bearer(sub=f"u{number}"))
-    kept = {entry.verified.subject.user for entry in identities._remembered.values()}
+    kept = {entry.subject.user for entry in identities._remembered.values()}
     assert kept == {"user:kept", "user:u8", "user:u9"}
 
 

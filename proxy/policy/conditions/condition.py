@@ -32,6 +32,8 @@ class Condition:
     """The fields of this report's `row.*` that it reads."""
     reads: frozenset[str] = field(compare=False, repr=False)
     """The names of `env.*` that it reads: `purpose`, `now`, …"""
+    attributes: frozenset[str] = field(compare=False, repr=False)
+    """The names of `sub.*` that it reads."""
     holds: Callable[[Context], Truth] = field(compare=False, repr=False)
     """The truth where there is no row (`row.*` is unknown)."""
     bind: Callable[[Context], Truth | ColumnTest] = field(compare=False, repr=False)
@@ -63,6 +65,7 @@ def compile(text: str, scope: Scope) -> Condition:  # noqa: A001 - the word for 
         types=tuple(sorted((canonical(n), _type(n, scope)) for n in read if n.where != "env")),
         fields=frozenset(order),
         reads=frozenset(name.name for name in read if name.where == "env"),
+        attributes=frozenset(name.name for name in read if name.where == "sub"),
         holds=lambda context: whole(context, blank),
         bind=binder(tree, scope),
         waits=clock.waits(tree, scope),
