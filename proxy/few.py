@@ -7,7 +7,6 @@ columns; whatever works on columns takes both, and a property holds the two agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import polars as pl
@@ -16,61 +15,49 @@ FEW: Final = 64
 """Records up to which a batch has columns of this kind."""
 
 
-class Few:
+class Few(list[Any]):
     """Cells (str or None), or truths (bool or None), in a list that is never changed."""
 
-    __slots__ = ("items",)
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.items)
+    __slots__ = ()
 
     def to_list(self) -> list[Any]:
         """The cells; not to be changed."""
-        return self.items
+        return self
 
     def filter(self, keep: Few) -> Few:
         """The cells where `keep` is true."""
-        return Few([item for item, kept in zip(self.items, keep.items, strict=True) if kept])
+        return Few([item for item, kept in zip(self, keep, strict=True) if kept])
 
     def zip_with(self, mask: Few, other: Few) -> Few:
         """The own cell where `mask` is true, else the other's."""
         return Few(
-            [
-                mine if own else theirs
-                for mine, own, theirs in zip(self.items, mask.items, other.items, strict=True)
-            ]
+            [mine if own else theirs for mine, own, theirs in zip(self, mask, other, strict=True)]
         )
 
     def is_not_null(self) -> Few:
         """Where there is a value."""
-        return Few([item is not None for item in self.items])
+        return Few([item is not None for item in self])
 
     def fill_null(self, *, value: bool) -> Few:
         """The truths, with `value` for what is unknown."""
-        return Few([value if item is None else item for item in self.items])
+        return Few([value if item is None else item for item in self])
 
     def sum(self) -> int:
         """How many are true."""
-        return sum(self.items)
+        return sum(self)
 
     def all(self) -> bool:
         """Whether all are true."""
-        return all(self.items)
+        return all(self)
 
     def __or__(self, other: Few) -> Few:
-        return Few([a or b for a, b in zip(self.items, other.items, strict=True)])
+        return Few([a or b for a, b in zip(self, other, strict=True)])
 
     def __and__(self, other: Few) -> Few:
-        return Few([a and b for a, b in zip(self.items, other.items, strict=True)])
+        return Few([a and b for a, b in zip(self, other, strict=True)])
 
     def __invert__(self) -> Few:
-        return Few([not item for item in self.items])
+        return Few([not item for item in self])
 
 
 Cells = pl.Series | Few

@@ -193,12 +193,16 @@ class Transform:
         """The same where each row is given in the same forms."""
         if self._settled is None or not batch.height:
             return self._given(batch, 0, {}, {})
-        height = batch.height
+        height, held = batch.height, batch.cells
         cells: dict[str, Cells] = {}
         counts: Counts = {}
         for column, form in self._settled:
-            counts[column.field] = {} if form is None else {form.name: height}
-            built = None if form is None else _formed(column, form, batch)
+            if form is None:
+                counts[column.field] = {}
+                continue
+            counts[column.field] = {form.name: height}
+            written = form.operation is None and column.type is column.source
+            built = held.get(column.field) if written else _formed(column, form, batch)
             if built is not None:
                 cells[column.field] = built
         return self._given(batch, height, cells, counts)
@@ -254,7 +258,7 @@ def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
 def _per_value(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
     """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
     if isinstance(cells, Few):
-        return Few(_remembered(column, form, lexis, cells.items))
+        return Few(_remembered(column, form, lexis, cells))
     distinct = cells.unique().drop_nulls()
     if len(distinct) * _REPEATS > len(cells):
         return _treated(column, form, lexis, cells)

@@ -59,9 +59,14 @@ def _string(value: str | None) -> str | None:
     return None if value is None else string(value)
 
 
+def _is_natural(value: str) -> bool:
+    """Whether it is an integer above 0 beyond doubt, without a look at the grammar."""
+    return value.isdigit() and value[0] != "0" and value.isascii()
+
+
 def _json_number(value: str | None) -> str | None:
     """The number as JSON has it: no `+`, no leading zeros; null where it is none."""
-    if value is None or _IS_NUMBER.match(value):
+    if value is None or _is_natural(value) or _IS_NUMBER.match(value):
         return value
     matched = _LAX_NUMBER.match(value)
     return None if matched is None else matched[1].replace("+", "") + matched[2]
@@ -80,7 +85,7 @@ class JsonLexis(Lexis):
         else:
             scalar = _text
         if isinstance(cells, Few):
-            return Few([*map(scalar, cells)])
+            return Few(map(scalar, cells))
         if len(cells) <= SMALL:
             return pl.Series(cells.name, [*map(scalar, cells.to_list())], dtype=pl.String)
         if type_.is_number:
@@ -101,7 +106,7 @@ class JsonLexis(Lexis):
         else:
             scalar = _string
         if isinstance(values, Few):
-            return Few([*map(scalar, values)])
+            return Few(map(scalar, values))
         if len(values) <= SMALL:
             return pl.Series(values.name, [*map(scalar, values.to_list())], dtype=pl.String)
         if type_.is_number:
@@ -114,7 +119,7 @@ class JsonLexis(Lexis):
     def texts(self, cells: Cells) -> Cells:
         """A string as it is, any other token in quotes: `12` -> `"12"`."""
         if isinstance(cells, Few):
-            return Few([*map(_as_text, cells)])
+            return Few(map(_as_text, cells))
         is_text = cells.str.starts_with('"') | cells.is_null()
         return cells if is_text.all() else cells.zip_with(is_text, '"' + cells + '"')
 

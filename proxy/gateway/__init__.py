@@ -32,6 +32,7 @@ from proxy.catalogue import (
 )
 from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable
 from proxy.formats import FORMATS
+from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.record import Access
@@ -205,7 +206,7 @@ class Gateway:
         self._running[name] += 1
         try:
             format_ = FORMATS[granted.variant.format]
-            view = self._view(granted)
+            view = self._view(granted, format_)
             async with self._stores.fetch(
                 granted.permit.report.store, granted.target, format_.media_type, format_.accepts
             ) as source:
@@ -231,9 +232,8 @@ class Gateway:
             if not self._running[name]:
                 del self._running[name]
 
-    def _view(self, granted: _Granted) -> View:
+    def _view(self, granted: _Granted, format_: Format) -> View:
         permit, variant = granted.permit, granted.variant
-        format_ = FORMATS[variant.format]
         bound = transform.bind(
             permit.plan,
             context=granted.context,

@@ -42,6 +42,8 @@ _PLAIN: Final = {
     Type.DECIMAL: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})(?:\.([0-9]{{1,{DIGITS}}}))?\Z"),
 }
 """Numbers that need no `Fraction`: the whole digits, and those after the point."""
+_SHORT: Final = 16
+"""Characters of a number without a sign that is read in the shortest way."""
 _TENS: Final = tuple(10**digits for digits in range(DIGITS + 1))
 
 
@@ -146,14 +148,18 @@ class Round(Treatment):
     def _of_one(self, type_: Type) -> Callable[[str], str | None]:
         """Round one text in Python integers."""
         plain = _PLAIN[type_].match
+        decimals = type_ is Type.DECIMAL
         digits = self.digits
         scale = 10**digits
         units = self.units
         bound = 10**DIGITS * scale
 
         def one(text: str) -> str | None:
-            matched = plain(text)
-            if matched:
+            whole, point, fraction = text.partition(".")
+            unsigned = whole.isdigit() and (not point or (decimals and fraction.isdigit()))
+            if unsigned and len(text) <= _SHORT and text.isascii():
+                numerator, denominator = int(whole + fraction), _TENS[len(fraction)]
+            elif matched := plain(text):
                 whole, fraction = matched.groups("")
                 numerator, denominator = int(whole + fraction), _TENS[len(fraction)]
             else:
