@@ -14,6 +14,12 @@ An access has one id and one or more records, told apart by `step`:
     opened      a writer opened the log
     burst       refusals of unauthenticated requests from one address that were counted together
 
+What changes the rules of all accesses is on record in the same log, before it is in force:
+
+    policy-loaded    `policy` follows `previous`; `subject` is who wrote it, where git knows that
+    policy-refused   the files were not taken, and `previous` stays in force: `cause` says why,
+                     `count` how many faults, `lines` where the first one is
+
 Records may overstate what a requester received, never understate it. They hold no cell value, no
 token and no credential. A sample, as stored (one line, keys sorted):
 
@@ -30,8 +36,9 @@ from typing import Final, Literal
 import msgspec
 
 Step = Literal[
-    "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst"
-]
+    "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst",
+    "policy-loaded", "policy-refused",
+]  # fmt: skip
 Ended = Literal[
     "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"
 ]
@@ -70,8 +77,12 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     status: int = 0
     policy: str = ""
     """SHA-256 (hex) over the canonical content of the policy in force."""
+    previous: str = ""
+    """policy-loaded, policy-refused: the policy that was in force until then."""
+    commit: str = ""
+    """policy-loaded: the commit that the files are those of."""
     lines: tuple[str, ...] = ()
-    """The policy lines that applied: `policy.csv:12`."""
+    """The policy lines that applied: `policy.csv:12`; policy-refused: the place of the first fault."""
     parameters: dict[str, str] = {}
     """Name -> value of declared non-confidential fields, else `hmac:…`."""
     fields: dict[str, dict[str, int]] = {}
@@ -84,7 +95,7 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     micros: int = 0
     """Duration so far."""
     count: int = 0
-    """burst: how many refusals."""
+    """burst: how many refusals; policy-refused: how many faults."""
     log: str = ""
     """opened: the log's name; unresolved: the log that the open intent is in."""
 

@@ -16,13 +16,14 @@ from aiohttp import web
 
 from proxy.audit.log import AccessLog
 from proxy.config import Config
-from proxy.errors import CounterfoilError, Faulty
+from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway import Bounds, Gateway, where
+from proxy.gateway import Bounds, Gateway
 from proxy.gateway.server import Server
 from proxy.keys import Keyring, kek_from
-from proxy.snapshot import load_snapshot
+from proxy.reload import PolicyInForce
 from proxy.upstream import Stores
+from proxy.versions import Versions
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 _BURST_SECONDS: Final = 10
@@ -36,7 +37,6 @@ class App:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stack = AsyncExitStack()
-        self._reloading = asyncio.Lock()
         self.url = ""
         """`http(s)://host:port`, once it listens."""
 
@@ -59,7 +59,6 @@ class App:
 
     async def _start(self) -> None:
         config, settings = self._config, self._config.settings
-        snapshot = load_snapshot(config.path(settings.policies), config.environment)
         keyring = Keyring.open(
             config.path(settings.keyring.file),
             kek_from(config.key_encryption_key, config.environment),
@@ -67,6 +66,14 @@ class App:
         tls = self._tls()
         log = await AccessLog.open(config.path(settings.log))
         self._stack.push_async_callback(log.close)
+        self.policy = PolicyInForce(
+            folder=config.path(settings.policies),
+            environment=config.environment,
+            log=log,
+            keyring=keyring,
+            versions=Versions.beside(log.path),
+        )
+        await self.policy.start()
         executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")
         self._stack.callback(executor.shutdown)
         stores = await self._stack.enter_async_context(
@@ -79,7 +86,7 @@ class App:
         )
         limits = settings.limits
         self.gateway = Gateway(
-            snapshot=snapshot,
+            policy=self.policy,
             log=log,
             stores=stores,
             keyring=keyring,
@@ -91,8 +98,8 @@ class App:
             executor=executor,
         )
         self._stack.push_async_callback(self.gateway.close)
-        bursts = asyncio.create_task(self._close_bursts())
-        self._stack.push_async_callback(_cancel, bursts)
+        for work in (self._close_bursts(), self.policy.watch()):
+            self._stack.push_async_callback(_cancel, asyncio.create_task(work))
         runner = web.ServerRunner(
             Server(
                 self.gateway,
@@ -150,29 +157,7 @@ class App:
 
     async def reload(self) -> bool:
         """PROMISE 3 (all or nothing): take the folder's policy whole, or keep the last good one, loudly."""
-        async with (
-            self._reloading
-        ):  # one after the other: an older reading never follows a newer one
-            return await self._reload()
-
-    async def _reload(self) -> bool:
-        config = self._config
-        try:
-            snapshot = await asyncio.to_thread(
-                load_snapshot,
-                config.path(config.settings.policies),
-                config.environment,
-                self.gateway.snapshot,
-            )
-        except Faulty as exc:
-            _LOGGER.error("policy not taken, the last good one stays in force:\n%s", exc)
-            return False
-        except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would say it
-            _LOGGER.error("policy not taken, the last good one stays in force: %s", where(exc))
-            return False
-        self.gateway.snapshot = snapshot
-        _LOGGER.info("policy %s is in force", snapshot.version[:12])
-        return True
+        return await self.policy.reload()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

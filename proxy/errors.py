@@ -16,6 +16,7 @@ No message of this tree holds a cell's value, a token or a credential.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -83,3 +84,10 @@ class KeyringError(CounterfoilError):
 
 class ValueRefused(CounterfoilError):
     """An encrypted value does not open: tampered with, moved, or sealed under another key."""
+
+
+def where(exc: BaseException) -> str:
+    """Where an error arose, without its message: that may hold a value of the report."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    places = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames))
+    return f"{type(exc).__name__} at {places}"

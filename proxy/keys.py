@@ -278,6 +278,10 @@ class Keyring(_Unpicklable):
         """HMAC-SHA-256 under the key derived for `purpose` in `context`."""
         return self._macs(key_id or self.current, purpose, *context)
 
+    def opaque(self, principal: str) -> str:
+        """The id that stands for a principal in the access log."""
+        return self.mac("audit-subject").hexdigest(principal.encode())[:32]
+
     def aead(self, purpose: str, *context: str, key_id: str | None = None) -> Aead:
         """AES-256-GCM-SIV under the key derived for `purpose` in `context`."""
         key = self.derive(purpose, *context, key_id=key_id)

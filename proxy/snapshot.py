@@ -23,7 +23,11 @@ from proxy.policy.source import load as load_policy
 _NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
 _OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv")
 _NOT_YET: Final = ("limits.yaml", "tests.yaml")
+FILES: Final = (*_NEEDED, *_OPTIONAL, *_NOT_YET)
+"""The names that are looked for in the folder."""
 _MOST_BYTES: Final = 64 << 20
+_READINGS: Final = 5
+"""How often a folder is read that changes meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +41,41 @@ class Snapshot:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The policy files, by name; raises Faulty with all that is missing, unreadable or unexpected."""
+    """The policy files of one state of the folder, by name.
+
+    Raises Faulty with all that is missing, unreadable or unexpected; and where the folder, or what its
+    links lead to, changes each time that it is read.
+    """
+    for _ in range(_READINGS):
+        before = _state(folder)
+        try:
+            files = _read_folder(folder)
+        except Faulty:
+            if _state(folder) == before:
+                raise
+        else:
+            if _state(folder) == before:
+                return files
+    raise Faulty([Fault(file=str(folder), message="changes again and again while it is read")])
+
+
+def _state(folder: Path) -> tuple[object, ...]:
+    """What tells one state of the folder from another: where each name leads, and since when."""
+    found: list[object] = []
+    for name in FILES:
+        try:
+            at = (folder / name).stat()
+        except OSError as exc:
+            found.append(exc.errno)
+        else:
+            found.append((at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns))
+    return tuple(found)
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     faults: list[Fault] = []
-    for name in (*_NEEDED, *_OPTIONAL, *_NOT_YET):
+    for name in FILES:
         path = folder / name
         if name not in _NEEDED and not path.is_symlink() and not path.exists():
             continue
@@ -154,9 +189,10 @@ def _snapshot_of(
         identities = identities.knowing(people)
     except Faulty as exc:
         faults.extend(exc.faults)
-    policy = None
+    policy = previous.policy if previous is not None and previous.version == version else None
     try:
-        policy = load_policy(
+        # The same version: only keys or credentials are others.
+        policy = policy or load_policy(
             files,
             reports=catalogue.reports,
             classes=catalogue.classes,

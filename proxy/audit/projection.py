@@ -12,6 +12,7 @@ and bytes are the last record's, but never shrink while the access goes on; `out
     whole …     how it ended, as `AccessEvent.ended` says
     refused     nothing was released
     unresolved  the process died before it was known
+    policy-…    no access, but what became of a new policy
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Final
 
 from proxy.audit.store import Files, connect, failing_as_unavailable, journal, read_only
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 TEXTS: Final = (
     "subject", "tool", "address", "method", "path", "report", "format", "action", "purpose",
-    "decision", "reason", "cause", "policy", "digest", "log",
+    "decision", "reason", "cause", "policy", "previous", "commit", "digest", "log",
 )  # fmt: skip
 DOCUMENTS: Final = ("groups", "lines", "parameters", "fields")
 NUMBERS: Final = ("status", "micros", "count")
@@ -77,6 +78,7 @@ SELECT
     WHEN 'intent' THEN 'open' WHEN 'progress' THEN 'open'
     WHEN 'refusal' THEN 'refused' WHEN 'burst' THEN 'refused'
     WHEN 'unresolved' THEN 'unresolved' WHEN 'opened' THEN 'opened'
+    WHEN 'policy-loaded' THEN 'policy-loaded' WHEN 'policy-refused' THEN 'policy-refused'
     ELSE coalesce(json ->> '$.ended', 'whole')
   END,
   json ->> '$.at', json ->> '$.at', {_VALUES}

@@ -53,7 +53,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """… and where."""
     records: int
     outcome: str
-    """`open`, how it ended (`whole`, `client-gone`, …), `refused`, `unresolved` or `opened`."""
+    """`open`, how it ended (`whole`, `client-gone`, …), `refused`, `unresolved`, `opened`, or the
+    step of a policy's record."""
     started: str
     at: str
     """When its last record was made."""
@@ -74,6 +75,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str = ""
     status: int = 0
     policy: str = ""
+    previous: str = ""
+    commit: str = ""
     lines: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
     fields: dict[str, dict[str, int]] = {}
@@ -89,7 +92,7 @@ _AT_ONCE: Final = 500
 
 OUTCOMES: Final = frozenset({
     "open", "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed",
-    "stopped", "refused", "unresolved", "opened",
+    "stopped", "refused", "unresolved", "opened", "policy-loaded", "policy-refused",
 })  # fmt: skip
 """What `Access.outcome` can be; any other word of an outcome is a decision, a reason or a cause."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -30,7 +29,7 @@ from proxy.catalogue import (
     MalformedTarget,
     parse_target,
 )
-from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable
+from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable, where
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
@@ -40,6 +39,7 @@ from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
+from proxy.reload import PolicyInForce
 from proxy.report import Report, Variant
 from proxy.snapshot import Snapshot
 from proxy.subject import Subject
@@ -72,19 +72,19 @@ class _Granted:
 
 
 class Gateway:
-    """Composes the stages; holds the snapshot in force."""
+    """Composes the stages."""
 
     def __init__(
         self,
         *,
-        snapshot: Snapshot,
+        policy: PolicyInForce,
         log: AccessLog,
         stores: Stores,
         keyring: Keyring,
         bounds: Bounds,
         executor: Executor,
     ) -> None:
-        self.snapshot = snapshot
+        self._policy = policy
         self._log = log
         self._stores = stores
         self._keyring = keyring
@@ -93,7 +93,12 @@ class Gateway:
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
         self._drift: set[tuple[str, str]] = set()
-        self._opaque = lru_cache(_SUBJECTS)(self._opaque_id)
+        self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in force."""
+        return self._policy.snapshot
 
     @property
     def healthy(self) -> bool:
@@ -342,10 +347,6 @@ class Gateway:
         access.subject, access.permit = subject, again
         return None
 
-    def _opaque_id(self, principal: str) -> str:
-        """The id that stands for a principal in the access log."""
-        return self._keyring.mac("audit-subject").hexdigest(principal.encode())[:32]
-
     def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
         """One alarm for each column that a store gives and the catalogue does not declare."""
         for name in undeclared:
@@ -460,13 +461,6 @@ def abort(request: web.BaseRequest) -> None:
     """Break the connection, so that a cut answer can never be taken for a whole one."""
     if request.transport is not None:
         request.transport.abort()
-
-
-def where(exc: BaseException) -> str:
-    """Where an error arose, without its message: that may hold a value of the report."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    places = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(frames))
-    return f"{type(exc).__name__} at {places}"
 
 
 def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:

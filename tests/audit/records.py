@@ -14,7 +14,10 @@ from proxy.audit import AccessLog
 from proxy.audit.recover import begin
 from proxy.audit.store import Files, connect, create, journal, place_of
 
-STEPS = ("complete", "intent", "progress", "outcome", "refusal", "unresolved", "burst")
+STEPS = (
+    "complete", "intent", "progress", "outcome", "refusal", "unresolved", "burst", "policy-loaded",
+    "policy-refused",
+)  # fmt: skip
 ENDED = (
     "whole",
     "client-gone",

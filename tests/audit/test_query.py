@@ -34,7 +34,8 @@ def naive(sequence: list[AccessEvent]) -> list[dict[str, object]]:
         row["records"] += 1
         row["outcome"] = {
             "intent": "open", "progress": "open", "refusal": "refused", "burst": "refused",
-            "unresolved": "unresolved", "opened": "opened",
+            "unresolved": "unresolved", "opened": "opened", "policy-loaded": "policy-loaded",
+            "policy-refused": "policy-refused",
         }.get(one.step, one.ended or "whole")  # fmt: skip
         row["at"] = one.at
         for name in ("rows", "bytes"):

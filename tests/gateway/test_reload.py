@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from proxy import app as app_module
+from proxy import reload as reload_module
 from proxy import snapshot as snapshot_module
 from tests.harness import sales, wire
 from tests.harness.issuer import Issuer
@@ -197,10 +197,10 @@ def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):
     """PROMISE 3: of two reloads at once, the one that read later is the one that stays."""
     _, proxy = world
     first, second = threading.Event(), threading.Event()
-    real = app_module.load_snapshot
+    real = reload_module.snapshot_of
 
-    def slow_at_first(*arguments):
-        snapshot = real(*arguments)
+    def slow_at_first(*arguments, **more):
+        snapshot = real(*arguments, **more)
         if not first.is_set():
             first.set()
             second.wait(1)
@@ -208,7 +208,7 @@ def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):
             second.set()
         return snapshot
 
-    monkeypatch.setattr(app_module, "load_snapshot", slow_at_first)
+    monkeypatch.setattr(reload_module, "snapshot_of", slow_at_first)
 
     async def both() -> None:
         older = asyncio.create_task(proxy.app.reload())
@@ -229,10 +229,10 @@ def test_a_reload_that_fails_in_an_unforeseen_way_says_so(world, monkeypatch, ca
     _, proxy = world
     before = proxy.app.gateway.snapshot
 
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(app_module, "load_snapshot", broken)
+    monkeypatch.setattr(reload_module, "snapshot_of", broken)
     assert not proxy.reload()
     assert proxy.app.gateway.snapshot is before
     assert "policy not taken" in caplog.text and "canary" not in caplog.text

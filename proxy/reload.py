@@ -1,0 +1,250 @@
+"""The policy in force: one reference, that a new policy takes the place of whole or not at all.
+
+PROMISE 3 (all or nothing): a request finds one whole version or the one before it, whatever the
+files look like meanwhile. A new policy takes these steps:
+
+    1 read the folder in one state (snapshot.read_folder)
+    2 sealed, or as committed, where that is required
+    3 parse and check
+    4 what tests.yaml expects of it
+    5 keep it by its hash
+    6 its record is durable: who wrote it, what it follows
+    7 swap one reference
+
+Whatever goes wrong, the last good policy stays in force, and the log, `/-/ready` and `policy status`
+say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.access import AccessEvent, new_access_id, timestamp
+from proxy.audit.log import AccessLog
+from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
+from proxy.keys import Keyring
+from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
+from proxy.versions import Versions
+from proxy.watching import Look, changes, look
+from proxy.worktree import Commit, head_of
+
+_LOGGER: Final = logging.getLogger("counterfoil")
+
+_SWITCH_SECONDS: Final = 0.0005
+"""How long a reading may keep the interpreter from a request (Python's own choice is ten times that)."""
+
+_PASSING: Final = frozenset({"not-kept", "not-recorded"})
+_AGAIN_SECONDS: Final = 5.0
+"""Causes that are no fault of the policy's, and when it is tried again."""
+
+Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
+"""What of the policy is not as its own tests.yaml says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """Why what the folder holds is not in force."""
+
+    at: float
+    cause: str
+    """A slug: `faulty`, `not-kept`, `not-recorded`, `internal-error`."""
+    why: str
+    """For the operator."""
+    faults: tuple[Fault, ...] = ()
+
+    def is_as(self, other: Refused | None) -> bool:
+        """Whether nothing is different from an earlier refusal but the time."""
+        return other is not None and (self.cause, self.why) == (other.cause, other.why)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Candidate:
+    """A policy that may be put in force."""
+
+    snapshot: Snapshot
+    files: Mapping[str, bytes]
+    commit: Commit | None
+    """The commit that the files are those of, where git knows one."""
+
+
+class PolicyInForce:
+    """Holds the snapshot in force; takes new ones from the folder."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        log: AccessLog,
+        keyring: Keyring,
+        versions: Versions,
+        expectations: Expectations | None = None,
+    ) -> None:
+        """`start` is called before anything else."""
+        self.folder = folder
+        self.snapshot: Snapshot
+        """PROMISE 3: the one reference; a request takes it once."""
+        self.refused: Refused | None = None
+        """Why the newest reading is not in force; None where it is."""
+        self.since = 0.0
+        """When the snapshot was put in force."""
+        self._environment = environment
+        self._log = log
+        self._keyring = keyring
+        self._versions = versions
+        self._expectations = expectations
+        self._started = False
+        self._seen: Look = {}
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Put the folder's policy in force; raises Faulty, LogUnavailable or CounterfoilError."""
+        self._seen = await look(self._paths())
+        try:
+            candidate = await asyncio.to_thread(self._read, None)
+        except Faulty as exc:
+            await self._record_refusal(
+                Refused(at=time.time(), cause="faulty", why=str(exc), faults=exc.faults)
+            )
+            raise
+        await self._put_in_force(candidate)
+        self._started = True
+
+    async def watch(self) -> None:
+        """Take what changes, until cancelled."""
+        async for _ in changes(self._paths, seen=self._seen, due=self._due):
+            await self.reload(asked=False)
+
+    async def reload(self, *, asked: bool = True) -> bool:
+        """Take the folder's policy whole, or keep the last good one, loudly; True where it is in force.
+
+        What nobody `asked` for is said once, however often it is found.
+        """
+        async with self._turn:  # an older reading never follows a newer one
+            refused, before = await self._reload(), self.refused
+            self.refused = refused
+            if refused is not None and (asked or not refused.is_as(before)):
+                _LOGGER.error("policy not taken, the last good one stays in force: %s", refused.why)
+                await self._record_refusal(refused)
+            return refused is None
+
+    async def _reload(self) -> Refused | None:
+        now = time.time()
+        try:
+            candidate = await asyncio.to_thread(self._read, self.snapshot)
+            if _same(candidate.snapshot, self.snapshot):
+                return None
+            await self._put_in_force(candidate)
+        except Faulty as exc:
+            return Refused(at=now, cause="faulty", why=f"\n{exc}", faults=exc.faults)
+        except LogUnavailable as exc:
+            return Refused(at=now, cause="not-recorded", why=str(exc))
+        except CounterfoilError as exc:
+            return Refused(at=now, cause="not-kept", why=str(exc))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would say it
+            return Refused(at=now, cause="internal-error", why=where(exc))
+        _LOGGER.info("policy %s is in force", self.snapshot.version[:12])
+        return None
+
+    def _paths(self) -> tuple[Path, ...]:
+        """All that the policy in force, or the next one, is read from."""
+        beside: tuple[str, ...] = ()
+        if self._started:
+            beside = (*self.snapshot.catalogue.files, *self.snapshot.identities.files)
+        return tuple([self.folder / name for name in (*FILES, *beside)])
+
+    @property
+    def _version(self) -> str:
+        return self.snapshot.version if self._started else ""
+
+    def _due(self) -> bool:
+        """Whether what was refused for no fault of its own may be taken now."""
+        refused = self.refused
+        if refused is None or refused.cause not in _PASSING:
+            return False
+        return time.time() >= refused.at + _AGAIN_SECONDS
+
+    def _read(self, previous: Snapshot | None) -> _Candidate:
+        """Steps 1 to 4, in a thread; raises Faulty."""
+        files = read_folder(self.folder)
+        commit = head_of(self.folder)
+        if commit is not None and any(commit.differs(name, data) for name, data in files.items()):
+            commit = None
+        with _yielding():
+            snapshot = snapshot_of(
+                files, folder=self.folder, environment=self._environment, previous=previous
+            )
+            if self._expectations is not None and (faults := self._expectations(snapshot, files)):
+                raise Faulty(faults)
+        return _Candidate(snapshot=snapshot, files=files, commit=commit)
+
+    async def _put_in_force(self, candidate: _Candidate) -> None:
+        """Steps 5 to 7; raises CounterfoilError where one is not done."""
+        version = candidate.snapshot.version
+        try:
+            await asyncio.to_thread(self._versions.keep, version, candidate.files)
+        except OSError as exc:
+            raise CounterfoilError(f"the version cannot be kept: {exc.strerror}") from exc
+        # PROMISE 2 (no record, no data): what is decided by a policy is decided by one on record.
+        await self._record_load(candidate)
+        self.snapshot = candidate.snapshot
+        self.since = time.time()
+        gc.freeze()  # a full collection would stop every request to look at what stays
+
+    async def _record_load(self, candidate: _Candidate) -> None:
+        author = f"author:{candidate.commit.author}" if candidate.commit else ""
+        event = AccessEvent(
+            access=new_access_id(),
+            step="policy-loaded",
+            at=timestamp(time.time()),
+            subject=self._keyring.opaque(author) if author else "",
+            policy=candidate.snapshot.version,
+            previous=self._version,
+            commit=candidate.commit.id if candidate.commit else "",
+        )
+        await self._log.append(event, principal=author)
+
+    async def _record_refusal(self, refused: Refused) -> None:
+        first = next(iter(refused.faults), None)
+        event = AccessEvent(
+            access=new_access_id(),
+            step="policy-refused",
+            at=timestamp(refused.at),
+            previous=self._version,
+            cause=refused.cause,
+            lines=(f"{first.file}:{first.line}" if first.line else first.file,) if first else (),
+            count=len(refused.faults),
+        )
+        try:
+            await self._log.append(event)
+        except LogUnavailable as exc:
+            _LOGGER.error("the refusal of a policy is not on record: %s", exc)
+
+
+def _same(one: Snapshot, other: Snapshot) -> bool:
+    """Whether both decide alike and know the same tokens and credentials."""
+    return (
+        one.version == other.version
+        and one.catalogue.stores == other.catalogue.stores
+        and one.identities.files == other.identities.files
+    )
+
+
+@contextmanager
+def _yielding() -> Iterator[None]:
+    """Let requests have the interpreter often while a big policy is parsed beside them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
