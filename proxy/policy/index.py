@@ -71,8 +71,13 @@ class Policy:
         """Index the rules; `members` are the links of `g` lines, `sets` those of `g2` lines."""
         self.version = version
         self.purposes = tuple(purposes)
+        self.access = tuple(access)
+        """The `p` lines."""
+        self.cells = tuple(cells)
+        """The `p2` lines."""
         self._reports = dict(reports)
-        self._roles = Roles("g", members)
+        self._members = tuple(members)
+        self._roles = Roles("g", self._members)
         self._sets = Roles("g2", sets)
         self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
         self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
@@ -87,8 +92,27 @@ class Policy:
 
     def slice(self, subject: Subject, report: str, action: str) -> Slice:
         """The lines that can apply where `subject` asks to do `action` on the report of that id."""
-        standing = self._standing(subject.user, subject.groups, subject.tool)
-        return self._slice(standing, report, action)
+        return self._slice(self.standing(subject), report, action)
+
+    def standing(self, subject: Subject) -> Standing:
+        """As which principals a subject asks."""
+        return self._standing(subject.user, subject.groups, subject.tool)
+
+    def report(self, name: str) -> Report:
+        """The report of an id; raises KeyError."""
+        return self._reports[name]
+
+    def covering(self, report: str) -> frozenset[str]:
+        """What lines can call a report: its id, the prefixes that it is under, the sets that it is in."""
+        return self._sets.closure(patterns(report))
+
+    def holders(self, role: str) -> frozenset[str]:
+        """The users, groups and tools that are members of a role, directly or through others."""
+        return frozenset(
+            member
+            for member, _ in self._members
+            if not member.startswith("role:") and role in self._roles.closure([member])
+        )
 
     def _find_standing(
         self, user: str | None, groups: tuple[str, ...], tool: str | None
@@ -108,7 +132,7 @@ class Policy:
     def _cut(self, standing: Standing, report: str, action: str) -> Slice:
         """Gather a slice: principals × names of the report, one look-up each."""
         principals = sorted(standing.asking.denies)
-        names = sorted(self._sets.closure(patterns(report)))
+        names = sorted(self.covering(report))
         keys = [(principal, name) for principal in principals for name in names]
         return Slice(
             report=self._reports[report],

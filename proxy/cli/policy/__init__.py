@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
+from proxy.cli.policy.check import check_
+from proxy.cli.policy.explain import explain_
+from proxy.cli.policy.fmt import fmt
+
 
 @click.group()
 def policy() -> None:
     """Look at policies before they are in force."""
+
+
+for _command in (check_, explain_, fmt):
+    policy.add_command(_command)

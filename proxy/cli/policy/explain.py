@@ -1,0 +1,247 @@
+"""`counterfoil policy explain`: why somebody gets what they get."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy.catalogue import MalformedTarget, parse_target
+from proxy.cli.log import visible
+from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.errors import CounterfoilError, Faulty
+from proxy.plan import Context, Deny, Permit
+from proxy.policy.lines import Action
+from proxy.review.explain import Explanation, Form, Said, Seen, explain
+from proxy.snapshot import Snapshot, read_folder, snapshot_of
+from proxy.subject import AttributeType, Subject
+from proxy.values import Value, instant, scalar
+
+_WIDE: Final = 4096
+"""Columns of a table that no terminal shows: nothing is cut off."""
+_SAID: Final = {
+    Said.APPLIED: "green",
+    Said.CONDITION_FALSE: "yellow",
+    Said.CONDITION_UNKNOWN: "yellow",
+}
+
+
+@click.command("explain")
+@click.argument("subject")
+@click.argument("method")
+@click.argument("path")
+@click.option(
+    "--policies",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of policies.",
+)
+@click.option("--group", "groups", multiple=True, help="A group of the subject's; may be repeated.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What the token says; a list as a|b.",
+)
+@click.option("--tool", help="The tool through which it asks.")
+@click.option("--purpose", default="", help="The stated purpose.")
+@click.option("--ip", default="127.0.0.1", show_default=True, help="Where it asks from.")
+@click.option(
+    "--as-of", "as_of", metavar="TIME", help="When it asks (RFC 3339); now where left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def explain_(
+    *, subject: str, method: str, path: str, folder: Path | None, groups: tuple[str, ...],
+    attributes: tuple[str, ...], tool: str | None, purpose: str, ip: str, as_of: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Say what SUBJECT gets that asks METHOD PATH, and why: each line that counted or nearly did.
+
+    SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
+    the token are given with --group and --attribute.
+
+    Exit status: 0 permitted, 1 denied, 2 the policies are at fault.
+    """
+    where = policies(folder)
+    files: dict[str, bytes] = {}
+    try:
+        files = read_folder(where)
+        snapshot = snapshot_of(files)
+    except Faulty as exc:
+        for fault in exc.faults:
+            show(fault, files, label="error", color="red")
+        sys.exit(FAULTY)
+    now = _time(as_of)
+    who = _subject(snapshot, subject, groups, attributes, tool, now)
+    try:
+        route = snapshot.catalogue.route(parse_target(path).path)
+    except MalformedTarget as exc:
+        raise CounterfoilError(
+            f"`{visible(path)}` is not a path that can be asked for: {exc}"
+        ) from None
+    if purpose and purpose not in snapshot.catalogue.purposes:
+        listed = ", ".join(sorted(snapshot.catalogue.purposes)) or "none"
+        raise CounterfoilError(f"`{visible(purpose)}` is not a catalogued purpose: {listed}")
+    if route is None:
+        click.echo(f"denied: no report is catalogued at {visible(path)}")
+        known = sorted(v.path for r in snapshot.catalogue.reports.values() for v in r.variants)
+        click.echo("paths: " + ", ".join(known))
+        sys.exit(1)
+    context = Context(
+        attributes=who.attributes, now=now, date=now.date(), ip=ip, purpose=purpose,
+        tool=(who.tool or "").removeprefix("tool:"), action=Action.READ, method=method.upper(),
+    )  # fmt: skip
+    found = explain(snapshot.policy, subject=who, report=route.report, context=context)
+    if as_json:
+        click.echo(msgspec.json.encode(_plain(found, who, route.report.id)))
+    else:
+        _print(found, who, route.report.id, context)
+    if method.upper() != "GET" and isinstance(found.decision, Permit):
+        click.echo(f"but {visible(method.upper())} is refused: reports can only be read (405)")
+        sys.exit(1)
+    sys.exit(0 if isinstance(found.decision, Permit) else 1)
+
+
+def _time(text: str | None) -> datetime:
+    if text is None:
+        return datetime.fromtimestamp(time.time(), UTC)
+    found = instant(text)
+    if found is None:
+        raise CounterfoilError("`--as-of` is a time such as 2026-12-24T18:00Z")
+    return found
+
+
+def _subject(
+    snapshot: Snapshot, name: str, groups: tuple[str, ...], attributes: tuple[str, ...],
+    tool: str | None, now: datetime,
+) -> Subject:  # fmt: skip
+    given: dict[str, Value] = {}
+    for text in attributes:
+        key, _, value = text.partition("=")
+        declared = snapshot.identities.attributes.get(key)
+        if declared is None:
+            known = ", ".join(sorted(snapshot.identities.attributes)) or "none"
+            raise CounterfoilError(f"`{visible(key)}` is not a declared attribute: {known}")
+        given[key] = _value(key, value, declared)
+    typed = name if name.startswith(("user:", "tool:")) else f"user:{name}"
+    through = None if tool is None else f"tool:{tool.removeprefix('tool:')}"
+    found = snapshot.identities.subject_of(
+        typed,
+        groups=tuple(f"group:{group.removeprefix('group:')}" for group in groups) or None,
+        attributes=given,
+        tool=through,
+        now=now.timestamp(),
+    )
+    if found is None:
+        raise CounterfoilError(f"no issuer of subjects.yaml has a subject named `{visible(name)}`")
+    return found
+
+
+def _value(name: str, text: str, declared: AttributeType) -> Value:
+    parts = [scalar(part, declared.type) for part in (text.split("|") if declared.many else [text])]
+    known = [part for part in parts if part is not None]
+    if len(known) != len(parts):
+        raise CounterfoilError(f"`{name}` is {declared.type}{', a list as a|b' * declared.many}")
+    return tuple(known) if declared.many else known[0]
+
+
+def _print(found: Explanation, who: Subject, report: str, context: Context) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDE)
+    decision = found.decision
+    asked = f"{who.name} reads {report}" + (f" through {who.tool}" if who.user and who.tool else "")
+    if isinstance(decision, Deny):
+        told = f"{decision.reason.status}, cause {decision.cause}"
+        console.print(Text.assemble(("denied", "bold red"), f": {asked} ({told})"))
+    else:
+        console.print(Text.assemble(("permitted", "bold green"), f": {asked}"))
+    if who.groups:
+        console.print(f"  groups: {', '.join(map(visible, who.groups))}")
+    for name in found.attributes:
+        value = context.attributes.get(name.removeprefix("sub."))
+        shown = "unknown: no token or file says it" if value is None else _shown(value)
+        console.print(Text(f"  {name} = {visible(shown)}"))
+    _print_lines(console, found)
+    if found.fields:
+        _print_fields(console, found.fields)
+
+
+def _shown(value: Value) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | frozenset | list) else str(value)
+
+
+def _print_lines(console: Console, found: Explanation) -> None:
+    table = Table("line", "who", "action", "when", "effect", "", box=None, pad_edge=False)
+    for each in sorted(found.lines, key=lambda line: line.said is not Said.APPLIED):
+        table.add_row(
+            *map(Text, map(visible, (str(each.line), each.principal, each.action, each.when, each.effect))),
+            Text(each.said, style=_SAID.get(each.said, "dim")),
+        )  # fmt: skip
+    console.print("\nAccess:" if found.lines else "\nAccess: no `p` line is about this report.")
+    if found.lines:
+        console.print(table)
+    if isinstance(found.decision, Deny) and not any(e.said is Said.APPLIED for e in found.lines):
+        console.print("What no line allows is denied.")
+
+
+def _print_fields(console: Console, fields: tuple[Seen, ...]) -> None:
+    table = Table("form", "in rows where", "fields", "why", box=None, pad_edge=False)
+    alike: dict[tuple[tuple[Form, ...], str], list[str]] = {}
+    for seen in fields:
+        key = ((), seen.why_absent) if seen.why_absent else (seen.forms, "")
+        alike.setdefault(key, []).append(visible(seen.field))
+    for (forms, why_absent), names in alike.items():
+        shown = ", ".join(names)
+        if why_absent:
+            table.add_row(Text("absent", style="red"), "", Text(shown), Text(visible(why_absent)))
+        for form in forms:
+            rows = "every row" if form.rows == "true" else visible(form.rows)
+            style = "dim" if form.why_not else "red" if form.form == "deny" else "green"
+            why = ", ".join(map(str, form.lines))
+            if form.why_not:
+                why = f"not given: {form.why_not} ({why})"
+            table.add_row(Text(visible(form.form), style=style), Text(rows), Text(shown), Text(why))
+            shown = "″"
+    console.print("\nCells; of several forms the first whose rows match is given, and a deny wins:")
+    console.print(table)
+
+
+def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
+    decision = found.decision
+    return {
+        "subject": who.name,
+        "groups": who.groups,
+        "report": report,
+        "decision": "permit" if isinstance(decision, Permit) else "deny",
+        "cause": decision.cause if isinstance(decision, Deny) else "",
+        "status": decision.reason.status if isinstance(decision, Deny) else 200,
+        "lines": [
+            {
+                "line": str(each.line), "principal": each.principal, "action": each.action,
+                "when": each.when, "effect": each.effect, "said": each.said.value,
+            }
+            for each in found.lines
+        ],
+        "fields": [
+            {
+                "field": seen.field, "class": seen.class_, "absent": seen.why_absent,
+                "forms": [
+                    {
+                        "form": form.form, "rows": form.rows, "lines": [*map(str, form.lines)],
+                        "why_not": form.why_not,
+                    }
+                    for form in seen.forms
+                ],
+            }
+            for seen in found.fields
+        ],
+    }  # fmt: skip

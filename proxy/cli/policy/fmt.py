@@ -1,0 +1,75 @@
+"""`counterfoil policy fmt`: the cells of policy files in columns."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.errors import Fault, Faulty
+from proxy.policy.source import RULE_FILES
+from proxy.review.layout import aligned
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--check", "only", is_flag=True, help="Change nothing; exit with 1 where one would.")
+def fmt(paths: tuple[Path, ...], *, only: bool) -> None:
+    """Align the columns of policy files, named or in a folder; nothing else is changed.
+
+    A file with faults is left as it is. Exit status: 0 all are aligned, 1 with --check where one is
+    not, 2 a file is at fault.
+    """
+    changed = broken = False
+    for path in _files(paths):
+        try:
+            data = path.read_bytes() if path.is_file() else None
+        except OSError:
+            data = None
+        if data is None:
+            show(Fault(file=str(path), message="cannot be read"), {}, label="error", color="red")
+            broken = True
+            continue
+        try:
+            new = aligned(str(path), data)
+        except Faulty as exc:
+            for fault in exc.faults:
+                show(fault, {str(path): data}, label="error", color="red")
+            broken = True
+            continue
+        if new != data:
+            changed = True
+            click.echo(f"{'not aligned' if only else 'aligned'}: {path}")
+            if not only:
+                _replace(path, new)
+    sys.exit(FAULTY if broken else int(only and changed))
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    found = []
+    for path in paths or (policies(None),):
+        if path.is_dir():
+            found += [path / name for name in RULE_FILES if (path / name).exists()]
+        else:
+            found.append(path)
+    return found
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write the whole file beside and put it in place: nobody ever reads half of it."""
+    target = path.resolve()
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,245 @@
+"""What is wrong with a folder of policies, and what is odd about it: faults and warnings.
+
+A fault keeps the policy from being taken. A warning does not: the line means what it says, but
+hardly what its writer thinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final, NamedTuple
+
+from proxy.errors import Fault, Faulty
+from proxy.plan import Context, Line
+from proxy.policy.conditions import Condition
+from proxy.policy.index import Policy
+from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
+from proxy.policy.source import RULE_FILES
+from proxy.policy.syntax import read
+from proxy.snapshot import Snapshot, snapshot_of
+from proxy.values import Type
+
+_ANY: Final = Context(
+    attributes={},
+    now=datetime(2000, 1, 1, tzinfo=UTC),
+    date=date(2000, 1, 1),
+    ip="",
+    purpose="",
+    tool="",
+    action="",
+    method="",
+)
+"""For conditions that look at none of it."""
+_SENSITIVE: Final = ("confidential", "personal")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warned:
+    """One oddity, with the slug of its kind in `LINT`."""
+
+    kind: str
+    fault: Fault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What a folder's files say: a snapshot, or faults; warnings only where there is a snapshot."""
+
+    snapshot: Snapshot | None
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+
+def check(files: Mapping[str, bytes]) -> Checked:
+    """Read the policy files' contents as the server would, without keys and credentials."""
+    try:
+        snapshot = snapshot_of(files)
+    except Faulty as exc:
+        return Checked(snapshot=None, faults=exc.faults)
+    places = {
+        Line(file=record.file, line=record.line): record.column
+        for name in RULE_FILES
+        if name in files
+        for record in read(name, files[name])[0]
+    }
+    warnings = [
+        Warned(
+            kind=kind,
+            fault=Fault(
+                file=said.line.file,
+                line=said.line.line,
+                column=places[said.line](said.cell),
+                message=said.message,
+                hint=said.hint,
+            ),
+        )
+        for kind, row in LINT.items()
+        for said in row.look(snapshot.policy)
+    ]
+    return Checked(
+        snapshot=snapshot,
+        warnings=tuple(sorted(warnings, key=lambda each: (each.fault, each.kind))),
+    )
+
+
+class _Said(NamedTuple):
+    line: Line
+    cell: int
+    message: str
+    hint: str
+
+
+class Lint(NamedTuple):
+    """One row of the table of warnings."""
+
+    why: str
+    """What comes of it, for the documentation."""
+    look: Callable[[Policy], Iterator[_Said]]
+
+
+Rule = AccessRule | CellRule
+
+
+def _rules(policy: Policy) -> Iterator[Rule]:
+    yield from policy.access
+    yield from policy.cells
+
+
+def _unheld(policy: Policy) -> Iterator[_Said]:
+    held = {name: bool(policy.holders(name)) for name in {r.principal for r in _rules(policy)}}
+    for rule in _rules(policy):
+        if rule.principal.startswith("role:") and not held[rule.principal]:
+            yield _Said(
+                rule.line,
+                1,
+                f"nobody holds `{rule.principal}`",
+                f"give it to somebody: `g, group:…, {rule.principal}`",
+            )
+
+
+def _is_false(condition: Condition) -> bool:
+    """Whether a condition looks at nothing, and does not hold."""
+    return not condition.types and not condition.reads and condition.holds(_ANY) is not True
+
+
+def _never(policy: Policy) -> Iterator[_Said]:
+    for rule in policy.access:
+        if _is_false(rule.when):
+            yield _Said(rule.line, 4, "never applies: the condition is false", "take the line out")
+    for row in policy.cells:
+        if row.rows and all(map(_is_false, row.rows.values())):
+            yield _Said(row.line, 3, "never applies: the condition is false", "take the line out")
+
+
+def _twice(policy: Policy) -> Iterator[_Said]:
+    seen: dict[object, Line] = {}
+    for rule in _rules(policy):
+        key: object
+        if isinstance(rule, AccessRule):
+            key = (rule.principal, rule.report, rule.action, rule.when.text, rule.effect)
+        else:
+            rows = tuple((report, rows.text) for report, rows in sorted(rule.rows.items()))
+            fields = tuple(sorted(rule.fields.items()))
+            key = (rule.principal, rule.report, rows, fields, rule.treatment)
+        first = seen.setdefault(key, rule.line)
+        if first != rule.line:
+            yield _Said(rule.line, 0, f"says what {first} says", "take one of them out")
+
+
+def _shadowed(policy: Policy) -> Iterator[_Said]:
+    denials = [rule for rule in policy.cells if rule.treatment is None]
+    refusals = [
+        rule for rule in policy.access if rule.effect is Effect.DENY and rule.when.text == "true"
+    ]
+    for row in policy.cells:
+        for deny in denials if row.treatment is not None else ():
+            if deny.principal in (row.principal, ANYONE) and all(
+                report in deny.rows
+                and deny.rows[report].text == "true"
+                and named <= deny.fields[report]
+                for report, named in row.fields.items()
+            ):
+                yield _Said(row.line, 4, f"hidden by {deny.line}", "a deny wins: take one out")
+                break
+    for rule in policy.access:
+        for refusal in refusals if rule.effect is Effect.ALLOW else ():
+            if (
+                refusal.principal in (rule.principal, ANYONE)
+                and refusal.action == rule.action
+                and refusal.report in (rule.report, *_above(rule.report))
+            ):
+                yield _Said(rule.line, 2, f"undone by {refusal.line}", "a deny wins: take one out")
+                break
+
+
+def _above(report: str) -> tuple[str, ...]:
+    parts = report.removesuffix("/*").split("/")
+    return tuple("/".join(parts[:n]) + "/*" for n in range(1, len(parts)))
+
+
+def _unreadable(policy: Policy) -> Iterator[_Said]:
+    readable = {
+        rule.report
+        for rule in policy.access
+        if rule.effect is Effect.ALLOW and rule.action is Action.READ
+    }
+    for row in policy.cells:
+        if row.fields and not any(policy.covering(report) & readable for report in row.fields):
+            yield _Said(
+                row.line,
+                2,
+                "no `p` line lets anybody read what this line is about",
+                f"add `p, {row.principal}, {row.report}, read, true, allow`",
+            )
+
+
+def _broad(policy: Policy) -> Iterator[_Said]:
+    for row in policy.cells:
+        if row.principal != ANYONE or row.treatment is None or row.treatment.name != "clear":
+            continue
+        for report, named in row.fields.items():
+            classes = {policy.report(report).fields[name].class_ for name in named}
+            if sensitive := sorted(classes & {*_SENSITIVE}):
+                which = ", ".join(f"@{name}" for name in sensitive)
+                yield _Said(
+                    row.line, 4, f"gives {which} of `{report}` to everybody", "name a role instead"
+                )
+                break
+
+
+def _guessable(policy: Policy) -> Iterator[_Said]:
+    for row in policy.cells:
+        if row.treatment is None or row.treatment.name != "pseudonym":
+            continue
+        for report, named in row.fields.items():
+            few = [
+                name for name in named if policy.report(report).fields[name].type is Type.BOOLEAN
+            ]
+            if few:
+                yield _Said(
+                    row.line,
+                    5,
+                    f"a pseudonym of `{min(few)}` hides nothing: it has two values",
+                    "use `redact` or `constant`",
+                )
+                break
+
+
+LINT: Final[Mapping[str, Lint]] = {
+    "role-unheld": Lint("The lines of a role that nobody holds grant and deny nothing.", _unheld),
+    "never-applies": Lint("A line whose condition is false does nothing.", _never),
+    "said-twice": Lint(
+        "Of two equal lines one will be forgotten when the other is changed.", _twice
+    ),
+    "shadowed": Lint("A deny wins over every allow, so the line gives nothing.", _shadowed),
+    "nobody-reads": Lint("Cells are given only to those who may read the report.", _unreadable),
+    "given-to-anyone": Lint(
+        "Whoever has a valid token sees confidential or personal fields in clear.", _broad
+    ),
+    "guessable": Lint(
+        "Equal values have equal pseudonyms: over two values they hide nothing.", _guessable
+    ),
+}
+"""Kind of warning -> why it matters, and how it is found."""

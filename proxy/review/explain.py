@@ -1,0 +1,184 @@
+"""Why a subject gets what it gets of a report: each line that counted, and each that nearly did.
+
+The decision itself is made by the policy decision point, as for a request. What is added here looks
+at the same lines again to say why; where the two disagreed, the decision would be what holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.plan import Column, Context, Decision, Line, Permit
+from proxy.policy.decide import decide
+from proxy.policy.index import Policy, Standing
+from proxy.policy.lines import AccessRule, CellRule, Effect
+from proxy.report import Report
+from proxy.subject import Subject
+
+
+class Said(StrEnum):
+    """What a line did to the decision."""
+
+    APPLIED = "applied"
+    CONDITION_FALSE = "condition false"
+    CONDITION_UNKNOWN = "condition unknown"
+    ANOTHER_PRINCIPAL = "about somebody else"
+    ANOTHER_ACTION = "about another action"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """One `p` line about the report."""
+
+    line: Line
+    principal: str
+    action: str
+    when: str
+    effect: str
+    said: Said
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """One form in which a field is given, or hidden, and for which rows."""
+
+    form: str
+    """A treatment, or `deny`."""
+    rows: str
+    """The condition; `true` for every row."""
+    lines: tuple[Line, ...]
+    why_not: str = ""
+    """Why it is never given; '' where it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """One field of the report as the requester sees it."""
+
+    field: str
+    type: str
+    class_: str
+    forms: tuple[Form, ...]
+    """Most preferred first; empty: the field is absent."""
+    why_absent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """A decision, and what led to it."""
+
+    decision: Decision
+    lines: tuple[Access, ...]
+    fields: tuple[Seen, ...]
+    """Empty where it is a denial."""
+    attributes: tuple[str, ...]
+    """The attributes `sub.*` that conditions of these lines look at."""
+
+
+def explain(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Explanation:
+    """What `policy` decides on a request, and why."""
+    decision = decide(policy, subject=subject, report=report, context=context)
+    standing = policy.standing(subject)
+    names = policy.covering(report.id)
+    rules = [rule for rule in policy.access if rule.report in names]
+    cells = [row for row in policy.cells if report.id in row.rows]
+    held = [row for row in cells if _holds(standing, row)]
+    texts = {rule.when.types for rule in rules} | {row.rows[report.id].types for row in held}
+    attributes = {name for types in texts for name, _ in types if name.startswith("sub.")}
+    return Explanation(
+        decision=decision,
+        lines=tuple(_access(standing, rule, context) for rule in rules),
+        fields=tuple(_fields(report, decision, held, cells))
+        if isinstance(decision, Permit)
+        else (),
+        attributes=tuple(sorted(attributes)),
+    )
+
+
+def _access(standing: Standing, rule: AccessRule, context: Context) -> Access:
+    requester = standing.acting if rule.action == "act" else standing.asking
+    if rule.action not in (context.action, "act") or requester is None:
+        said = Said.ANOTHER_ACTION
+    elif not requester.holds(rule.principal, rule.effect):
+        said = Said.ANOTHER_PRINCIPAL
+    else:
+        truth = rule.when.holds(context)
+        unknown_counts = rule.effect is Effect.DENY
+        if truth is True or (truth is None and unknown_counts):
+            said = Said.APPLIED
+        else:
+            said = Said.CONDITION_UNKNOWN if truth is None else Said.CONDITION_FALSE
+    return Access(
+        line=rule.line,
+        principal=rule.principal,
+        action=rule.action,
+        when=rule.when.text,
+        effect=rule.effect,
+        said=said,
+    )
+
+
+def _holds(standing: Standing, row: CellRule) -> bool:
+    effect = Effect.DENY if row.treatment is None else Effect.ALLOW
+    return standing.asking.holds(row.principal, effect)
+
+
+def _fields(
+    report: Report, permit: Permit, held: list[CellRule], cells: list[CellRule]
+) -> Iterator[Seen]:
+    columns = {column.field.name: column for column in permit.plan.columns}
+    for field in report.fields.values():
+        column = columns.get(field.name)
+        own = [row for row in held if field.name in row.fields[report.id]]
+        forms = tuple(_forms(report, permit, column, own))
+        given = any(not each.why_not and each.form != "deny" for each in forms)
+        yield Seen(
+            field=field.name,
+            type=field.type,
+            class_=field.class_,
+            forms=forms,
+            why_absent="" if given else _why_absent(field.name, report, own, cells),
+        )
+
+
+def _forms(
+    report: Report, permit: Permit, column: Column | None, own: list[CellRule]
+) -> Iterator[Form]:
+    chosen: dict[tuple[str, str], int] = {}
+    for number, choice in enumerate(column.choices if column is not None else ()):
+        key = (str(choice.treatment), permit.plan.predicates[choice.when].text)
+        chosen[key] = number
+    grouped: dict[tuple[str, str], list[Line]] = {}
+    for row in own:
+        form = "deny" if row.treatment is None else str(row.treatment)
+        grouped.setdefault((form, row.rows[report.id].text), []).append(row.line)
+    denied = any(form == "deny" and rows == "true" for form, rows in grouped)
+
+    def place(key: tuple[str, str]) -> tuple[int, int]:
+        return (0 if key[0] == "deny" else 1 if key in chosen else 2, chosen.get(key, 0))
+
+    for key in sorted(grouped, key=place):
+        form, rows = key
+        why_not = ""
+        if rows == "false":
+            why_not = "its condition is false"
+        elif form != "deny" and denied:
+            why_not = "a deny wins"
+        elif form != "deny" and key not in chosen:
+            why_not = "a preferred form is given wherever this one could be"
+        yield Form(form=form, rows=rows, lines=tuple(grouped[key]), why_not=why_not)
+
+
+def _why_absent(field: str, report: Report, own: list[CellRule], cells: list[CellRule]) -> str:
+    denying = [
+        row.line for row in own if row.treatment is None and row.rows[report.id].text == "true"
+    ]
+    if denying:
+        return f"denied by {denying[0]}"
+    others = [row for row in cells if row.treatment is not None and field in row.fields[report.id]]
+    if others:
+        principals = ", ".join(dict.fromkeys(row.principal for row in others))
+        return f"no line grants it; it is granted to {principals}"
+    return "no line grants it, to anybody"

@@ -1,0 +1,127 @@
+"""`policy check`: every fault with its place and a caret, every kind of warning provoked by an example."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.policy.rules import MODEL
+from proxy.review.check import LINT, check
+
+REPORTS = """\
+stores:
+  s: {url: "https://reports.example.com", credential: "env:NOT_THERE"}
+reports:
+  sales/daily:
+    title: Daily
+    store: s
+    variants: [{path: /sales/daily.csv, format: csv}]
+    fields:
+      region: {type: text, class: public}
+      paid: {type: boolean, class: internal}
+      net: {type: decimal, class: confidential}
+"""
+SUBJECTS = """\
+issuers:
+  - issuer: https://id.example.com
+    prefix: ""
+    audience: [counterfoil]
+    keys: {file: jwks.json}
+    groups: {claim: groups}
+"""
+GOOD = """\
+p,  role:analyst, sales/*, read, true, allow
+p2, role:analyst, sales/*, true, @public, clear
+g,  group:analysts, role:analyst
+"""
+EXAMPLES = {
+    "role-unheld": ("p, role:ghost, sales/*, read, true, allow\n", 4, 4),
+    "never-applies": ("p2, role:analyst, sales/*, 1 > 2, net, clear\n", 4, 28),
+    "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
+    "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
+    "nobody-reads": ("", 0, 0),
+    "given-to-anyone": ("p2, anyone, sales/daily, true, net, clear\n", 4, 32),
+    "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
+}  # fmt: skip
+
+
+def files(rules: str) -> dict[str, bytes]:
+    texts = {
+        "model.conf": MODEL,
+        "reports.yaml": REPORTS,
+        "subjects.yaml": SUBJECTS,
+        "policy.csv": rules,
+    }
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def folder(path: Path, rules: str) -> str:
+    for name, data in files(rules).items():
+        (path / name).write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", LINT)
+def test_each_kind_of_warning_is_given_at_its_place(kind):
+    """An example of each kind gives that warning, and a policy without it gives none."""
+    assert check(files(GOOD)).warnings == ()
+    more, line, column = EXAMPLES[kind]
+    rules = GOOD + more
+    if kind == "nobody-reads":
+        rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
+        line, column = 2, 19
+    found = check(files(rules))
+    assert not found.faults
+    places = [(w.fault.line, w.fault.column) for w in found.warnings if w.kind == kind]
+    assert places == [(line, column)]
+
+
+def test_all_faults_are_told_at_once_each_with_its_line_and_a_caret(tmp_path):
+    """Every wrong cell of a file is shown with a caret under it, and the exit status is 2."""
+    bad = (
+        GOOD
+        + "p, role:x, sales/*, raed, true, alow\np2, role:x, sales/*, row.regoin == 'x', net, clear\n"
+    )
+    result = CliRunner().invoke(main, ["policy", "check", folder(tmp_path, bad)])
+    assert result.exit_code == 2
+    assert "policy.csv:4:21: error: unknown action `raed`" in result.output
+    lines = result.output.splitlines()
+    at = next(n for n, line in enumerate(lines) if "4:21" in line)
+    assert lines[at + 2].index("^") == lines[at + 1].index("raed")
+    for place in ("4:33", "5:"):
+        assert f"policy.csv:{place}" in result.output
+    assert "did you mean `read`?" in result.output
+
+
+def test_a_good_folder_is_summed_up_and_a_warning_is_an_error_only_with_strict(tmp_path):
+    """Exit status 0 without faults; with --strict 1 where there are warnings; --json says the same."""
+    where = folder(tmp_path, GOOD + EXAMPLES["role-unheld"][0])
+    run = CliRunner().invoke
+    assert run(main, ["policy", "check", where]).exit_code == 0
+    assert run(main, ["policy", "check", where, "--strict"]).exit_code == 1
+    told = json.loads(run(main, ["policy", "check", where, "--json"]).output)
+    assert [each["kind"] for each in told["warnings"]] == ["role-unheld"]
+    assert told["errors"] == [] and len(told["version"]) == 64
+
+
+@pytest.mark.parametrize("name", ["policy.csv", "reports.yaml", "subjects.yaml", "model.conf"])
+def test_a_file_that_cannot_be_read_or_is_cut_off_anywhere_is_a_fault_and_no_traceback(
+    tmp_path, name
+):
+    """Each file missing, a folder, or cut off at any byte: told, or the same policy; never a traceback."""
+    whole = files(GOOD)
+    for end in range(0, len(whole[name]), 7):
+        found = check({**whole, name: whole[name][:end]})
+        assert found.faults or found.snapshot is not None
+        if found.snapshot is not None and name == "policy.csv":
+            assert len(found.snapshot.policy.access) + len(found.snapshot.policy.cells) <= 2
+    where = Path(folder(tmp_path, GOOD))
+    (where / name).unlink()
+    assert CliRunner().invoke(main, ["policy", "check", str(where)]).exit_code == 2
+    (where / name).mkdir()
+    result = CliRunner().invoke(main, ["policy", "check", str(where)])
+    assert result.exit_code == 2 and f"{name}: error: cannot be read" in result.output

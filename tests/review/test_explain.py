@@ -1,0 +1,110 @@
+"""`policy explain`: the decision that a request would meet, with every line that counted or nearly did."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy import policy
+from proxy.catalogue import Catalogue
+from proxy.cli import main
+from proxy.plan import Context, Permit
+from proxy.policy.rules import MODEL
+from proxy.review.explain import Said, explain
+from proxy.subject import Subject
+from tests.reference.product import ATTRIBUTES
+from tests.reference.worlds import policy_text, reports_text, world_of
+from tests.review.test_check import GOOD, folder
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 5_000))
+def test_the_explanation_is_of_the_decision_that_is_made(seed):
+    """The fields that are said to be given are those of the plan, and a permit has a line that applied."""
+    world = world_of(seed)
+    catalogue = Catalogue.load(
+        reports_text(world.reports).encode(), file="reports.yaml", environment={}, folder=None
+    )
+    files = {"model.conf": MODEL.encode(), "policy.csv": policy_text(world.rules).encode()}
+    decided = policy.load(
+        files, reports=catalogue.reports, classes=catalogue.classes, purposes=catalogue.purposes,
+        attributes=ATTRIBUTES, version="0" * 64,
+    )  # fmt: skip
+    asked = world.requester
+    subject = Subject(
+        user=asked.user, groups=asked.groups, tool=asked.tool, attributes=dict(asked.attributes),
+        expires=NOW.timestamp() + 600,
+    )  # fmt: skip
+    context = Context(
+        attributes=subject.attributes, now=NOW, date=NOW.date(), ip="127.0.0.1", purpose=asked.purpose,
+        tool=(asked.tool or "").removeprefix("tool:"), action="read", method="GET",
+    )  # fmt: skip
+    report = catalogue.reports[world.report.id]
+    found = explain(decided, subject=subject, report=report, context=context)
+    applied = [each for each in found.lines if each.said is Said.APPLIED]
+    if not isinstance(found.decision, Permit):
+        assert not found.fields
+        return
+    assert any(each.effect == "allow" and each.action == "read" for each in applied)
+    assert not any(each.effect == "deny" and each.action == "read" for each in applied)
+    assert {str(line) for line in found.decision.lines} <= {str(each.line) for each in applied}
+    given_ = {column.field.name for column in found.decision.plan.columns if column.choices}
+    assert {each.field for each in found.fields if not each.why_absent} == given_
+    for column in found.decision.plan.columns:
+        [seen] = [each for each in found.fields if each.field == column.field.name]
+        said = [form.form for form in seen.forms if not form.why_not and form.form != "deny"]
+        assert said == [str(choice.treatment) for choice in column.choices]
+
+
+def invoke(*words: str):
+    result = CliRunner().invoke(main, ["policy", "explain", *words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def test_a_permit_says_each_fields_form_and_its_line(tmp_path):
+    """What is given, in which rows and by which line; what is absent, and to whom it is granted."""
+    rules = GOOD + "p2, role:auditor, sales/*, row.region == 'North', net, round(100)\n"
+    where = folder(tmp_path, rules)
+    result = invoke("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
+    assert result.exit_code == 0
+    assert "permitted: user:alice reads sales/daily" in result.output
+    assert "granted to role:auditor" in result.output
+    told = json.loads(
+        invoke("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where, "--json").output
+    )  # fmt: skip
+    forms = {each["field"]: [form["form"] for form in each["forms"]] for each in told["fields"]}
+    assert forms == {"region": ["clear"], "paid": [], "net": []}
+    assert told["fields"][0]["forms"][0]["lines"] == ["policy.csv:2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("bob", "GET", "/sales/daily.csv"), "about somebody else"),
+        (("bob", "GET", "/sales/none.csv"), "no report is catalogued"),
+        (("alice", "POST", "/sales/daily.csv", "--group", "analysts"), "405"),
+    ],
+)
+def test_a_denial_says_why(tmp_path, words, said):
+    """Nobody's line, no report, no such method: exit status 1 and the reason."""
+    result = invoke(*words, "--policies", folder(tmp_path, GOOD))
+    assert result.exit_code == 1 and said in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("alice", "GET", "../x"), ("alice", "GET", "/x", "--as-of", "noon"),
+     ("alice", "GET", "/x", "--attribute", "shoe=9"), ("alice", "GET", "/x", "--purpose", "fun")],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_told_without_a_traceback(tmp_path, words):
+    """A malformed path, time, attribute or purpose is one message."""
+    result = invoke(*words, "--policies", folder(tmp_path, GOOD))
+    assert result.exit_code != 0 and "Traceback" not in result.output

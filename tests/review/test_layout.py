@@ -1,0 +1,54 @@
+"""`policy fmt` moves blanks and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import Faulty
+from proxy.policy.syntax import read
+from proxy.review.layout import aligned
+
+CELLS = st.sampled_from(
+    ["p", "p2", "g", "role:analyst", "sales/*", "true", "'a, b'", "row.x in ['a,b', (1)]", "é", "x" * 60, ""]
+)  # fmt: skip
+BLANKS = st.sampled_from(["", " ", "\t", "   "])
+RULES = st.lists(st.tuples(BLANKS, CELLS, BLANKS), min_size=1, max_size=6).map(
+    lambda cells: ",".join("".join(each) for each in cells)
+)
+LINES = st.one_of(RULES, st.sampled_from(["", "# a comment, here", "   "]))
+FILES = st.tuples(st.lists(LINES, max_size=12), st.sampled_from(["\n", "\r\n"])).map(
+    lambda file: "".join(line + file[1] for line in file[0]).encode()
+)
+
+
+@given(FILES)
+def test_rules_comments_and_blank_lines_stay_what_and_where_they_are(data):
+    """The aligned file has the same rules and comments on the same lines, and aligning it again changes nothing."""
+    records, faults = read("policy.csv", data)
+    if faults:
+        with pytest.raises(Faulty):
+            aligned("policy.csv", data)
+        return
+    new = aligned("policy.csv", data)
+    again, none = read("policy.csv", new)
+    assert not none
+    assert [(r.line, r.cells) for r in again] == [(r.line, r.cells) for r in records]
+    rules = {record.line for record in records}
+    kept = data.decode().replace("\r\n", "\n").split("\n")
+    for number, line in enumerate(new.decode().split("\n"), 1):
+        assert number in rules or line == kept[number - 1]
+    assert aligned("policy.csv", new) == new
+
+
+def test_cells_of_one_kind_begin_in_one_column():
+    """Subjects and reports are under each other throughout, the other cells under those of their kind."""
+    data = b"# who\np,role:a,sales/*,read,true,allow\np2, role:analyst , r,true,x,clear\ng,group:g,role:a\n"
+    assert aligned("policy.csv", data).decode().split("\n") == [
+        "# who",
+        "p,  role:a,       sales/*, read, true, allow",
+        "p2, role:analyst, r,       true, x, clear",
+        "g,  group:g, role:a",
+        "",
+    ]
