@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 import polars as pl
 
 from proxy.batch import Batch, Lexis
@@ -46,8 +47,7 @@ def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Tra
     return Transform(keyed, [predicate.bind(context) for predicate in plan.predicates])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True, kw_only=True):
     """What of some records a requester gets."""
 
     batch: Batch

@@ -8,9 +8,10 @@ delimiter or a control character, bytes that are not UTF-8. Nothing is normalise
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from proxy.errors import CounterfoilError
 
@@ -34,8 +35,7 @@ class MalformedTarget(CounterfoilError):
         super().__init__(cause)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A target's two parts, as written; the path starts with `/`."""
 
     path: str

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 from aiohttp import hdrs, web
 from multidict import istr
 
@@ -61,8 +62,7 @@ class Bounds:
     formats: FormatLimits
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Granted:
+class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     """A permitted request: what to ask the store for, and what may be given of its answer."""
 
     permit: Permit
@@ -489,16 +489,7 @@ def _context(subject: Subject, request: web.BaseRequest, access: Access) -> Cont
 
 def _at(context: Context, now: datetime, subject: Subject) -> Context:
     """The same request's context at another instant, with what is then known of the subject."""
-    return Context(
-        attributes=subject.attributes,
-        now=now,
-        date=now.date(),
-        ip=context.ip,
-        purpose=context.purpose,
-        tool=context.tool,
-        action=context.action,
-        method=context.method,
-    )
+    return replace(context, attributes=subject.attributes, now=now, date=now.date())
 
 
 def _gives_as(again: Permit, permit: Permit) -> bool:

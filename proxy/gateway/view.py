@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from hmac import HMAC
 from typing import Final, Self, TypeVar
+
+import msgspec
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
@@ -37,8 +38,7 @@ _AT_ONCE: Final = 2
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Some bytes of the answer, and how much of it exists when they are released (never too little)."""
 
     data: bytes
@@ -51,8 +51,7 @@ class Block:
     """Of the whole answer, with its last block."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """What some records of the source become: a part of the answer."""
 
     records: bytes
