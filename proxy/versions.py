@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from proxy import durable
+from proxy.audit import Reader
 from proxy.errors import CounterfoilError
 from proxy.snapshot import version_of
 
 _VERSION: Final = re.compile(r"[0-9a-f]{64}\Z")
+_MOST_LOADS: Final = 1_000_000
 _PREFIX: Final = re.compile(r"[0-9a-f]{4,64}\Z")
 
 
@@ -79,3 +82,43 @@ class Versions:
         if version_of(files) != version:
             raise CounterfoilError(f"version {version[:12]} of the policy is not what was kept")
         return files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reign:
+    """A time for which one version was in force."""
+
+    version: str
+    since: str
+    """RFC 3339, UTC: when it was put on record, and right after in force."""
+    until: str
+    """When the next one was; '' for the last one of the log."""
+    author: str
+    """Who wrote it, where git knows and the directory has not forgotten; else ''."""
+    commit: str
+
+
+def reigns(reader: Reader) -> list[Reign]:
+    """Every time that a version was in force, by the access log, oldest first.
+
+    What a restart, or another key or credential, loaded again without a change is one time. While no
+    server ran nothing was in force: the log's `opened` records tell when one was started.
+    """
+    found: list[Reign] = []
+    until = ""
+    for load in reader.query(outcome="policy-loaded", limit=_MOST_LOADS):
+        if found and found[-1].version == load.policy:
+            found[-1] = replace(found[-1], since=load.started)
+        else:
+            author = load.principal.removeprefix("author:")
+            found.append(
+                Reign(
+                    version=load.policy,
+                    since=load.started,
+                    until=until,
+                    author=author,
+                    commit=load.commit,
+                )
+            )
+        until = load.started
+    return found[::-1]

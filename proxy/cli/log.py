@@ -89,13 +89,13 @@ def resolve_log_path(log_file: Path | None, settings: Path) -> Path:
     return found.path(found.settings.log)
 
 
-_log_option = click.option(
+log_option = click.option(
     "--log",
     "log_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The access log's file; by default the one that the settings name.",
 )
-_settings_option = click.option(
+settings_option = click.option(
     "-c",
     "--config",
     "settings",
@@ -117,8 +117,8 @@ def log() -> None:
 
 
 @log.command()
-@_log_option
-@_settings_option
+@log_option
+@settings_option
 @click.option(
     "-n", "count", type=click.IntRange(0), default=20, show_default=True, help="How many."
 )
@@ -147,8 +147,8 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
 
 
 @log.command()
-@_log_option
-@_settings_option
+@log_option
+@settings_option
 @click.option("--subject", default="", help="Who: a principal (user:alice) or an opaque id.")
 @click.option("--report", default="", help="What: a report's id, or prefix/*.")
 @click.option("--tool", default="", help="Through which tool.")
@@ -222,13 +222,29 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
         event.at,
         f"{event.step:<10}",
         _who(event.subject, principal, event.tool, event.address),
-        event.report or event.path or event.log,
+        _what(event),
         " ".join(filter(None, [event.decision, event.reason, event.cause])),
         event.ended,
         f"{event.rows} rows {event.bytes} bytes" if event.decision == "permit" else "",
-        f"{event.count} refusals" if event.count else "",
+        _counted(event.step, event.count),
         event.access,
     ]
+
+
+def _what(event: AccessEvent | Access) -> str:
+    """What a record is about."""
+    if event.policy and not event.decision:
+        after = f" after {event.previous[:12]}" if event.previous else ""
+        return f"policy {event.policy[:12]}{after}"
+    if event.previous:
+        return f"policy {event.previous[:12]} stays: {' '.join(event.lines)}"
+    return event.report or event.path or event.log
+
+
+def _counted(step: str, count: int) -> str:
+    if not count:
+        return ""
+    return f"{count} {'faults' if step == 'policy-refused' else 'refusals'}"
 
 
 def _who(subject: str, principal: str, tool: str, address: str) -> str:
@@ -261,11 +277,11 @@ def _print_table(found: list[Access]) -> None:
         cells = (
             access.started[:19] + "Z",
             _who(access.subject, access.principal, access.tool, access.address),
-            access.report or access.path or access.log,
+            _what(access),
             access.reason or access.outcome,
             str(access.rows) if access.decision == "permit" else "",
             str(access.bytes) if access.decision == "permit" else "",
-            _given(access.fields) or (f"{access.count} refusals" if access.count else ""),
+            _given(access.fields) or _counted(access.outcome, access.count),
             access.access,
         )
         table.add_row(*(Text(visible(cell)) for cell in cells))

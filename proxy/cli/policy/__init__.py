@@ -7,6 +7,7 @@ import click
 from proxy.cli.policy.check import check_
 from proxy.cli.policy.explain import explain_
 from proxy.cli.policy.fmt import fmt
+from proxy.cli.policy.versions import show, status
 
 
 @click.group()
@@ -14,5 +15,5 @@ def policy() -> None:
     """Look at policies before they are in force."""
 
 
-for _command in (check_, explain_, fmt):
+for _command in (check_, explain_, fmt, show, status):
     policy.add_command(_command)

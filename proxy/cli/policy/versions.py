@@ -1,0 +1,164 @@
+"""`counterfoil policy show` and `policy status`: what is in force, and what was."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy import config
+from proxy.audit import Access, Reader
+from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
+from proxy.errors import CounterfoilError, Faulty
+from proxy.snapshot import read_folder, version_of
+from proxy.versions import Reign, Versions, reigns
+
+CURRENT: Final = "current"
+_SHORT: Final = 12
+_WIDE: Final = 4096
+
+
+@click.command()
+@click.argument("version", required=False)
+@click.option("--file", "name", default="", help="Only this file, to the byte.")
+@log_option
+@settings_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def show(
+    version: str | None, name: str, log_file: Path | None, settings: Path, *, as_json: bool
+) -> None:
+    """Show a version of the policy that was in force: its files, and when it was.
+
+    VERSION is the beginning of its hash, or `current`; without one, all of them are listed. Reads the
+    access log's file and the versions that are kept beside it, outside enforcement.
+    """
+    path = resolve_log_path(log_file, settings)
+    with Reader(path) as reader:
+        known = reigns(reader)
+    kept = Versions.beside(Path(os.path.realpath(path)))
+    if version is None:
+        if as_json:
+            for reign in known:
+                click.echo(msgspec.json.encode(reign))
+        else:
+            _print_reigns(known)
+        return
+    found = _current(known) if version == CURRENT else kept.find(version)
+    files = kept.files(found)
+    if name:
+        if name not in files:
+            has = ", ".join(sorted(files))
+            raise CounterfoilError(f"version {found[:_SHORT]} has no `{visible(name)}`: {has}")
+        _print_text(files[name])
+    elif as_json:
+        texts = {name: data.decode("utf-8", "backslashreplace") for name, data in files.items()}
+        times = [reign for reign in known if reign.version == found]
+        click.echo(msgspec.json.encode({"version": found, "files": texts, "in_force": times}))
+    else:
+        click.echo(f"version {found}")
+        for reign in known:
+            if reign.version == found:
+                click.echo("in force " + visible(_when(reign)))
+        for each, content in sorted(files.items()):
+            click.echo(f"\n── {each} " + "─" * max(0, 76 - len(each)))
+            _print_text(content)
+
+
+@click.command()
+@log_option
+@settings_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
+    """Say which policy is in force, and why the folder's is not; then the exit status is 1.
+
+    Reads the access log's file and the policy folder, outside enforcement.
+    """
+    with Reader(resolve_log_path(log_file, settings)) as reader:
+        known = reigns(reader)
+        (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
+    found = config.load(settings, os.environ)
+    try:
+        here = version_of(read_folder(found.path(found.settings.policies)))
+    except Faulty as exc:
+        here, unreadable = "", str(exc)
+    else:
+        unreadable = ""
+    reign = known[-1] if known else None
+    stale = reign is None or here != reign.version
+    if refused is not None and reign is not None and refused.started < reign.since:
+        refused = None
+    if as_json:
+        why = _refusal(refused) if refused is not None else None
+        click.echo(
+            msgspec.json.encode({"in_force": reign, "folder": here, "stale": stale, "refused": why})
+        )
+    else:
+        in_force = f"{reign.version} {_when(reign)}" if reign else "nothing yet"
+        click.echo(f"in force  {visible(in_force)}")
+        click.echo(f"folder    {here or unreadable}{'' if stale else ' (the same)'}")
+        if stale and refused is not None:
+            said = _refusal(refused)
+            click.echo(
+                f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
+                f" {visible(str(said['first']) or '-')}; `counterfoil policy check` tells all"
+            )
+    sys.exit(1 if stale else 0)
+
+
+def _current(known: list[Reign]) -> str:
+    if not known:
+        raise CounterfoilError("no policy was in force yet, says the access log")
+    return known[-1].version
+
+
+def _when(reign: Reign) -> str:
+    parts = [f"since {reign.since}", reign.until and f"until {reign.until}"]
+    parts += [reign.author and f"by {reign.author}", reign.commit and f"commit {reign.commit}"]
+    return ", ".join(part for part in parts if part)
+
+
+def _refusal(refused: Access) -> dict[str, str | int]:
+    first = next(iter(refused.lines), "")
+    return {
+        "at": refused.started,
+        "cause": refused.cause,
+        "faults": refused.count,
+        "first": first,
+        "event": refused.access,
+    }
+
+
+def _print_text(content: bytes) -> None:
+    """To a terminal without what it would obey; to anything else to the byte."""
+    if sys.stdout.isatty():
+        for line in content.decode("utf-8", "backslashreplace").splitlines():
+            click.echo("".join(c if c.isprintable() or c == "\t" else visible(c) for c in line))
+    else:
+        click.echo(content, nl=False)
+
+
+def _print_reigns(known: Iterable[Reign]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("version", "in force since", "until", "author", "commit"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for reign in known:
+        cells = (
+            reign.version[:_SHORT],
+            reign.since[:19] + "Z",
+            reign.until and reign.until[:19] + "Z",
+            reign.author,
+            reign.commit[:_SHORT],
+        )
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    console.print(table)
