@@ -17,6 +17,8 @@ from proxy.catalogue import entries
 from proxy.identity import subjects
 from proxy.plan import Reason
 from proxy.problems import TYPE_PREFIX
+from proxy.review import specification
+from proxy.review.check import LINT
 
 HERE = Path(__file__).parent
 
@@ -111,6 +113,12 @@ def reasons() -> str:
     return "\n".join(lines)
 
 
+def warnings() -> str:
+    """The table of what is odd."""
+    lines = ["| warning | why it matters |", "| --- | --- |"]
+    return "\n".join(lines + [f"| `{kind}` | {row.why} |" for kind, row in LINT.items()])
+
+
 def page() -> str:
     """The whole page."""
     return (
@@ -126,6 +134,8 @@ def page() -> str:
             ),
             catalogue=structs(*_entries(entries)),
             subjects=structs(*_entries(subjects)),
+            tests=structs(*_entries(specification)),
+            warnings=warnings(),
             treatments=treatments.documentation(),
             reasons=reasons(),
         )

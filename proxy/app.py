@@ -22,6 +22,7 @@ from proxy.gateway import Bounds, Gateway
 from proxy.gateway.server import Server
 from proxy.keys import Keyring, kek_from
 from proxy.reload import PolicyInForce
+from proxy.review.specification import failures
 from proxy.upstream import Stores
 from proxy.versions import Versions
 
@@ -72,6 +73,7 @@ class App:
             log=log,
             keyring=keyring,
             versions=Versions.beside(log.path),
+            expectations=failures,
         )
         await self.policy.start()
         executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")

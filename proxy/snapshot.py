@@ -21,8 +21,9 @@ from proxy.policy.people import PEOPLE_FILE, read_people
 from proxy.policy.source import load as load_policy
 
 _NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
-_OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv")
-_NOT_YET: Final = ("limits.yaml", "tests.yaml")
+TESTS_FILE: Final = "tests.yaml"
+_OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv", TESTS_FILE)
+_NOT_YET: Final = ("limits.yaml",)
 FILES: Final = (*_NEEDED, *_OPTIONAL, *_NOT_YET)
 """The names that are looked for in the folder."""
 _MOST_BYTES: Final = 64 << 20
