@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from proxy import config
+from proxy import config, documents
 from proxy.catalogue import Catalogue
 from proxy.cli import main
 from proxy.identity import Identities
@@ -24,6 +24,7 @@ from proxy.policy.lines import Action
 from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
 from proxy.report import Operator
+from proxy.review.specification import SpecificationFile
 from proxy.subject import AttributeType, Source
 from proxy.treatments import TABLE
 from proxy.values import Type
@@ -102,7 +103,7 @@ def test_the_readme_s_policy_is_one():
 
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
-    settings, reports, subjects = blocks(PAGE, "yaml")
+    settings, reports, subjects, tests = blocks(PAGE, "yaml")
     people, rules = blocks(PAGE, "csv")
     (tmp_path / "counterfoil.yaml").write_text(settings)
     assert config.load(tmp_path / "counterfoil.yaml", {}).settings.policies == "policies"
@@ -115,6 +116,8 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
     identities = Identities.load(subjects.encode(), file="subjects.yaml", folder=None)
     policy_of(rules, catalogue, identities.attributes)
     assert len(read_people(people.encode(), identities.realms)) == 3
+    expected = documents.load(tests.encode(), SpecificationFile, file="tests.yaml").value.tests
+    assert {each.on for each in expected} <= set(catalogue.reports)
 
 
 def test_the_page_s_keyring_opens(tmp_path):

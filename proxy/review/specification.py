@@ -49,7 +49,7 @@ Cell = str | int | float | bool | None
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class Test(
+class Expectation(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"as_": "as"}
 ):
     """One of `tests`: as somebody, on a report, this is seen."""
@@ -84,10 +84,10 @@ class Test(
     """Sample rows with these values must be given."""
 
 
-class TestsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpecificationFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `tests.yaml`."""
 
-    tests: tuple[Test, ...]
+    tests: tuple[Expectation, ...]
     """In any order; each is run by itself."""
 
 
@@ -109,7 +109,7 @@ def outcomes(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Outcome]:
     text = files.get(TESTS_FILE)
     if text is None:
         return []
-    document = load(text, TestsFile, file=TESTS_FILE)
+    document = load(text, SpecificationFile, file=TESTS_FILE)
     keyring, now = Keyring.generate(), time.time()
     run = [
         _Run(document, number, snapshot, keyring, now)
@@ -123,7 +123,7 @@ class _Run:
 
     def __init__(
         self,
-        document: Document[TestsFile],
+        document: Document[SpecificationFile],
         number: int,
         snapshot: Snapshot,
         keyring: Keyring,

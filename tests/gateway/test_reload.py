@@ -193,6 +193,21 @@ def test_a_broken_people_file_keeps_the_last_good_policy(peopled):
     assert proxy.app.gateway.snapshot is before
 
 
+def test_a_policy_that_fails_its_own_tests_is_not_taken(world):
+    """tests.yaml is run before a policy is taken: one miss, and the last good one stays in force."""
+    _, proxy = world
+    holds = "tests:\n  - {as: bob, on: sales/daily, denied: true}\n"
+    proxy.home.write("tests.yaml", holds)
+    assert proxy.reload()
+    good = proxy.app.gateway.snapshot.version
+    proxy.home.write("tests.yaml", holds.replace("true", "false"))
+    assert not proxy.reload()
+    assert proxy.app.gateway.snapshot.version == good
+    assert "is denied" in str(proxy.app.policy.refused.why)
+    proxy.home.write("tests.yaml", holds)
+    assert proxy.reload() and proxy.app.policy.refused is None
+
+
 def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):
     """PROMISE 3: of two reloads at once, the one that read later is the one that stays."""
     _, proxy = world

@@ -11,13 +11,13 @@ import msgspec
 from proxy.catalogue.entries import CatalogueFile
 from proxy.config import Settings
 from proxy.identity.subjects import SubjectsFile
-from proxy.review.specification import TestsFile
+from proxy.review.specification import SpecificationFile
 
 SCHEMAS: Final = {
     "counterfoil": Settings,
     "reports": CatalogueFile,
     "subjects": SubjectsFile,
-    "tests": TestsFile,
+    "tests": SpecificationFile,
 }
 """File, without its `.yaml` -> the type that it is read as."""
 
