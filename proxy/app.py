@@ -73,6 +73,7 @@ class App:
             log=log,
             keyring=keyring,
             versions=Versions.beside(log.path),
+            must_be=settings.policies_must_be,
             expectations=failures,
         )
         await self.policy.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -82,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The access log's file; its index and its directory of names lie beside it."""
     keyring: KeyringFile
     """The keys of pseudonyms, encryption and keyed digests."""
+    policies_must_be: Literal["sealed", "committed"] | None = None
+    """Take the policy files only as `policies/.lock` has them (`sealed`, by `counterfoil policy seal`), or
+    as the git commit has them that the folder is checked out at; left out, as they are."""
     listen: Listen = Listen()
     """Where the proxy is reached."""
     limits: Limits = Limits()

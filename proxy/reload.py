@@ -32,10 +32,11 @@ from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
 from proxy.keys import Keyring
+from proxy.seal import LOCK, MustBe, uncommitted, unsealed
 from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
-from proxy.worktree import Commit, head_of
+from proxy.worktree import Commit, head_of, marks_of
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 
@@ -56,7 +57,7 @@ class Refused:
 
     at: float
     cause: str
-    """A slug: `faulty`, `not-kept`, `not-recorded`, `internal-error`."""
+    """A slug: `faulty`, `not-sealed`, `not-committed`, `not-kept`, `not-recorded`, `internal-error`."""
     why: str
     """For the operator."""
     faults: tuple[Fault, ...] = ()
@@ -76,6 +77,10 @@ class _Candidate:
     """The commit that the files are those of, where git knows one."""
 
 
+class _Unfit(Faulty):
+    """The files are not those that were sealed or committed."""
+
+
 class PolicyInForce:
     """Holds the snapshot in force; takes new ones from the folder."""
 
@@ -87,6 +92,7 @@ class PolicyInForce:
         log: AccessLog,
         keyring: Keyring,
         versions: Versions,
+        must_be: MustBe | None = None,
         expectations: Expectations | None = None,
     ) -> None:
         """`start` is called before anything else."""
@@ -101,6 +107,8 @@ class PolicyInForce:
         self._log = log
         self._keyring = keyring
         self._versions = versions
+        self._must_be = must_be
+        self._marks: tuple[Path, ...] = ()
         self._expectations = expectations
         self._started = False
         self._seen: Look = {}
@@ -108,13 +116,13 @@ class PolicyInForce:
 
     async def start(self) -> None:
         """Put the folder's policy in force; raises Faulty, LogUnavailable or CounterfoilError."""
+        if self._must_be == "committed":
+            self._marks = await asyncio.to_thread(marks_of, self.folder)
         self._seen = await look(self._paths())
         try:
             candidate = await asyncio.to_thread(self._read, None)
         except Faulty as exc:
-            await self._record_refusal(
-                Refused(at=time.time(), cause="faulty", why=str(exc), faults=exc.faults)
-            )
+            await self._record_refusal(self._refusal(exc, time.time()))
             raise
         await self._put_in_force(candidate)
         self._started = True
@@ -145,7 +153,7 @@ class PolicyInForce:
                 return None
             await self._put_in_force(candidate)
         except Faulty as exc:
-            return Refused(at=now, cause="faulty", why=f"\n{exc}", faults=exc.faults)
+            return self._refusal(exc, now)
         except LogUnavailable as exc:
             return Refused(at=now, cause="not-recorded", why=str(exc))
         except CounterfoilError as exc:
@@ -155,12 +163,17 @@ class PolicyInForce:
         _LOGGER.info("policy %s is in force", self.snapshot.version[:12])
         return None
 
+    def _refusal(self, exc: Faulty, now: float) -> Refused:
+        cause = f"not-{self._must_be}" if isinstance(exc, _Unfit) else "faulty"
+        return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults)
+
     def _paths(self) -> tuple[Path, ...]:
         """All that the policy in force, or the next one, is read from."""
         beside: tuple[str, ...] = ()
         if self._started:
             beside = (*self.snapshot.catalogue.files, *self.snapshot.identities.files)
-        return tuple([self.folder / name for name in (*FILES, *beside)])
+        names = (LOCK, *FILES, *beside)
+        return (*self._marks, *[self.folder / name for name in names])
 
     @property
     def _version(self) -> str:
@@ -177,15 +190,31 @@ class PolicyInForce:
         """Steps 1 to 4, in a thread; raises Faulty."""
         files = read_folder(self.folder)
         commit = head_of(self.folder)
-        if commit is not None and any(commit.differs(name, data) for name, data in files.items()):
-            commit = None
+        if unfit := self._unfit(files, commit):
+            raise _Unfit(unfit)
         with _yielding():
             snapshot = snapshot_of(
                 files, folder=self.folder, environment=self._environment, previous=previous
             )
+            if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
+                raise _Unfit(unfit)
             if self._expectations is not None and (faults := self._expectations(snapshot, files)):
                 raise Faulty(faults)
+        if commit is not None and uncommitted(self.folder, files, commit):
+            commit = None  # the files are somebody's, but not those of the commit's author
         return _Candidate(snapshot=snapshot, files=files, commit=commit)
+
+    def _unfit(
+        self, files: Mapping[str, bytes], commit: Commit | None, *, keys: bool = False
+    ) -> list[Fault]:
+        """Why the files may not be taken, whatever they say."""
+        match self._must_be:
+            case "sealed":
+                return unsealed(self.folder, files, keys=keys)
+            case "committed":
+                return uncommitted(self.folder, files, commit, keys=keys)
+            case None:
+                return []
 
     async def _put_in_force(self, candidate: _Candidate) -> None:
         """Steps 5 to 7; raises CounterfoilError where one is not done."""

@@ -29,7 +29,7 @@ class Commit:
     author: str
     """Who wrote the last commit that changed something in the folder: `Ada Lovelace <ada@…>`."""
     blobs: Mapping[str, str]
-    """The names of the folder's own files -> the names of their contents."""
+    """The names of the folder's files, from it -> the names of their contents."""
 
     def differs(self, name: str, content: bytes | None) -> bool:
         """Whether a file of the folder is another one, or there (None: not there) unlike here."""
@@ -46,7 +46,7 @@ def head_of(folder: Path) -> Commit | None:
     """The commit at which `folder` is checked out; None where git knows of none."""
     try:
         id_ = _git(folder, "rev-parse", "--verify", "HEAD^{commit}").strip()
-        tree = _git(folder, "ls-tree", "-z", id_, "./")
+        tree = _git(folder, "ls-tree", "-r", "-z", id_, "./")
         author = _git(
             folder, "log", "-1", "--no-show-signature", "--format=%an <%ae>", id_, "--", "."
         )
@@ -57,7 +57,7 @@ def head_of(folder: Path) -> Commit | None:
         kind, _, name = entry.partition("\t")
         words = kind.split(" ")
         if len(words) == 3 and words[1] == "blob":
-            blobs[name.rpartition("/")[2]] = words[2]
+            blobs[name] = words[2]
     return Commit(id=id_, author=_one_line(author), blobs=blobs)
 
 

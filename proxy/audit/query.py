@@ -130,7 +130,9 @@ class Reader:
                 (version,) = self._run("PRAGMA leaves.user_version").fetchone()
                 check_kind(application, version, files)
                 self._indexed = self._attach_index()
-                self._named = self._attach("names", files.names)
+                self._named = self._attach("names", files.names) and bool(
+                    self._run("SELECT count(*) FROM names.sqlite_schema").fetchone()[0]
+                )  # a server that just made the file has not made its table yet
                 self._connection.executescript(projection.SCHEMA)
         except BaseException:
             self.close()

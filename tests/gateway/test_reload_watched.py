@@ -15,40 +15,18 @@ from proxy.audit import Reader
 from proxy.errors import LogUnavailable
 from proxy.snapshot import read_folder, version_of
 from proxy.versions import Versions
+from tests.gateway.reloading import follows, in_force, loads, soon
 from tests.harness import sales
 from tests.harness.issuer import Issuer
-from tests.harness.proxy import Proxy, stage
+from tests.harness.proxy import stage
 
 PATH = "/sales/daily.csv"
-SOON = 5.0
 
 
 @pytest.fixture
 def world(tmp_path):
     with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES) as running:
         yield running
-
-
-def soon(holds: Callable[[], object]) -> bool:
-    until = time.monotonic() + SOON
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def in_force(proxy: Proxy) -> str:
-    return proxy.app.policy.snapshot.version
-
-
-def follows(proxy: Proxy) -> bool:
-    """Whether the policy in force becomes that of the folder."""
-    return soon(lambda: in_force(proxy) == version_of(read_folder(proxy.home.policies)))
-
-
-def loads(proxy: Proxy) -> list[AccessEvent]:
-    return [event for event in proxy.events() if event.step.startswith("policy-")]
 
 
 def test_a_changed_file_is_taken_by_itself(world):
@@ -228,6 +206,9 @@ def test_who_wrote_the_policy_is_on_record_where_git_knows(world):
     proxy.home.write("policy.csv", sales.RULES)
     assert follows(proxy)
     assert len(loads(proxy)[-1].subject) == 32 and len(loads(proxy)[-1].commit) == 40
-    with Reader(proxy.home.folder / "access.db") as reader:
-        known = lambda: reader.principal(loads(proxy)[-1].subject)  # noqa: E731
-        assert soon(lambda: known() == "author:Ada <ada@example.com>")
+
+    def author() -> str:
+        with Reader(proxy.home.folder / "access.db") as reader:
+            return reader.principal(loads(proxy)[-1].subject)
+
+    assert soon(lambda: author() == "author:Ada <ada@example.com>")

@@ -8,6 +8,7 @@ from proxy.cli.policy.check import check_
 from proxy.cli.policy.explain import explain_
 from proxy.cli.policy.fmt import fmt
 from proxy.cli.policy.schema import schema
+from proxy.cli.policy.seal import seal_
 from proxy.cli.policy.test import test_
 from proxy.cli.policy.versions import show, status
 
@@ -17,5 +18,5 @@ def policy() -> None:
     """Look at policies before they are in force."""
 
 
-for _command in (check_, explain_, test_, fmt, schema, show, status):
+for _command in (check_, explain_, test_, fmt, schema, seal_, show, status):
     policy.add_command(_command)
