@@ -30,10 +30,8 @@ _MEMBER: Final = re.compile(
     rb'([ \t\n\r]*("(?:[^"\\]|\\.)*")[ \t\n\r]*:[ \t\n\r]*)(.*?)([ \t\n\r]*)\Z', re.DOTALL
 )
 _WORD: Final = 8
-_DIGIT: Final = np.zeros(256, np.bool_)
-_DIGIT[list(b"-0123456789")] = True
-_SPACE: Final = np.zeros(256, np.bool_)
-_SPACE[list(b" \t\n\r")] = True
+_SPACE: Final = ord(" ")
+"""White space is no greater, and what begins or ends a value is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,17 +54,19 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     if found.deepest != 1:
         return None
     data = np.frombuffer(buffer, np.uint8)
-    opens = _within(bits.offsets(found.opens), start, cut)
     marks = _within(bits.offsets(found.commas | found.closes), start, cut)
     width = int(np.searchsorted(marks, found.ends[0] - 1)) + 1
-    if len(opens) != height or len(marks) != height * (width + 1) - 1 or width > limits.fields:
+    if len(marks) != height * (width + 1) - 1 or width > limits.fields:
         return None
     # Of each record: its members' ends, the last one's at the brace, and the comma after it.
     ends = np.ascontiguousarray(np.append(marks, cut).reshape(height, width + 1)[:, :width].T)
     if not np.array_equal(ends[-1], found.ends - 1):
         return None
     starts = np.empty_like(ends)
-    starts[0] = opens + 1
+    # No record holds a container, so the first brace after a record's end opens the next one.
+    starts[0, 0] = start
+    starts[0, 1:] = found.ends[:-1]
+    starts[0] = bits.next_set(found.opens, starts[0]) + 1
     starts[1:] = ends[:-1] + 1
 
     names = []
@@ -84,12 +84,14 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     if len(set(names)) != width or int(lengths.min()) <= 0:
         return None
     kinds = data[starts]
-    if _SPACE[kinds].any() or _SPACE[data[ends - 1]].any():
+    if int(kinds.min()) <= _SPACE or int(data[ends - 1].min()) <= _SPACE:
         return None
-    if int(np.where(_DIGIT[kinds], lengths, 0).max()) > limits.number_length:
-        return None
+    if int(lengths.max()) > limits.number_length:
+        numbers = (kinds >= ord("-")) & (kinds <= ord("9"))
+        if int(np.where(numbers, lengths, 0).max()) > limits.number_length:
+            return None
     # The only letters E outside strings are those of `true` and `false`, or a number has an exponent.
-    letters = found.outside & (bits.where(data, ord("e")) | bits.where(data, ord("E")))
+    letters = found.outside & bits.pack((data == ord("e")) | (data == ord("E")))
     literals = int(((kinds == ord("t")) | (kinds == ord("f"))).sum())
     if int(bits.counts_before(letters, np.array([cut]))[0]) != literals:
         return None
