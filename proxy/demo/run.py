@@ -74,6 +74,8 @@ def guide(material: Material, url: str, pid: int) -> str:
     counterfoil = _shown(Path(sys.executable).with_name("counterfoil"))
     trust = f" --cacert {_shown(material.ca)}" if url.startswith("https:") else ""
 
+    policies = _shown(material.policies)
+
     def get(name: str, target: str, then: str = "") -> str:
         token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})" ' if name else ""
         return f"  curl -sS{trust} {token}'{url}{target}'{then}"
@@ -103,7 +105,13 @@ def guide(material: Material, url: str, pid: int) -> str:
             "",
             "Who asked for what, and what they were given:",
             f"  {counterfoil} log tail --log {_shown(material.folder / 'access.db')}",
-            f"The rules: edit {_shown(material.policies / 'policy.csv')}, then have them taken:",
+            "What the rules say, whom they let in and why, and whether they do what they should:",
+            f"  {counterfoil} policy check {policies}",
+            f"  {counterfoil} policy explain sam GET /sales/store-daily.csv --group store-owners"
+            f" --attribute 'stores=2191|2192' --tool demo-cli --policies {policies}",
+            f"  {counterfoil} policy test {policies}",
+            f"Edit {_shown(material.policies / 'policy.csv')}: it is taken as you save, or told what is"
+            " wrong with it. To have it looked at now:",
             f"  kill -HUP {pid}",
             "",
         )
