@@ -75,6 +75,7 @@ def guide(material: Material, url: str, pid: int) -> str:
     trust = f" --cacert {_shown(material.ca)}" if url.startswith("https:") else ""
 
     policies = _shown(material.policies)
+    path, as_sam = "/sales/store-daily.csv", "--group store-owners --tool demo-cli"
 
     def get(name: str, target: str, then: str = "") -> str:
         token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})" ' if name else ""
@@ -107,11 +108,9 @@ def guide(material: Material, url: str, pid: int) -> str:
             f"  {counterfoil} log tail --log {_shown(material.folder / 'access.db')}",
             "What the rules say, whom they let in and why, and whether they do what they should:",
             f"  {counterfoil} policy check {policies}",
-            f"  {counterfoil} policy explain sam GET /sales/store-daily.csv --group store-owners"
-            f" --attribute 'stores=2191|2192' --tool demo-cli --policies {policies}",
+            f"  {counterfoil} policy explain sam GET {path} {as_sam} --policies {policies}",
             f"  {counterfoil} policy test {policies}",
-            f"Edit {_shown(material.policies / 'policy.csv')}: it is taken as you save, or told what is"
-            " wrong with it. To have it looked at now:",
+            f"Edit {policies}/policy.csv: it is taken as you save. To have it looked at now:",
             f"  kill -HUP {pid}",
             "",
         )
