@@ -20,6 +20,7 @@ Place = tuple[int, int]
 
 MOST_BYTES: Final = 4 << 20
 MOST_DEPTH: Final = 32
+_TOO_DEEP: Final = f"nested deeper than {MOST_DEPTH} levels"
 
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\r(?!\n)"
@@ -114,7 +115,10 @@ class Reader:
             mark = exc.problem_mark or exc.context_mark
             place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             problem = exc.problem or "this is not YAML"
-            self._fault(f"not YAML: {problem[0].lower()}{problem[1:]}", place)
+            if "nesting depth" in problem:  # libyaml has a limit too, and looks ahead
+                self._fault(_TOO_DEEP, place)
+            else:
+                self._fault(f"not YAML: {problem[0].lower()}{problem[1:]}", place)
             return None
         except yaml.YAMLError:
             self._fault("not YAML")
@@ -168,7 +172,7 @@ class Reader:
             case yaml.CollectionStartEvent():
                 self._refuse_properties(event, place)
                 if len(self._stack) >= MOST_DEPTH:
-                    self._fault(f"nested deeper than {MOST_DEPTH} levels", place)
+                    self._fault(_TOO_DEEP, place)
                     return False
                 sequence = isinstance(event, yaml.SequenceStartEvent)
                 node = Sequence(place, []) if sequence else Table(place, {})
