@@ -47,6 +47,15 @@ class Parameter:
     allowed: tuple[str, ...] = ()
     """The values that are allowed, as written; empty: any of the type."""
 
+    @property
+    def chooses(self) -> bool:
+        """Whether its value says which fields the store looks at."""
+        return False
+
+    def uses(self, value: str) -> frozenset[str]:  # noqa: ARG002 - what it looks at may depend on it
+        """The fields that the store looks at when the parameter has this (canonical) value."""
+        return frozenset() if self.field is None else frozenset((self.field,))
+
 
 class FormatName(StrEnum):
     """The formats that a variant of a report can have."""

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -86,6 +86,35 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     micros: int = 0
     count: int = 0
 
+
+class Past(NamedTuple):
+    """What is decided about one access, as texts of the index; fields are those of `AccessEvent`."""
+
+    place: int
+    started: str
+    access: str
+    address: str
+    rows: int
+    fields: str
+    """JSON, as are the two below."""
+    parameters: str
+    groups: str
+    subject: str
+    tool: str
+    method: str
+    path: str
+    report: str
+    format: str
+    action: str
+    purpose: str
+    decision: str
+    reason: str
+    cause: str
+    policy: str
+
+
+_PAST: Final = ", ".join(["first", *(f"coalesce(\"{name}\", '')" for name in Past._fields[1:])])
+_PAST_AT_ONCE: Final = 5_000
 
 _AT_ONCE: Final = 500
 """Leaves that are fetched together."""
@@ -293,6 +322,67 @@ class Reader:
             rows = self._connection.execute(statement, values | {"limit": limit}).fetchall()
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
             return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
+
+    def count(self, *, since: datetime | None, until: datetime | None) -> int:
+        """About how many accesses `past` gives."""
+        where, values = self._between(since, until)
+        with self._reading():
+            if not self._indexed:
+                return int(self._run("SELECT count(*) FROM leaves.leaf").fetchone()[0])
+            statement = f"SELECT count(*) FROM kept.access WHERE {where}"  # noqa: S608 - conditions of ours
+            return int(self._connection.execute(statement, values).fetchone()[0])
+
+    def past(self, *, since: datetime | None, until: datetime | None) -> Iterator[Past]:
+        """All accesses that were going on in [since, until), as of the first call.
+
+        The oldest first, but last those with records that the index has not got. Read a few
+        thousand at a time, so that the log's writer is never kept waiting; while it runs, ask this
+        reader for nothing else but names.
+        """
+        where, values = self._between(since, until)
+        own = f"SELECT {_PAST} FROM main.access WHERE {where}"  # noqa: S608 - names and conditions of ours
+        kept = (
+            f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"  # noqa: S608 - as above
+            f" AND {where}"
+            " AND NOT EXISTS (SELECT 1 FROM main.access AS o WHERE o.access = a.access)"
+            " ORDER BY first LIMIT :most"
+        )
+        with self._reading():
+            self._run("BEGIN")
+            try:
+                self._overlay()
+                values |= {"head": self._head(), "after": -1, "most": _PAST_AT_ONCE}
+                self._run("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+        try:
+            while self._indexed:
+                with self._reading():
+                    found = self._connection.execute(kept, values).fetchall()
+                if not found:
+                    break
+                yield from map(Past._make, found)
+                values["after"] = found[-1][0]
+            newest = self._connection.execute(f"{own} ORDER BY first", values)
+            yield from map(Past._make, newest)
+        finally:
+            self._connection.executescript(
+                "DELETE FROM main.access; UPDATE main.projected SET place = 0, entry = NULL;"
+            )
+
+    def _between(
+        self, since: datetime | None, until: datetime | None
+    ) -> tuple[str, dict[str, object]]:
+        where = ["decision <> ''"]
+        values: dict[str, object] = {}
+        if since is not None:
+            where.append("at >= :since")
+            values["since"] = timestamp(since.timestamp())
+        if until is not None:
+            where.append("started < :until")
+            values["until"] = timestamp(until.timestamp())
+        return " AND ".join(where), values
 
     def _conditions(
         self,

@@ -58,7 +58,7 @@ def _units(character: str) -> list[tuple[int, int]]:
     return list(zip(data[::2], data[1::2], strict=True))
 
 
-class _Moment(click.ParamType[datetime]):
+class Moment(click.ParamType[datetime]):
     """RFC 3339, a day, or how long ago: `2026-11-23T22:00:00Z`, `2026-11-23`, `7d`, `2h`."""
 
     name = "when"
@@ -152,10 +152,8 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
 @click.option("--subject", default="", help="Who: a principal (user:alice) or an opaque id.")
 @click.option("--report", default="", help="What: a report's id, or prefix/*.")
 @click.option("--tool", default="", help="Through which tool.")
-@click.option(
-    "--since", type=_Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago."
-)
-@click.option("--until", type=_Moment(), help="Begun before then.")
+@click.option("--since", type=Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago.")
+@click.option("--until", type=Moment(), help="Begun before then.")
 @click.option(
     "--outcome",
     default="",

@@ -101,8 +101,7 @@ class Identities:
         issuer has subjects of that name.
         """
         user = name if name.startswith("user:") else None
-        bare = name.partition(":")[2]
-        realm = next((realm for realm in self.realms if realm.holds(bare)), None)
+        realm = self.realm_of(name)
         if realm is None:
             return None
         claimed = Claimed(
@@ -112,6 +111,16 @@ class Identities:
             attributes=attributes,
         )
         return whole(claimed, realm=realm, people=self._people, now=now, expires=expires)
+
+    def realm_of(self, name: str) -> Realm | None:
+        """The issuer that has subjects of that name, `user:NAME` or `tool:NAME`."""
+        bare = name.partition(":")[2]
+        return next((realm for realm in self.realms if realm.holds(bare)), None)
+
+    @property
+    def people(self) -> People:
+        """What people.csv says, by subject."""
+        return self._people
 
     @property
     def files(self) -> Mapping[str, bytes]:

@@ -201,6 +201,15 @@ class Slice:
         """What the lines say in this context; raises Disagreement rather than choose."""
         return self._judge(tuple([when.holds(context) for when in self._whens]))
 
+    @property
+    def whens(self) -> tuple[Condition, ...]:
+        """Its `when` conditions whose truth depends on the requester or the circumstances."""
+        return self._whens
+
+    def verdict_where(self, truths: tuple[Truth, ...]) -> Verdict:
+        """What the lines say where `whens` have these truths."""
+        return self._judge(truths)
+
     def _judged(self, truths: tuple[Truth, ...]) -> Verdict:
         known = zip((when.text for when in self._whens), truths, strict=True)
         table = Truths({**self._fixed, **dict(known)})

@@ -7,6 +7,7 @@ import click
 from proxy.cli.policy.check import check_
 from proxy.cli.policy.explain import explain_
 from proxy.cli.policy.fmt import fmt
+from proxy.cli.policy.replay import replay_
 from proxy.cli.policy.schema import schema
 from proxy.cli.policy.seal import seal_
 from proxy.cli.policy.test import test_
@@ -18,5 +19,5 @@ def policy() -> None:
     """Look at policies before they are in force."""
 
 
-for _command in (check_, explain_, test_, fmt, schema, seal_, show, status):
+for _command in (check_, explain_, test_, fmt, replay_, schema, seal_, show, status):
     policy.add_command(_command)

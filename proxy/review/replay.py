@@ -1,0 +1,352 @@
+"""The accesses on record, decided again under a candidate policy: what would have been different.
+
+An access is compared with what the log says was decided; its cells with those of the policy version that
+was in force, where that is kept, else with the forms on record. Equal accesses are decided once: a
+replay is a look-up for most of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from proxy.audit.query import Past
+from proxy.plan import Reason, Truth
+from proxy.policy.conditions import Condition
+from proxy.report import Report
+from proxy.review.cells import FieldChange, changes, doubtful, recorded
+from proxy.review.then import (
+    Asked,
+    Circumstances,
+    Given,
+    Judge,
+    Refused,
+    Undecided,
+    Verdict,
+    claimed_groups,
+    context_of,
+)
+from proxy.snapshot import Snapshot
+from proxy.values import Value
+
+_BY_POLICY: Final = frozenset(
+    reason.slug for reason in (Reason.NOT_FOUND, Reason.PURPOSE, Reason.PARAMETER_FORBIDDEN)
+)
+"""Refusals that a policy alone can turn into a permit."""
+_MOST_REMEMBERED: Final = 200_000
+"""Distinct accesses whose outcome is remembered."""
+_KEY: Final = Past._fields.index("groups")
+_PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
+_GROUPS: Final = msgspec.json.Decoder(tuple[str, ...])
+_FIELDS: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
+
+
+class Kind(StrEnum):
+    """What would be different."""
+
+    REFUSED = "refused"
+    ALLOWED = "allowed"
+    CHANGED = "changed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """What would be different about some accesses to a report."""
+
+    kind: Kind
+    report: str
+    why: str = ""
+    """Of a refusal the reason and the cause, of what is undecided what it hangs on."""
+    fields: tuple[FieldChange, ...] = ()
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """How many accesses of one subject a difference is about."""
+
+    difference: Difference
+    subject: str
+    """Its opaque id."""
+    principal: str
+    """Its name; '' where it was erased."""
+    count: int = 0
+    first: str = ""
+    last: str = ""
+    access: str = ""
+    """The id of the last one."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Replayed:
+    """What a replay found."""
+
+    accesses: int = 0
+    unchanged: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Refusals that no policy could turn into a permit, by reason."""
+    tallies: list[Tally] = field(default_factory=list)
+    """Most accesses first."""
+    unkept: int = 0
+    """Accesses whose policy version of then is not kept: their forms are those on record."""
+
+
+Finds = Callable[[Past], Tally | None]
+Watched = tuple[tuple[Condition, ...], Mapping[str, Value]]
+"""Conditions, and the attributes that they look at."""
+
+
+class _Varying:
+    """Accesses alike but for time and address: decided once for all that these decide alike."""
+
+    def __init__(self, asked: Asked, now: Judge, then: Judge | None, find: Finds) -> None:
+        self._asked = asked
+        self._then = then.snapshot if then else None
+        self._judges = (now, then) if then else (now,)
+        self._find = find
+        self._ends = tuple([judge.ends(asked.principal) for judge in self._judges])
+        self._watched: dict[tuple[bool, ...], list[Watched]] = {}
+        self._known: dict[tuple[object, ...], Tally | None] = {}
+
+    def varies(self, at: datetime) -> bool:
+        """Whether time, address, or the forms on record can make a difference."""
+        return (
+            self._then is None
+            or min(self._ends) < math.inf
+            or any(whens for whens, _ in self._watch((), at))
+        )
+
+    def __call__(self, past: Past) -> Tally | None:
+        """What is found of one access."""
+        at = _instant(past)
+        now = at.timestamp()
+        ended = tuple([now >= end for end in self._ends])
+        key: list[object] = [ended]
+        for whens, attributes in self._watched.get(ended) or self._watch(ended, at):
+            context = context_of(self._asked, attributes, (at, past.address))
+            key += [when.holds(context) for when in whens]
+        if self._then is None and past.fields:
+            fields = _FIELDS.decode(past.fields)
+            key += [(f, *forms, sum(forms.values()) < past.rows) for f, forms in fields.items()]
+        known = tuple(key)
+        if known not in self._known:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[known] = self._find(past)
+        return self._known[known]
+
+    def _watch(self, ended: tuple[bool, ...], at: datetime) -> list[Watched]:
+        now = at.timestamp()
+        groups, _ = claimed_groups(self._then, self._asked, now)
+        watched = [judge.watched(self._asked, groups, now) for judge in self._judges]
+        if ended:
+            self._watched[ended] = watched
+        return watched
+
+
+class Replay:
+    """Takes accesses one by one; `then` gives the kept policy versions, `names` the directory's."""
+
+    def __init__(
+        self,
+        candidate: Snapshot,
+        *,
+        then: Callable[[str], Snapshot | None],
+        names: Callable[[str], str],
+    ) -> None:
+        self._now = Judge(candidate)
+        self._choosing = {
+            (report.id, parameter.name)
+            for report in candidate.catalogue.reports.values()
+            for parameter in report.parameters.values()
+            if parameter.chooses
+        }
+        self._load = then
+        self._names = names
+        self._then: dict[str, Judge | None] = {}
+        self._cases: dict[tuple[object, ...], Tally | Finds | None] = {}
+        self._tallies: dict[tuple[Difference, str], Tally] = {}
+        self._found = Replayed()
+
+    def add(self, pasts: Iterable[Past]) -> None:
+        """Decide some accesses again."""
+        found, remembered = self._found, self._cases
+        for past in pasts:
+            found.accesses += 1
+            uses = self._uses(past.report, past.parameters) if past.parameters else ()
+            key = (uses, *past[_KEY:])
+            try:
+                case = remembered[key]
+            except KeyError:
+                if len(remembered) >= _MOST_REMEMBERED:
+                    remembered.clear()
+                case = remembered[key] = self._case(past, uses)
+            if callable(case):
+                case = case(past)
+            if case is not None:
+                case.count += 1
+                case.first = case.first or past.started
+                case.last, case.access = past.started, past.access
+
+    def result(self) -> Replayed:
+        """All that was found so far."""
+        found = self._found
+        found.tallies = sorted(
+            self._tallies.values(), key=lambda t: (-t.count, t.principal, t.subject)
+        )
+        found.unchanged = (
+            found.accesses - found.skipped.total() - sum(tally.count for tally in found.tallies)
+        )
+        return found
+
+    def _uses(self, report: str, parameters: str) -> tuple[tuple[str, str], ...]:
+        """The parameters, with values only where these say which fields are looked at."""
+        return tuple(
+            [
+                (name, value if (report, name) in self._choosing else "")
+                for name, value in _PARAMETERS.decode(parameters).items()
+            ]
+        )
+
+    # ── one distinct access ──
+
+    def _case(self, past: Past, uses: tuple[tuple[str, str], ...]) -> Tally | Finds | None:
+        """What becomes of all accesses like this one, or what finds it out for each."""
+        if past.decision == "deny" and past.reason not in _BY_POLICY:
+            return self._skip
+        principal = self._names(past.subject)
+        groups = _GROUPS.decode(past.groups) if past.groups else ()
+        if not principal:
+            return self._undecided(past, "its subject's name was erased")
+        if groups and groups[-1].startswith("+"):
+            return self._undecided(past, "the log does not hold all of its subject's groups")
+        asked = Asked(
+            principal=principal,
+            groups=groups,
+            tool=past.tool,
+            method=past.method,
+            report=past.report,
+            path=past.path,
+            format=past.format,
+            action=past.action or "read",
+            purpose=past.purpose,
+            uses=uses,
+        )
+        then = self._judge(past.policy)
+
+        def find(past: Past) -> Tally | None:
+            difference = self._difference(past, asked, then)
+            return self._tally(difference, past, principal) if difference else None
+
+        varying = _Varying(asked, self._now, then, find)
+        if then is None:
+            return partial(self._unkept, varying)
+        return varying if varying.varies(_instant(past)) else find(past)
+
+    def _unkept(self, varying: Finds, past: Past) -> Tally | None:
+        self._found.unkept += 1
+        return varying(past)
+
+    def _skip(self, past: Past) -> None:
+        self._found.skipped[past.reason] += 1
+
+    def _undecided(self, past: Past, why: str) -> Tally:
+        difference = Difference(kind=Kind.UNDECIDED, report=past.report or past.path, why=why)
+        return self._tally(difference, past, self._names(past.subject))
+
+    def _tally(self, difference: Difference, past: Past, principal: str) -> Tally:
+        key = (difference, past.subject)
+        if key not in self._tallies:
+            self._tallies[key] = Tally(
+                difference=difference, subject=past.subject, principal=principal
+            )
+        return self._tallies[key]
+
+    def _judge(self, version: str) -> Judge | None:
+        if version not in self._then:
+            snapshot = self._load(version)
+            self._then[version] = Judge(snapshot) if snapshot else None
+        return self._then[version]
+
+    def _difference(self, past: Past, asked: Asked, then: Judge | None) -> Difference | None:
+        """What would be different about one access; None: nothing."""
+        at = _instant(past)
+        report = self._now.report(asked)
+        name = report.id if report else asked.report
+        verdict = self._verdict(asked, report, then, past, (at, past.address))
+        permitted = past.decision == "permit"
+        match verdict:
+            case Undecided(why=why):
+                return Difference(kind=Kind.UNDECIDED, report=name, why=why)
+            case Refused(reason=reason, cause=cause) if permitted:
+                return Difference(kind=Kind.REFUSED, report=name, why=f"{reason}: {cause}")
+            case Refused():
+                return None
+            case Given() if not permitted:
+                return Difference(kind=Kind.ALLOWED, report=name)
+            case Given():
+                return self._cells(past, asked, then, verdict, at.timestamp())
+
+    def _verdict(
+        self,
+        asked: Asked,
+        report: Report | None,
+        then: Judge | None,
+        past: Past,
+        circumstances: Circumstances,
+    ) -> Verdict:
+        if report is None:
+            return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
+        now = circumstances[0].timestamp()
+        groups, known = claimed_groups(then.snapshot if then else None, asked, now)
+        if not known and self._now.reads_groups(asked.principal, now):
+            return Undecided(
+                why="depends on the groups that its token names, which the log does not hold"
+            )
+        subject = self._now.subject(asked, groups, now)
+        if subject is None:
+            return Refused(reason=Reason.UNAUTHENTICATED.slug, cause="unknown-issuer")
+        was = past.decision == "permit" or past.reason == Reason.PARAMETER_FORBIDDEN.slug
+        before = then.truths(asked, circumstances) if then else None
+
+        def fits(assumed: Mapping[Condition, Truth]) -> bool:
+            """Whether the decision on record could have come about so."""
+            return before is None or any(
+                permits == was and all(assumed.get(c, t) == t for c, t in truths.items())
+                for truths, permits in before
+            )
+
+        return self._now.verdict(asked, subject, report, circumstances, fits)
+
+    def _cells(
+        self, past: Past, asked: Asked, then: Judge | None, now: Given, at: float
+    ) -> Difference | None:
+        """How the cells of an access that stays permitted would change."""
+        report = now.plan.report.id
+        before = then.given(asked, at) if then else None
+        if before is None:
+            fields = _FIELDS.decode(past.fields) if past.fields else {}
+            found = recorded(fields, past.rows, now)
+            if found is None:
+                why = "depends on the rows: the policy of then is not kept"
+                return Difference(kind=Kind.UNDECIDED, report=report, why=why)
+        else:
+            found = changes(before, now)
+            unsure = doubtful(before, now)
+            if not found and unsure:
+                names = ", ".join(f"sub.{name}" for name in sorted(unsure))
+                why = f"depends on {names}, which the log does not hold"
+                return Difference(kind=Kind.UNDECIDED, report=report, why=why)
+        return Difference(kind=Kind.CHANGED, report=report, fields=found) if found else None
+
+
+def _instant(past: Past) -> datetime:
+    return datetime.fromisoformat(past.started)
