@@ -16,6 +16,8 @@ An access has one id and one or more records, told apart by `step`:
 
 What changes the rules of all accesses is on record in the same log, before it is in force:
 
+    change           a grant, a lockdown, or the end of one is permitted and about to be written; its
+                     `parameters` say what and why, and a `policy-loaded` follows once it is in force
     policy-loaded    `policy` follows `previous`; `subject` is who wrote it, where git knows that
     policy-refused   the files were not taken, and `previous` stays in force: `cause` says why,
                      `count` how many faults, `lines` where the first one is
@@ -37,7 +39,7 @@ import msgspec
 
 Step = Literal[
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst",
-    "policy-loaded", "policy-refused",
+    "change", "policy-loaded", "policy-refused",
 ]  # fmt: skip
 Ended = Literal[
     "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"

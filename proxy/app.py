@@ -19,6 +19,7 @@ from proxy.config import Config
 from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway import Bounds, Gateway
+from proxy.gateway.control import Control
 from proxy.gateway.server import Server
 from proxy.keys import Keyring, kek_from
 from proxy.reload import PolicyInForce
@@ -106,6 +107,7 @@ class App:
         runner = web.ServerRunner(
             Server(
                 self.gateway,
+                Control(gateway=self.gateway, policy=self.policy, keyring=keyring),
                 stall=limits.stall_seconds,
                 access_log=None,
                 keepalive_timeout=limits.keep_alive_seconds,

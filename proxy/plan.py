@@ -234,6 +234,18 @@ class Reason(Enum):
         "This report needs a stated purpose",
         "Send the purpose that you act for in `Counterfoil-Purpose`.",
     )
+    BAD_CHANGE = ReasonRow(
+        "bad-change",
+        400,
+        "The change of the policy is malformed",
+        "Send it with `counterfoil grant`, `revoke` or `lockdown`.",
+    )
+    NOT_CHANGED = ReasonRow(
+        "not-changed",
+        409,
+        "The policy was not changed",
+        "See to the reason that is given, and ask again.",
+    )
     TOO_LARGE = ReasonRow(
         "request-too-large",
         431,

@@ -22,18 +22,21 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from proxy import durable
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
 from proxy.keys import Keyring
-from proxy.seal import LOCK, MustBe, uncommitted, unsealed
-from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
+from proxy.policy.index import Policy
+from proxy.policy.source import POLICY_FILE
+from proxy.seal import LOCK, OWN, MustBe, uncommitted, unsealed
+from proxy.snapshot import FILES, TESTS_FILE, Snapshot, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
 from proxy.worktree import Commit, head_of, marks_of
@@ -47,6 +50,7 @@ _PASSING: Final = frozenset({"not-kept", "not-recorded"})
 _AGAIN_SECONDS: Final = 5.0
 """Causes that are no fault of the policy's, and when it is tried again."""
 
+T = TypeVar("T")
 Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
 """What of the policy is not as its own tests.yaml says."""
 
@@ -81,6 +85,10 @@ class _Unfit(Faulty):
     """The files are not those that were sealed or committed."""
 
 
+class NotChanged(CounterfoilError):
+    """A grant or lockdown is not in force; the text may be shown to who asked for it."""
+
+
 class PolicyInForce:
     """Holds the snapshot in force; takes new ones from the folder."""
 
@@ -111,6 +119,7 @@ class PolicyInForce:
         self._marks: tuple[Path, ...] = ()
         self._expectations = expectations
         self._started = False
+        self._files: Mapping[str, bytes] = {}
         self._seen: Look = {}
         self._turn = asyncio.Lock()
 
@@ -126,6 +135,10 @@ class PolicyInForce:
             raise
         await self._put_in_force(candidate)
         self._started = True
+
+    def text(self, name: str) -> str:
+        """A file of the policy in force, as text; '' where it has none of that name."""
+        return self._files.get(name, b"").decode()
 
     async def watch(self) -> None:
         """Take what changes, until cancelled."""
@@ -198,11 +211,62 @@ class PolicyInForce:
             )
             if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
                 raise _Unfit(unfit)
-            if self._expectations is not None and (faults := self._expectations(snapshot, files)):
-                raise Faulty(faults)
+            self._expect(snapshot, files)
         if commit is not None and uncommitted(self.folder, files, commit):
             commit = None  # the files are somebody's, but not those of the commit's author
         return _Candidate(snapshot=snapshot, files=files, commit=commit)
+
+    def _expect(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
+        """Step 4, of the policy as its authors wrote it: a lockdown may be against what they expect."""
+        if self._expectations is None or TESTS_FILE not in files:
+            return
+        if any(name in files for name in OWN):
+            written = {name: content for name, content in files.items() if name not in OWN}
+            snapshot = with_rules(snapshot, written)
+        if faults := self._expectations(snapshot, files):
+            raise Faulty(faults)
+
+    async def change(
+        self,
+        name: str,
+        edit: Callable[[Policy, str], str],
+        record: Callable[[], Awaitable[T]],
+    ) -> T:
+        """Put the policy in force with another `name`, one of the server's own files.
+
+        `edit` makes its text anew, `record` puts the change on record before anything is written. The
+        rest is as it is in force, whatever the folder holds meanwhile. Raises NotChanged, and what
+        `edit` and `record` raise.
+        """
+        async with self._turn:
+            files, before = self._files, self._files.get(name, b"")
+            content = edit(self.snapshot.policy, before.decode()).encode()
+            changed = {**files, name: content}
+            try:
+                snapshot = await asyncio.to_thread(self._changed, changed)
+            except Faulty as exc:
+                raise NotChanged(f"with it the policy is wrong: {exc.faults[0]}") from exc
+            path = self.folder / name
+            if await asyncio.to_thread(_content, path) != before:
+                raise NotChanged(f"`{name}` was changed by hand, and is not in force like that")
+            receipt = await record()
+            try:
+                await asyncio.to_thread(durable.write, path, content, mode=self._mode())
+                await self._put_in_force(_Candidate(snapshot=snapshot, files=changed, commit=None))
+            except OSError as exc:
+                raise NotChanged(f"`{name}` cannot be written: {exc.strerror}") from exc
+            except CounterfoilError as exc:
+                self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
+                raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
+            return receipt
+
+    def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
+        with _yielding():
+            return with_rules(self.snapshot, files)
+
+    def _mode(self) -> int:
+        """Who may read a policy file may read what the server writes beside it."""
+        return (self.folder / POLICY_FILE).stat().st_mode & 0o666
 
     def _unfit(
         self, files: Mapping[str, bytes], commit: Commit | None, *, keys: bool = False
@@ -225,7 +289,7 @@ class PolicyInForce:
             raise CounterfoilError(f"the version cannot be kept: {exc.strerror}") from exc
         # PROMISE 2 (no record, no data): what is decided by a policy is decided by one on record.
         await self._record_load(candidate)
-        self.snapshot = candidate.snapshot
+        self.snapshot, self._files = candidate.snapshot, candidate.files
         self.since = time.time()
         gc.freeze()  # a full collection would stop every request to look at what stays
 
@@ -257,6 +321,13 @@ class PolicyInForce:
             await self._log.append(event)
         except LogUnavailable as exc:
             _LOGGER.error("the refusal of a policy is not on record: %s", exc)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _same(one: Snapshot, other: Snapshot) -> bool:

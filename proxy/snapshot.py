@@ -5,6 +5,7 @@ PROMISE 3 (all or nothing): a snapshot is made whole or not at all, and never ch
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 from collections.abc import Mapping
@@ -206,3 +207,17 @@ def _snapshot_of(
     if policy is None or faults:
         raise Faulty(faults)
     return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)
+
+
+def with_rules(previous: Snapshot, files: Mapping[str, bytes]) -> Snapshot:
+    """A snapshot of `files`, of which no more than policy lines are others; raises Faulty."""
+    version = version_of(files)
+    policy = load_policy(
+        files,
+        reports=previous.catalogue.reports,
+        classes=previous.catalogue.classes,
+        purposes=previous.catalogue.purposes,
+        attributes=previous.identities.attributes,
+        version=version,
+    )
+    return dataclasses.replace(previous, version=version, policy=policy)

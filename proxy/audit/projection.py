@@ -12,6 +12,7 @@ and bytes are the last record's, but never shrink while the access goes on; `out
     whole …     how it ended, as `AccessEvent.ended` says
     refused     nothing was released
     unresolved  the process died before it was known
+    change      no access, but a grant or lockdown
     policy-…    no access, but what became of a new policy
 """
 
@@ -79,6 +80,7 @@ SELECT
     WHEN 'refusal' THEN 'refused' WHEN 'burst' THEN 'refused'
     WHEN 'unresolved' THEN 'unresolved' WHEN 'opened' THEN 'opened'
     WHEN 'policy-loaded' THEN 'policy-loaded' WHEN 'policy-refused' THEN 'policy-refused'
+    WHEN 'change' THEN 'change'
     ELSE coalesce(json ->> '$.ended', 'whole')
   END,
   json ->> '$.at', json ->> '$.at', {_VALUES}

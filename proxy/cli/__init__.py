@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from proxy import __version__
+from proxy.cli.control import grant, lockdown, revoke
 from proxy.cli.demo import demo
 from proxy.cli.log import log
 from proxy.cli.policy import policy
@@ -32,5 +33,5 @@ def main() -> None:
     """Counterfoil: rows and fields by policy, every access on record."""
 
 
-for _command in (serve, policy, log, demo):
+for _command in (serve, policy, grant, revoke, lockdown, log, demo):
     main.add_command(_command)

@@ -1,6 +1,6 @@
 """The policy enforcement point (PEP): the life of a request, from its target to its last block.
 
-PROMISE 2 (no record, no data): `_record` is the one line that appends an event; `release`, `begin` and
+PROMISE 2 (no record, no data): `record` is the one line that appends an event; `release`, `begin` and
 `refuse` cannot be called without the `Receipt` that it returns.
 """
 
@@ -106,6 +106,11 @@ class Gateway:
         return self._log.healthy
 
     @property
+    def stale(self) -> bool:
+        """Whether the folder holds a policy that could not be put in force."""
+        return self._policy.refused is not None
+
+    @property
     def opened(self) -> str:
         """The id of the event with which this process opened the access log."""
         return self._log.opened
@@ -151,13 +156,9 @@ class Gateway:
         if request.body_exists and not request.content.at_eof():
             return Deny(reason=Reason.BODY, cause="body-on-a-read")
 
-        presented = request.headers.getall(hdrs.AUTHORIZATION, ())
-        if len(presented) > 1:
-            return Deny(reason=Reason.UNAUTHENTICATED, cause="token-twice")
-        subject = await snapshot.identities.verify(presented[0] if presented else None, access.now)
+        subject = await self.identify(snapshot, request, access)
         if isinstance(subject, Deny):
             return subject
-        access.subject, access.opaque = subject, self._opaque(subject.name)
 
         route = snapshot.catalogue.route(target.path)
         if route is None:
@@ -170,7 +171,7 @@ class Gateway:
         purpose = stated[0] if stated else ""
         catalogued = len(stated) < 2 and (not stated or purpose in snapshot.catalogue.purposes)
         access.purpose = purpose if catalogued else ""
-        context = _context(subject, request, access)
+        context = context_of(subject, request, access)
         decision = decide(snapshot.policy, subject=subject, report=report, context=context)
         if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
             return decision  # without a grant on the report, nothing more is told
@@ -202,6 +203,18 @@ class Gateway:
             target=asked.target,
         )
 
+    async def identify(
+        self, snapshot: Snapshot, request: web.BaseRequest, access: Access
+    ) -> Subject | Deny:
+        """Who asks, noted in `access`."""
+        presented = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if len(presented) > 1:
+            return Deny(reason=Reason.UNAUTHENTICATED, cause="token-twice")
+        subject = await snapshot.identities.verify(presented[0] if presented else None, access.now)
+        if isinstance(subject, Subject):
+            access.subject, access.opaque = subject, self._opaque(subject.name)
+        return subject
+
     # ── 5, 6, 7, 8: fetch, make the requester's view, record, release ─────────────────────────────
 
     async def _answer(
@@ -222,7 +235,7 @@ class Gateway:
                     ready = await blocks.take()
                     self._report_drift(granted.permit.report, view.undeclared)
                     if ready[0].last:
-                        receipt = await self._record(
+                        receipt = await self.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
                         return release(receipt, ready[0], format_.media_type)
@@ -265,7 +278,7 @@ class Gateway:
     ) -> web.StreamResponse:
         """An answer of more than one block: each record is durable before the blocks that it covers."""
         step: Step = "outcome" if ready[-1].last else "intent"
-        receipt = await self._record(
+        receipt = await self.record(
             access, step, block=ready[-1], ended="whole" if ready[-1].last else None
         )
         covered = ready[-1]
@@ -283,7 +296,7 @@ class Gateway:
                 if ended is not None:
                     break
                 step = "outcome" if ready[-1].last else "progress"
-                await self._record(
+                await self.record(
                     access, step, block=ready[-1], ended="whole" if ready[-1].last else None
                 )
                 covered = ready[-1]
@@ -308,7 +321,7 @@ class Gateway:
                     # What the records say already covers all that was released.
                     with suppress(LogUnavailable):
                         await asyncio.shield(
-                            self._record(access, "outcome", block=covered, ended=ended)
+                            self.record(access, "outcome", block=covered, ended=ended)
                         )
         return response if response is not None else web.Response(status=503)
 
@@ -356,7 +369,7 @@ class Gateway:
 
     # ── records and refusals ──────────────────────────────────────────────────────────────────────
 
-    async def _record(
+    async def record(
         self,
         access: Access,
         step: Step,
@@ -383,7 +396,7 @@ class Gateway:
             if self._bursts.exceeds(key, access.started):
                 return await self._refuse_in_burst(key, deny)
         access.permit = None
-        return refuse(await self._record(access, "refusal", deny=deny), deny)
+        return refuse(await self.record(access, "refusal", deny=deny), deny)
 
     async def _refuse_in_burst(self, key: str, deny: Deny) -> web.Response:
         burst = self._bursts.open.get(key)
@@ -473,7 +486,8 @@ def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:
     }
 
 
-def _context(subject: Subject, request: web.BaseRequest, access: Access) -> Context:
+def context_of(subject: Subject, request: web.BaseRequest, access: Access) -> Context:
+    """What conditions may look at, as of the access's own instant."""
     now = datetime.fromtimestamp(access.now, UTC)
     return Context(
         attributes=subject.attributes,
@@ -482,7 +496,7 @@ def _context(subject: Subject, request: web.BaseRequest, access: Access) -> Cont
         ip=access.address,
         purpose=access.purpose,
         tool=(subject.tool or "").removeprefix("tool:"),
-        action="read",
+        action=access.action,
         method=request.method,
     )
 

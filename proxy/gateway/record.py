@@ -51,6 +51,9 @@ class Access:
     parameters: dict[str, str] = field(default_factory=dict)
     """As recorded: values of open classes, digests of others."""
     purpose: str = ""
+    action: str = "read"
+    about: str = ""
+    """What reports it is about, where that is not one report: a pattern of the policy's."""
     policy: str = ""
     permit: Permit | None = None
     parts: int = 0
@@ -95,9 +98,9 @@ class Access:
             address=self.address,
             method=self.method,
             path=self.path[:_LONGEST_PATH],
-            report=self.report.id if self.report else "",
+            report=self.report.id if self.report else self.about,
             format=self.variant.format.value if self.variant else "",
-            action="read" if self.report else "",
+            action=self.action if self.report or self.about else "",
             purpose=self.purpose,
             decision="deny" if deny else "permit",
             reason=deny.reason.slug if deny else "",

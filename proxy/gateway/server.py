@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.gateway import EVENT_HEADER, Gateway
+from proxy.gateway.control import PREFIX, Control
 from proxy.gateway.record import Access
 from proxy.plan import Deny, Reason
 
@@ -137,12 +138,13 @@ class _Protocol(RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a connection's protocol; answers the health checks, passes all else to the gateway."""
+    """Makes a connection's protocol; answers the health checks, passes the rest on."""
 
-    def __init__(self, gateway: Gateway, *, stall: float, **kwargs: Any) -> None:
+    def __init__(self, gateway: Gateway, control: Control, *, stall: float, **kwargs: Any) -> None:
         """`stall`: seconds for which a client may take nothing of what is sent to it."""
         super().__init__(self._handle, **kwargs)
         self.gateway = gateway
+        self._control = control
         self.stall = stall
 
     def __call__(self) -> RequestHandler:
@@ -166,12 +168,18 @@ class Server(web.Server):
             return self._health(healthy=True, said="live")
         if request.raw_path == READY:
             healthy = self.gateway.healthy
-            return self._health(healthy=healthy, said="ready" if healthy else "not ready")
+            said = "ready" if healthy else "not ready"
+            if self.gateway.stale:
+                said += "\npolicy: stale"  # why is for those who may read the log
+            return self._health(healthy=healthy, said=said)
         deny = _fault(request)
         if deny is not None:
             access = Access(address=request.remote or "", method=request.method)
             return await self.gateway.refuse(access, deny)
-        response = await self.gateway.handle(request)
+        if request.raw_path.startswith(PREFIX):
+            response: web.StreamResponse = await self._control.handle(request)
+        else:
+            response = await self.gateway.handle(request)
         if hdrs.UPGRADE in request.headers:
             # Nothing is upgraded here. What follows may not be meant as HTTP/1.1: it is not read.
             response.force_close()

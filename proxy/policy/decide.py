@@ -49,6 +49,18 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
         return Deny(reason=Reason.NOT_FOUND, cause="policy-error")
 
 
+def refusal(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Deny | None:
+    """Why `subject` may not do an action that gives no cells; None where it may. Never raises."""
+    try:
+        verdict = policy.slice(subject, report.id, context.action).verdict(context)
+    except Exception as error:  # noqa: BLE001 - as in `decide`
+        _tell(error, policy, report)
+        return Deny(reason=Reason.NOT_FOUND, cause="policy-error")
+    if not verdict.cause:
+        return None
+    return Deny(reason=Reason.NOT_FOUND, cause=verdict.cause, lines=verdict.lines)
+
+
 def _permitted_for_some_purpose(policy: Policy, part: Slice, context: Context) -> bool:
     """Whether a catalogued purpose, all else equal, would turn a denial into a permit."""
     return "purpose" in part.reads and any(

@@ -16,7 +16,15 @@ from typing import Final
 
 from proxy.plan import Context, Line, Plan, Truth
 from proxy.policy.conditions import Condition
-from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect, patterns
+from proxy.policy.lines import (
+    ANYONE,
+    WITHOUT_CELLS,
+    AccessRule,
+    Action,
+    CellRule,
+    Effect,
+    patterns,
+)  # fmt: skip
 from proxy.policy.merge import merge
 from proxy.policy.rules import Decider, Requester, Roles, Truths
 from proxy.report import Report
@@ -105,6 +113,14 @@ class Policy:
     def covering(self, report: str) -> frozenset[str]:
         """What lines can call a report: its id, the prefixes that it is under, the sets that it is in."""
         return self._sets.closure(patterns(report))
+
+    def covered(self, pattern: str) -> tuple[str, ...]:
+        """The ids of the reports that a line with this pattern is about."""
+        return tuple([report for report in self._reports if pattern in self.covering(report)])
+
+    def roles(self, role: str) -> frozenset[str]:
+        """A role, and the roles that it holds."""
+        return self._roles.closure([role])
 
     def holders(self, role: str) -> frozenset[str]:
         """The users, groups and tools that are members of a role, directly or through others."""
@@ -223,7 +239,7 @@ class Slice:
                 cause = "tool-may-not-act" if acted.cause == "no-allow-line" else acted.cause
                 return Verdict(cause=cause, lines=acted.lines)
             asked = Verdict(cause="", lines=(*asked.lines, *acted.lines))
-        if self.plan is None:
+        if self.plan is None and self._action not in WITHOUT_CELLS:
             return Verdict(cause="no-cell-rule", lines=asked.lines)
         return asked
 

@@ -30,6 +30,14 @@ class Action(StrEnum):
     """Get encrypted values back."""
     DOWNLOAD = "download"
     """Get a body that the proxy cannot look into."""
+    GRANT = "grant"
+    """Give somebody else, for a time, what a role gives on the report."""
+    LOCKDOWN = "lockdown"
+    """Refuse everybody the report, and end that."""
+
+
+WITHOUT_CELLS: Final = frozenset({Action.GRANT, Action.LOCKDOWN})
+"""Actions that give no cells: who may do them needs no cell rule."""
 
 
 class Effect(StrEnum):

@@ -16,7 +16,7 @@ from proxy.audit.store import Files, connect, create, journal, place_of
 
 STEPS = (
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "burst", "policy-loaded",
-    "policy-refused",
+    "policy-refused", "change",
 )  # fmt: skip
 ENDED = (
     "whole",

@@ -35,7 +35,7 @@ def naive(sequence: list[AccessEvent]) -> list[dict[str, object]]:
         row["outcome"] = {
             "intent": "open", "progress": "open", "refusal": "refused", "burst": "refused",
             "unresolved": "unresolved", "opened": "opened", "policy-loaded": "policy-loaded",
-            "policy-refused": "policy-refused",
+            "policy-refused": "policy-refused", "change": "change",
         }.get(one.step, one.ended or "whole")  # fmt: skip
         row["at"] = one.at
         for name in ("rows", "bytes"):

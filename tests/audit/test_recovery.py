@@ -159,7 +159,7 @@ def test_open_accesses_are_those_whose_last_word_is_an_intent_or_progress(
         if one.step in ("intent", "progress"):
             before = expected.get(one.access)
             expected[one.access] = merge(before, one) if before else one
-        elif one.step not in ("burst", "policy-loaded", "policy-refused"):
+        elif one.step not in ("burst", "change", "policy-loaded", "policy-refused"):
             expected.pop(one.access, None)
     found = open_accesses((place, encode(one)) for place, one in enumerate(sequence))
     assert [one for _, one in found] == list(expected.values())

@@ -11,58 +11,16 @@ import pytest
 
 from proxy import reload as reload_module
 from proxy import snapshot as snapshot_module
-from tests.harness import sales, wire
+from tests.gateway.reloading import Stream
+from tests.harness import sales
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import stage
-from tests.harness.store import Page
-
-PATH = "/sales/daily.csv"
-LONG = sales.as_csv(sales.rows(40_000))
 
 
 @pytest.fixture
 def world(tmp_path):
     with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES) as running:
         yield running
-
-
-class Stream:
-    """A long answer under way, whose store waits in the middle until it is told to go on."""
-
-    def __init__(self, store, proxy, groups=("analysts",)) -> None:
-        self._loop = store._background.loop
-        self._gate = asyncio.Event()
-        store.pages[PATH] = Page(self._body)
-        self.proxy = proxy
-        token = proxy.issuer.token("alice", groups=groups)
-        self._sock = wire.connect(proxy.url)
-        self._sock.sendall(
-            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n".encode()
-        )
-        self._received = bytearray(self._sock.recv(1000))
-
-    async def _body(self):
-        yield LONG[: 1 << 20]
-        await self._gate.wait()
-        yield LONG[1 << 20 :]
-
-    def end(self) -> tuple[wire.Answer, list]:
-        """The answer, and its records."""
-        self._loop.call_soon_threadsafe(self._gate.set)
-        with self._sock:
-            try:
-                while data := self._sock.recv(1 << 20):
-                    self._received += data
-            except ConnectionError:
-                pass
-        answer = wire.parse(bytes(self._received))
-        for _ in range(200):
-            records = [event for event in self.proxy.events() if event.access == answer.event]
-            if records[-1].ended:
-                break
-            threading.Event().wait(0.02)
-        return answer, records
 
 
 def test_a_stream_goes_on_under_an_equal_plan_and_both_policies_are_on_record(world):

@@ -270,13 +270,13 @@ def _later(work: Any) -> None:
 
 @contextmanager
 def _release_before_the_record() -> Iterator[None]:
-    record = proxy.gateway.Gateway._record
+    record = proxy.gateway.Gateway.record
 
     async def hasty(self: Any, access: Any, step: Any, **rest: Any) -> Receipt:
         _later(record(self, access, step, **rest))
         return Receipt(access=access.id, log="", index=0)
 
-    with patch.object(proxy.gateway.Gateway, "_record", hasty):
+    with patch.object(proxy.gateway.Gateway, "record", hasty):
         yield
 
 

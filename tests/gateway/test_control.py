@@ -1,0 +1,363 @@
+"""Grants and lockdowns over real sockets: decided, on record, in force when answered, and for a time."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxy.cli import main
+from proxy.errors import LogUnavailable
+from tests.gateway.reloading import Stream, follows, in_force, soon
+from tests.harness import sales, wire
+from tests.harness.proxy import stage
+from tests.harness.store import Page
+
+PATH = "/sales/daily.csv"
+RULES = (
+    sales.RULES
+    + "p, group:admins, sales/*, grant, true, allow\n"
+    + "p, group:admins, sales/*, lockdown, true, allow\n"
+    + "p, user:dora, sales/daily, lockdown, true, allow\n"
+)
+ASKED = {
+    "subject": "user:nora", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
+    "reason": "covers for\nbob \u202e",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with stage(tmp_path_factory.mktemp("w"), reports=sales.REPORTS, rules=RULES) as both:
+        both[0].pages[PATH] = Page(sales.as_csv(sales.rows(50)))
+        yield both
+
+
+@pytest.fixture
+def world(running):
+    """Without grants and lockdowns."""
+    _, proxy = running
+    for name in ("grants.csv", "lockdown.csv"):
+        (proxy.home.policies / name).unlink(missing_ok=True)
+    assert proxy.reload()
+    return running
+
+
+def token(proxy, name: str = "ada", *groups: str, **more) -> str:
+    return proxy.issuer.token(name, groups=groups or (("admins",) if name == "ada" else ()), **more)
+
+
+def ask(
+    proxy,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    by: str | None = "",
+    raw: bytes | None = None,
+    **headers: str,
+) -> wire.Answer:
+    data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
+    fields = (
+        {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        if data or body is not None
+        else {}
+    )
+    if by is not None:
+        fields["Authorization"] = f"Bearer {by or token(proxy)}"
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return wire.parse(wire.exchange(proxy.url, ("\r\n".join(lines) + "\r\n\r\n").encode() + data))
+
+
+def event(proxy, answer: wire.Answer):
+    (found,) = [one for one in proxy.events() if one.access == answer.event]
+    return found
+
+
+def test_a_grant_is_the_role_s_view_until_it_ends(world):
+    """Who asks right after the answer sees byte for byte what a member of the role sees; revoked, nothing."""
+    _, proxy = world
+    nora, alice = token(proxy, "nora"), token(proxy, "alice", "analysts")
+    assert proxy.get(PATH, token=nora).status == 404
+    made = ask(proxy, "POST", "/-/grants", ASKED)
+    assert made.status == 201
+    said = json.loads(made.body)
+    assert said["policy"] == in_force(proxy) and said["id"] == made.event
+    given_, wanted = proxy.get(PATH, token=nora), proxy.get(PATH, token=alice)
+    assert given_.status == 200 and given_.body == wanted.body
+    ended = ask(proxy, "DELETE", f"/-/grants/{said['id']}")
+    assert ended.status == 200 and proxy.get(PATH, token=nora).status == 404
+    assert (proxy.home.policies / "grants.csv").read_text() == ""
+    assert proxy.get(PATH, token=alice).status == 200
+
+
+def test_a_grant_ends_by_itself(world):
+    """At its time the grant is over, with nobody there to revoke it; the next write tidies it away."""
+    _, proxy = world
+    nora = token(proxy, "nora")
+    made = ask(proxy, "POST", "/-/grants", ASKED)
+    path = proxy.home.policies / "grants.csv"
+    until = json.loads(made.body)["until"]
+    soon_over = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    path.write_text(path.read_text().replace(until, soon_over))
+    assert follows(proxy) and proxy.get(PATH, token=nora).status == 200
+    assert soon(lambda: proxy.get(PATH, token=nora).status == 404)
+    ask(proxy, "POST", "/-/grants", ASKED | {"subject": "user:other"})
+    assert made.event not in path.read_text() and "user:'other'" in path.read_text()
+
+
+def test_a_lockdown_refuses_everybody_until_it_is_lifted(world):
+    """A lockdown stops who had access, at once, and its end gives it back; reasons and ids are in the file."""
+    _, proxy = world
+    alice = token(proxy, "alice", "analysts")
+    made = ask(proxy, "POST", "/-/lockdowns", {"reports": "sales/*", "reason": "leak"})
+    assert made.status == 201 and proxy.get(PATH, token=alice).status == 404
+    text = (proxy.home.policies / "lockdown.csv").read_text()
+    assert made.event in text and "user:ada" in text and ": leak\n" in text
+    assert ask(proxy, "DELETE", f"/-/lockdowns/{made.event}").status == 200
+    assert proxy.get(PATH, token=alice).status == 200
+
+
+def test_each_change_is_on_record_before_it_is_in_force(world):
+    """Who, what, for whom (by an opaque id), until when and why; then the load that it led to."""
+    _, proxy = world
+    made = ask(proxy, "POST", "/-/grants", ASKED)
+    events = proxy.events()
+    at = next(n for n, one in enumerate(events) if one.access == made.event)
+    change, load = events[at], events[at + 1]
+    assert (change.step, change.action, change.report) == ("change", "grant", "sales/daily")
+    assert (change.decision, change.parameters["role"]) == ("permit", "role:analyst")
+    assert change.parameters["reason"] == "covers for bob" and "nora" not in str(change.parameters)
+    assert (load.step, load.policy, load.previous) == (
+        "policy-loaded",
+        in_force(proxy),
+        change.policy,
+    )
+
+
+def test_what_cannot_be_recorded_is_not_written(world, monkeypatch):
+    """PROMISE 2: without a record of the change there is no change, in the file neither."""
+    _, proxy = world
+    before, log = in_force(proxy), proxy.app.policy._log
+
+    async def append(*_: object, **__: object) -> object:
+        raise LogUnavailable("full")
+
+    monkeypatch.setattr(log, "append", append)
+    assert ask(proxy, "POST", "/-/grants", ASKED).status == 503
+    assert not (proxy.home.policies / "grants.csv").exists() and in_force(proxy) == before
+
+
+def test_who_may_not_learns_nothing(world):
+    """Forbidden and unknown look alike, to the byte but for the event's id; each is on record."""
+    _, proxy = world
+    known = ask(
+        proxy,
+        "POST",
+        "/-/lockdowns",
+        {"reports": "sales/daily", "reason": "x"},
+        by=token(proxy, "dora"),
+    ).event
+    answers = []
+    for path, body in [
+        ("/-/grants", ASKED),
+        ("/-/grants", ASKED | {"report": "sales/none"}),
+        ("/-/grants", ASKED | {"role": "role:none"}),
+        ("/-/lockdowns", {"reports": "sales/daily", "reason": "x"}),
+        ("/-/lockdowns", {"reports": "set:none", "reason": "x"}),
+        (f"/-/lockdowns/{known}", None),
+        (f"/-/lockdowns/{'0' * 32}", None),
+        ("/-/other", {}),
+    ]:
+        method = "POST" if body is not None else "DELETE"
+        answer = ask(proxy, method, path, body, by=token(proxy, "mallory"))
+        answers.append((answer.status, answer.body.replace(answer.event.encode(), b"")))
+        assert event(proxy, answer).step == "refusal"
+    assert len(set(answers)) == 1 and answers[0][0] == 404
+    assert ask(proxy, "POST", "/-/grants", ASKED, by=None).status == 401
+
+
+def test_every_report_of_a_pattern_must_be_permitted(world):
+    """Who may lock one report down may not lock down its neighbours with it."""
+    _, proxy = world
+    dora = token(proxy, "dora")
+    assert (
+        ask(proxy, "POST", "/-/lockdowns", {"reports": "sales/*", "reason": "x"}, by=dora).status
+        == 404
+    )
+    assert (
+        ask(
+            proxy, "POST", "/-/lockdowns", {"reports": "sales/daily", "reason": "x"}, by=dora
+        ).status
+        == 201
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "cause"),
+    [
+        ({"subject": "user:ada"}, 409, "own-grant"),
+        ({"subject": "tool:app"}, 409, "own-grant"),
+        ({"subject": "role:admin"}, 400, "not-a-grantee"),
+        ({"subject": "group:analysts"}, 400, "not-a-grantee"),
+        ({"subject": "anyone"}, 400, "not-a-grantee"),
+        ({"subject": "user:a\nb"}, 400, "not-a-name"),
+        ({"role": "user:alice"}, 400, "not-a-name"),
+        ({"role": "role:nobody"}, 409, "nothing-to-grant"),
+        ({"report": "sales/secret"}, 409, "nothing-to-grant"),
+        ({"report": "sales/*"}, 404, "not-one-report"),
+        ({"seconds": 59}, 400, "not-the-type"),
+        ({"seconds": "3600"}, 400, "not-the-type"),
+        ({"reason": ""}, 400, "not-the-type"),
+        ({"forever": True}, 400, "not-the-type"),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_granted_is_said(world, change, status, cause):
+    """No role, group or oneself is granted anything, nor a role that gives nothing; the file stays as it is."""
+    _, proxy = world
+    answer = ask(proxy, "POST", "/-/grants", ASKED | change)
+    assert answer.status == status and event(proxy, answer).cause == cause
+    assert not (proxy.home.policies / "grants.csv").exists()
+
+
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    st.recursive(st.none() | st.booleans() | st.text(max_size=9), lambda c: st.lists(c) | st.dictionaries(st.text(max_size=9), c), max_leaves=5).map(lambda v: json.dumps(v).encode()),
+)  # fmt: skip
+
+
+@given(body=BODIES)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_body_does_anything_but_a_whole_one(world, body):
+    """Whatever else is sent is 400, on record, and repeats nothing of it."""
+    _, proxy = world
+    answer = ask(
+        proxy,
+        "POST",
+        "/-/grants",
+        raw=body,
+        Content_Type="application/json",
+        Content_Length=str(len(body)),
+    )
+    assert answer.status == 400 and event(proxy, answer).step == "refusal"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content_Length": "1000000000"}, 413),
+        ({"Transfer_Encoding": "chunked"}, 400),
+        ({"Content_Type": "text/plain"}, 400),
+    ],
+)
+def test_a_body_is_json_of_a_known_small_length(world, headers, status):
+    """Nothing is read of a body that is too long, of unknown length, or of another kind."""
+    _, proxy = world
+    answer = ask(proxy, "POST", "/-/grants", ASKED, **headers)
+    assert answer.status in (status, 413)
+    assert not (proxy.home.policies / "grants.csv").exists()
+
+
+def test_only_their_own_methods_are_answered(world):
+    """GET does nothing here, POST nothing to what has an id; each is told which method there is."""
+    _, proxy = world
+    for method, path, allowed in [
+        ("GET", "/-/grants", "POST"), ("PUT", "/-/lockdowns", "POST"), ("POST", f"/-/grants/{'0' * 32}", "DELETE"),
+    ]:  # fmt: skip
+        answer = ask(proxy, method, path)
+        assert answer.status == 405 and answer.headers["allow"] == allowed
+
+
+def test_a_lockdown_needs_no_good_folder(world):
+    """While the folder holds a broken draft, what is in force can be locked down all the same."""
+    _, proxy = world
+    alice = token(proxy, "alice", "analysts")
+    proxy.home.write("policy.csv", RULES + "nonsense\n")
+    try:
+        assert soon(lambda: proxy.app.policy.refused)
+        assert b"policy: stale" in proxy.get("/-/ready").body
+        assert (
+            ask(proxy, "POST", "/-/lockdowns", {"reports": "sales/daily", "reason": "x"}).status
+            == 201
+        )
+        assert proxy.get(PATH, token=alice).status == 404
+    finally:
+        proxy.home.write("policy.csv", RULES)
+    assert follows(proxy) and proxy.get(PATH, token=alice).status == 404
+
+
+def test_a_file_that_was_changed_by_hand_is_not_overwritten(world):
+    """What somebody wrote into grants.csv and is not in force is neither lost nor put in force unseen."""
+    _, proxy = world
+    (proxy.home.policies / "grants.csv").write_text("nonsense\n")
+    answer = ask(proxy, "POST", "/-/grants", ASKED)
+    assert answer.status == 409 and b"by hand" in answer.body
+    assert (proxy.home.policies / "grants.csv").read_text() == "nonsense\n"
+
+
+def test_the_verbs_do_it(world, monkeypatch):
+    """`counterfoil grant`, `revoke` and `lockdown`, as an admin types them."""
+    _, proxy = world
+    monkeypatch.setenv("COUNTERFOIL_URL", proxy.url)
+    monkeypatch.setenv("COUNTERFOIL_TOKEN", token(proxy))
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(main, list(words), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output.split()[0]
+
+    nora = token(proxy, "nora")
+    made = run(
+        "grant", "nora", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"
+    )
+    assert proxy.get(PATH, token=nora).status == 200
+    locked = run("lockdown", "sales/*", "--reason", "leak")
+    assert proxy.get(PATH, token=nora).status == 404
+    assert run("lockdown", "--lift", locked) == locked and proxy.get(PATH, token=nora).status == 200
+    assert run("revoke", made) == made and proxy.get(PATH, token=nora).status == 404
+    for words in (
+        ["revoke", made],
+        ["revoke", "x"],
+        ["lockdown"],
+        ["grant", "ada", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"],
+    ):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code != 0 and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("end", ["lockdown", "revoke", "time", "somebody else's grant"])
+def test_a_stream_is_cut_when_its_grant_is_gone_and_goes_on_when_not(tmp_path, end):
+    """D39: what runs by a grant ends with it at the next block; what nothing has changed for goes on."""
+    rules = RULES.replace("group:analysts, role:analyst", "group:nobody, role:analyst")
+    with stage(tmp_path, reports=sales.REPORTS, rules=rules) as (store, proxy):
+        made = ask(proxy, "POST", "/-/grants", ASKED | {"subject": "user:alice"})
+        assert made.status == 201
+        if end == "time":
+            path = proxy.home.policies / "grants.csv"
+            over = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
+            path.write_text(path.read_text().replace(json.loads(made.body)["until"], over))
+            assert follows(proxy)
+        stream = Stream(store, proxy)
+        match end:
+            case "lockdown":
+                answer = ask(proxy, "POST", "/-/lockdowns", {"reports": "sales/*", "reason": "x"})
+                assert answer.status == 201
+            case "revoke":
+                assert ask(proxy, "DELETE", f"/-/grants/{made.event}").status == 200
+            case "time":
+                time.sleep(3.5)
+            case _:
+                assert ask(proxy, "POST", "/-/grants", ASKED).status == 201
+        answer, records = stream.end()
+        assert answer.status == 200
+        assert answer.whole == (end == "somebody else's grant")
+        ended = "whole" if answer.whole else "expired" if end == "time" else "policy-changed"
+        assert records[-1].ended == ended
