@@ -104,7 +104,7 @@ def test_the_readme_s_policy_is_one():
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
     settings, reports, subjects, tests = blocks(PAGE, "yaml")
-    people, rules = blocks(PAGE, "csv")
+    people, rules, controls = blocks(PAGE, "csv")
     (tmp_path / "counterfoil.yaml").write_text(settings)
     assert config.load(tmp_path / "counterfoil.yaml", {}).settings.policies == "policies"
     catalogue = Catalogue.load(
@@ -114,7 +114,7 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
         folder=None,
     )
     identities = Identities.load(subjects.encode(), file="subjects.yaml", folder=None)
-    policy_of(rules, catalogue, identities.attributes)
+    policy_of(rules + controls, catalogue, identities.attributes)
     assert len(read_people(people.encode(), identities.realms)) == 3
     expected = documents.load(tests.encode(), SpecificationFile, file="tests.yaml").value.tests
     assert {each.on for each in expected} <= set(catalogue.reports)
