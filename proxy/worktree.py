@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from proxy.errors import CounterfoilError
 
 SECONDS: Final = 5.0
 _MOST: Final = 16 << 20
@@ -70,7 +72,34 @@ def marks_of(folder: Path) -> tuple[Path, ...]:
     return (place / "HEAD", place / "index", place / "logs" / "HEAD")
 
 
+def files_at(folder: Path, revision: str, names: Iterable[str]) -> dict[str, bytes]:
+    """Those of the named files that the folder had at a revision; raises CounterfoilError."""
+    inside = folder.is_dir()
+    at, place = (folder, "./") if inside else (Path(), f"./{folder.as_posix().strip('/')}/")
+    try:
+        id_ = _git(
+            at, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"
+        ).strip()
+        listed = _git(at, "ls-tree", "--name-only", "-z", id_, place).split("\0")
+        present = {path.rpartition("/")[2] for path in listed}
+        found = {
+            name: _git_bytes(at, "cat-file", "blob", f"{id_}:{place}{name}")
+            for name in names
+            if name in present
+        }
+    except (OSError, subprocess.SubprocessError) as exc:
+        message = f"`{revision}` is no folder here, and no revision that git knows of"
+        raise CounterfoilError(message) from exc
+    if not found:
+        raise CounterfoilError(f"`{folder}` held no policy files at `{revision}`")
+    return found
+
+
 def _git(folder: Path, *words: str) -> str:
+    return _git_bytes(folder, *words).decode("utf-8", "replace")
+
+
+def _git_bytes(folder: Path, *words: str) -> bytes:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(  # noqa: S603 - fixed words, and a commit's name from git itself
         ["git", "-C", os.fspath(folder), "-c", "core.fsmonitor=false", *words],  # noqa: S607 - as PATH has it
@@ -89,7 +118,7 @@ def _git(folder: Path, *words: str) -> str:
     )
     if len(done.stdout) > _MOST:
         raise subprocess.SubprocessError
-    return done.stdout.decode("utf-8", "replace")
+    return done.stdout
 
 
 def _one_line(text: str) -> str:

@@ -102,6 +102,11 @@ class Policy:
         """The lines that can apply where `subject` asks to do `action` on the report of that id."""
         return self._slice(self.standing(subject), report, action)
 
+    def alone(self, names: Iterable[str], report: str, action: str) -> Slice:
+        """The lines that can apply to what these principals, roles among them, are together."""
+        principals = self._principals(names)
+        return self._slice(self._same(principals, principals, None), report, action)
+
     def standing(self, subject: Subject) -> Standing:
         """As which principals a subject asks."""
         return self._standing(subject.user, subject.groups, subject.tool)
@@ -121,6 +126,11 @@ class Policy:
     def roles(self, role: str) -> frozenset[str]:
         """A role, and the roles that it holds."""
         return self._roles.closure([role])
+
+    @property
+    def principals(self) -> frozenset[str]:
+        """Every principal that a line names, and every role that one holds."""
+        return self._named.union(*self._members)
 
     def holders(self, role: str) -> frozenset[str]:
         """The users, groups and tools that are members of a role, directly or through others."""
@@ -216,6 +226,11 @@ class Slice:
     def verdict(self, context: Context) -> Verdict:
         """What the lines say in this context; raises Disagreement rather than choose."""
         return self._judge(tuple([when.holds(context) for when in self._whens]))
+
+    @property
+    def access(self) -> tuple[AccessRule, ...]:
+        """Its access rules, those of `act` too where a tool asks for a user."""
+        return tuple(self._access)
 
     @property
     def whens(self) -> tuple[Condition, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from proxy.cli.policy.check import check_
+from proxy.cli.policy.diff import diff
 from proxy.cli.policy.explain import explain_
 from proxy.cli.policy.fmt import fmt
 from proxy.cli.policy.replay import replay_
@@ -19,5 +20,5 @@ def policy() -> None:
     """Look at policies before they are in force."""
 
 
-for _command in (check_, explain_, test_, fmt, replay_, schema, seal_, show, status):
+for _command in (check_, explain_, test_, fmt, diff, replay_, schema, seal_, show, status):
     policy.add_command(_command)

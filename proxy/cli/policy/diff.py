@@ -1,0 +1,158 @@
+"""`counterfoil policy diff OLD NEW`: who gains and who loses what."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from proxy.cli.log import visible
+from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.errors import CounterfoilError, Faulty
+from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
+from proxy.worktree import files_at
+
+if TYPE_CHECKING:
+    from proxy.review.difference import Change
+
+_WIDE: Final = 4096
+_MOST_MEMBERS: Final = 6
+_NOT_COMPARED: Final = ("subjects.yaml", "model.conf", "tests.yaml")
+_COLOURS: Final = {"gains": "green", "loses": "red", "sees": "cyan", "undecided": "magenta"}
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new", default="")
+@click.option(
+    "--seconds", type=click.FloatRange(0.01, 3600), default=2.0, show_default=True,
+    help="For one question to the solver; what it cannot tell in that time is said to be undecided.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Every change, in JSON.")
+def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
+    """Who gains and who loses which rows and fields from OLD to NEW.
+
+    Each is a folder of policies, or a git revision of one: HEAD~1, or main:conf/policies. Without NEW
+    it is the folder as it is now. Conditions are compared by a solver, for every row there could be;
+    each change comes with a row, and a requester, for whom both versions were asked. Compared is what
+    each role, group, user and tool that the files name is given by itself.
+
+    Exit status: 0 nobody gains or loses, 1 somebody does or it is undecided, 2 faulty files.
+    """
+    try:
+        from proxy.review.difference import difference  # noqa: PLC0415 - z3 is an extra, and slow to load
+    except ImportError:
+        click.echo(
+            "counterfoil: comparing needs a solver: pip install 'counterfoil[review]'", err=True
+        )
+        sys.exit(FAULTY)
+    files: list[dict[str, bytes]] = []
+    loaded: list[Snapshot] = []
+    for where in (old, new):
+        try:
+            files.append(_files(where))
+            loaded.append(snapshot_of(files[-1]))
+        except Faulty as exc:
+            click.echo(f"{visible(where) or 'the folder'} is at fault:", err=True)
+            for fault in exc.faults:
+                show(fault, files[-1] if files else {}, label="error", color="red")
+            sys.exit(FAULTY)
+        except CounterfoilError as exc:
+            click.echo(f"counterfoil: {exc}", err=True)
+            sys.exit(FAULTY)
+    before, after = loaded
+    changes = difference(before, after, seconds=seconds)
+    aside = [name for name in _NOT_COMPARED if files[0].get(name) != files[1].get(name)]
+    if as_json:
+        document = {
+            "old": before.version, "new": after.version, "changes": changes, "not-compared": aside,
+        }  # fmt: skip
+        click.echo(msgspec.json.encode(document, order="sorted"))
+    else:
+        _print(changes, before, after, aside)
+    sys.exit(1 if changes else 0)
+
+
+def _files(where: str) -> dict[str, bytes]:
+    if not where:
+        return read_folder(policies(None))
+    if Path(where).is_dir():
+        return read_folder(Path(where))
+    revision, colon, folder = where.partition(":")
+    return files_at(Path(folder) if colon else policies(None), revision, FILES)
+
+
+# ── for people ──
+
+
+def _print(changes: tuple[Change, ...], old: Snapshot, new: Snapshot, aside: list[str]) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    console.print(f"from version {old.version[:12]} to {new.version[:12]}")
+    if not changes:
+        console.print("nobody gains or loses anything")
+    heading: tuple[object, ...] = ()
+    for each in changes:
+        if heading != (each.principal, each.members, each.reports):
+            heading = (each.principal, each.members, each.reports)
+            console.print()
+            console.print(Text(_about(each), style="bold"))
+        colour = _COLOURS[each.kind.value.split()[0]]
+        console.print(
+            Text.assemble("  ", (each.kind.value, colour), f" {visible(_sentence(each))}")
+        )
+        if each.witness:
+            console.print(Text(f"      such as {visible(_witness(each))}", style="dim"))
+    if aside:
+        console.print()
+        console.print(f"not compared, and not the same: {', '.join(aside)}")
+
+
+def _about(change: Change) -> str:
+    members = ""
+    if change.members:
+        some = ", ".join(change.members[:_MOST_MEMBERS])
+        rest = len(change.members) - _MOST_MEMBERS
+        members = f" (so {some}{f' and {rest} more' if rest > 0 else ''})"
+    return visible(f"{change.principal}{members} on {', '.join(change.reports)}")
+
+
+def _sentence(change: Change) -> str:
+    where = "" if change.where == "true" else f" where {change.where}"
+    if not change.fields:
+        return f"the right to {change.action}" + where.replace(" where ", " when ", 1)
+    fields = ", ".join(change.fields)
+    match change.kind.value.split():
+        case ["gains", "rows"]:
+            return f"with {fields} {change.now}{where}{_had(change)}"
+        case ["gains"]:
+            return f"{fields} {change.now}{where}{_had(change)}"
+        case ["loses", "rows"]:
+            return f"with {fields} {change.was}{where}{_kept(change)}"
+        case ["loses"]:
+            return f"{fields} {change.was}{where}{_kept(change)}"
+        case ["undecided"]:
+            return f"whether {fields} is {change.now} where it was {change.was}"
+        case _:
+            return f"{fields} {change.now} instead of {change.was}{where}"
+
+
+def _kept(change: Change) -> str:
+    return f", and keeps it where {change.otherwise}" if change.otherwise else ""
+
+
+def _had(change: Change) -> str:
+    return f", and had it where {change.otherwise}" if change.otherwise else ""
+
+
+def _witness(change: Change) -> str:
+    return ", ".join(
+        f"{name} without a value" if value == "nothing" else f"{name} = {value}"
+        for name, value in change.witness
+    )

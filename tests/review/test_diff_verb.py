@@ -1,0 +1,164 @@
+"""`counterfoil policy diff`, as an admin types it, over the demo's own policies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import proxy.demo
+from proxy.cli import main
+from proxy.policy.rules import MODEL
+
+DEMO = Path(proxy.demo.__file__).parent / "policies"
+CONTRACTOR = """
+p,  role:contractor, sales/store-daily, read, true, allow
+p2, role:contractor, sales/store-daily, row.city == 'Ames', * except @confidential|@personal, clear
+g,  group:contractors, role:contractor
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The demo's policies, in the current folder and in git's."""
+    shutil.copytree(DEMO, tmp_path / "policies")
+    (tmp_path / "policies" / "model.conf").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it was"]):
+        git = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *words]
+        subprocess.run(git, check=True)
+    return tmp_path / "policies"
+
+
+def told(*words):
+    """Exit status, changes, and what is printed."""
+    done = CliRunner().invoke(main, ["policy", "diff", *words, "--json"], catch_exceptions=False)
+    shown = CliRunner().invoke(main, ["policy", "diff", *words], catch_exceptions=False)
+    assert done.exit_code == shown.exit_code
+    return done.exit_code, json.loads(done.stdout)["changes"], shown.stdout
+
+
+def edit(folder, name, old, new):
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+
+
+def test_nothing_is_the_same(folder):
+    """Comments, order and spaces give nobody anything; the status is 0."""
+    text = (folder / "policy.csv").read_text()
+    (folder / "policy.csv").write_text("# a note\n" + text.replace(", true,", ",  true ,"))
+    status, changes, shown = told("HEAD")
+    assert (status, changes) == (0, [])
+    assert "nobody gains or loses anything" in shown
+
+
+def test_a_new_role_is_told_once_with_a_row(folder):
+    """A role's gain is one sentence, who has it by the role is named beside it, and a row shows it."""
+    with (folder / "policy.csv").open("a") as file:
+        file.write(CONTRACTOR)
+    status, (change,), shown = told("HEAD", "policies")
+    assert status == 1
+    assert change["principal"] == "role:contractor"
+    assert change["members"] == ["group:contractors"]
+    assert change["kind"] == "gains rows"
+    assert change["witness"] == [["city", "'Ames'"]]
+    assert "gross_margin" not in change["fields"]
+    assert "where row.city == 'Ames'" in shown
+    assert "such as city = 'Ames'" in shown
+
+
+def test_the_other_way_round_it_is_a_loss(folder):
+    """What was given and no more is: a loss, at the same row."""
+    with (folder / "policy.csv").open("a") as file:
+        file.write(CONTRACTOR)
+    shutil.copytree(folder, folder.parent / "wider")
+    _, (change,), _ = told("wider", str(as_committed(folder)))
+    assert (change["kind"], change["was"], change["now"]) == ("loses rows", "clear", "absent")
+
+
+def as_committed(folder):
+    """The policies as they were committed, in a folder of their own."""
+    old = folder.parent / "old"
+    shutil.copytree(DEMO, old)
+    (old / "model.conf").write_text(MODEL)
+    return old
+
+
+def test_a_person_s_line_counts(folder):
+    """One more store in people.csv: that user gains that store's rows, and nobody else anything."""
+    text = (folder / "people.csv").read_text()
+    line = next(line for line in text.splitlines() if "user:sam" in line)
+    stores = line.split(",")[1].strip()
+    edit(folder, "people.csv", stores, f"{stores}|9999")
+    edit(
+        folder,
+        "policy.csv",
+        "g,  group:store-owners,",
+        "g,  user:sam,  role:store-owner\ng,  group:store-owners,",
+    )
+    status, changes, _ = told("HEAD")
+    assert status == 1
+    assert {c["principal"] for c in changes} == {"user:sam"}
+    old = as_committed(folder)
+    edit(
+        old,
+        "policy.csv",
+        "g,  group:store-owners,",
+        "g,  user:sam,  role:store-owner\ng,  group:store-owners,",
+    )
+    _, (change,), _ = told("old", "policies")
+    assert (change["principal"], change["kind"]) == ("user:sam", "gains rows")
+    assert ["store_id", "'9999'"] in change["witness"]
+
+
+def test_another_form_and_another_right(folder):
+    """A coarser form is told as one, a right to act or grant as a right."""
+    edit(folder, "policy.csv", "net_sales, round(100)", "net_sales, round(1000)")
+    edit(
+        folder,
+        "policy.csv",
+        "sales/*,           grant, true",
+        "sales/*,           grant, env.method == 'GET'",
+    )
+    _, changes, shown = told("HEAD")
+    assert {(c["principal"], c["kind"], c["action"]) for c in changes} == {
+        ("role:analyst", "sees otherwise", "read"),
+        ("role:admin", "loses", "grant"),
+    }
+    assert "net_sales round(1000) instead of round(100)" in shown
+
+
+def test_broken_policies_are_told_with_their_lines(folder):
+    """A fault in either is shown as `check` shows it; the status is 2."""
+    edit(folder, "policy.csv", "row.store_id in sub.stores", "row.store_id in sub.shops")
+    done = CliRunner().invoke(main, ["policy", "diff", "HEAD"])
+    assert done.exit_code == 2
+    assert "policy.csv:" in done.output
+
+
+@pytest.mark.parametrize("revision", ["no-such", "HEAD~7", "HEAD:nowhere", "--output=x"])
+def test_what_is_no_revision_is_said(folder, revision):
+    """Neither a folder nor a revision, or one without policies: a sentence and 2."""
+    done = CliRunner().invoke(main, ["policy", "diff", "--", revision])
+    assert done.exit_code == 2
+    assert done.output.startswith("counterfoil: ")
+
+
+def test_a_revision_may_name_its_folder(folder):
+    """REV:FOLDER is the folder then, where it is not here any more too."""
+    shutil.move(folder, folder.parent / "moved")
+    assert told("HEAD:policies", "moved")[0] == 0
+
+
+def test_without_the_solver_it_says_what_to_install(folder, monkeypatch):
+    """The extra is named; nothing else of the command line needs it."""
+    monkeypatch.setitem(sys.modules, "proxy.review.difference", None)
+    done = CliRunner().invoke(main, ["policy", "diff", "HEAD"])
+    assert done.exit_code == 2
+    assert "counterfoil[review]" in done.output
