@@ -323,6 +323,17 @@ class Reader:
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
             return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
 
+    def one(self, access: str) -> Past | None:
+        """What is decided about the access of that id; None where the log has none."""
+        with self._snapshot():
+            self._overlay()
+            for table in ("main.access", "kept.access")[: 1 + self._indexed]:
+                statement = f"SELECT {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
+                row = self._connection.execute(statement, {"access": access}).fetchone()
+                if row is not None:
+                    return Past._make(row)
+        return None
+
     def count(self, *, since: datetime | None, until: datetime | None) -> int:
         """About how many accesses `past` gives."""
         where, values = self._between(since, until)

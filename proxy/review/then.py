@@ -163,7 +163,7 @@ class Judge:
 
     def given(self, asked: Asked, now: float) -> Given | None:
         """What this version gave, where it permitted; with the groups as they are on record."""
-        subject, report = self._as_recorded(asked, now), self.report(asked)
+        subject, report = self.as_recorded(asked, now), self.report(asked)
         if subject is None or report is None:
             return None
         plan = self.snapshot.policy.slice(subject, report.id, asked.action).plan
@@ -179,7 +179,7 @@ class Judge:
 
         None: there is no telling.
         """
-        subject = self._as_recorded(asked, circumstances[0].timestamp())
+        subject = self.as_recorded(asked, circumstances[0].timestamp())
         report = self.report(asked)
         if subject is None or report is None:
             return None
@@ -191,7 +191,8 @@ class Judge:
             return None
         return [(assumed, _permits(part, context, assumed)) for assumed in _assumed(doubtful)]
 
-    def _as_recorded(self, asked: Asked, now: float) -> Subject | None:
+    def as_recorded(self, asked: Asked, now: float) -> Subject | None:
+        """The requester with the groups that are on record."""
         subject = self.subject(asked, asked.groups, now)
         return dataclasses.replace(subject, groups=asked.groups) if subject else None
 

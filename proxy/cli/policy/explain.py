@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.catalogue import MalformedTarget, parse_target
-from proxy.cli.log import visible
+from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
+from proxy.cli.policy import event as of_event
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit
@@ -35,9 +36,12 @@ _SAID: Final = {
 
 
 @click.command("explain")
-@click.argument("subject")
-@click.argument("method")
-@click.argument("path")
+@click.argument("subject", default="")
+@click.argument("method", default="")
+@click.argument("path", default="")
+@click.option(
+    "--event", metavar="ID", help="Explain this access of the log instead, as it was then."
+)
 @click.option(
     "--policies",
     "folder",
@@ -58,18 +62,34 @@ _SAID: Final = {
 @click.option(
     "--as-of", "as_of", metavar="TIME", help="When it asks (RFC 3339); now where left out."
 )
+@log_option
+@settings_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def explain_(
-    *, subject: str, method: str, path: str, folder: Path | None, groups: tuple[str, ...],
+    *, event: str | None, log_file: Path | None, settings: Path,
+    subject: str, method: str, path: str, folder: Path | None, groups: tuple[str, ...],
     attributes: tuple[str, ...], tool: str | None, purpose: str, ip: str, as_of: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what SUBJECT gets that asks METHOD PATH, and why: each line that counted or nearly did.
+
+    With --event ID it is an access of the log, which a refused requester can name: the answer's header
+    `Counterfoil-Event`. It is decided again by the policy and catalogue of then, with the groups, the
+    tool, the purpose, the time and the address that are on record. Attributes of its token are not on
+    record: give them with --attribute. Like `log query` this reads the log's file itself.
 
     SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
     the token are given with --group and --attribute.
 
     Exit status: 0 permitted, 1 denied, 2 the policies are at fault.
     """
+    if event is not None:
+        if subject or folder is not None or groups or tool or purpose or as_of:
+            raise click.UsageError(
+                "with --event all of that is taken from the log; --attribute adds to it"
+            )
+        _explain_event(event, resolve_log_path(log_file, settings), attributes, as_json=as_json)
+    if not path:
+        raise click.UsageError("name SUBJECT METHOD PATH, or --event ID")
     where = policies(folder)
     files: dict[str, bytes] = {}
     try:
@@ -123,14 +143,7 @@ def _subject(
     snapshot: Snapshot, name: str, groups: tuple[str, ...], attributes: tuple[str, ...],
     tool: str | None, now: datetime,
 ) -> Subject:  # fmt: skip
-    given: dict[str, Value] = {}
-    for text in attributes:
-        key, _, value = text.partition("=")
-        declared = snapshot.identities.attributes.get(key)
-        if declared is None:
-            known = ", ".join(sorted(snapshot.identities.attributes)) or "none"
-            raise CounterfoilError(f"`{visible(key)}` is not a declared attribute: {known}")
-        given[key] = _value(key, value, declared)
+    given = _attributes(snapshot, attributes)
     typed = name if name.startswith(("user:", "tool:")) else f"user:{name}"
     through = None if tool is None else f"tool:{tool.removeprefix('tool:')}"
     found = snapshot.identities.subject_of(
@@ -143,6 +156,42 @@ def _subject(
     if found is None:
         raise CounterfoilError(f"no issuer of subjects.yaml has a subject named `{visible(name)}`")
     return found
+
+
+def _attributes(snapshot: Snapshot, attributes: tuple[str, ...]) -> dict[str, Value]:
+    given: dict[str, Value] = {}
+    for text in attributes:
+        key, _, value = text.partition("=")
+        declared = snapshot.identities.attributes.get(key)
+        if declared is None:
+            known = ", ".join(sorted(snapshot.identities.attributes)) or "none"
+            raise CounterfoilError(f"`{visible(key)}` is not a declared attribute: {known}")
+        given[key] = _value(key, value, declared)
+    return given
+
+
+def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json: bool) -> NoReturn:
+    past, principal = of_event.find(id_, log)
+    snapshot = of_event.snapshot_then(past, log)
+    then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
+    found = explain(snapshot.policy, subject=then.subject, report=then.report, context=then.context)
+    permitted = isinstance(found.decision, Permit)
+    if as_json:
+        recorded = {
+            "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
+            "reason": past.reason, "cause": past.cause, "unknown": then.unknown,
+        }  # fmt: skip
+        document = _plain(found, then.subject, then.report.id) | {"event": recorded}
+        click.echo(msgspec.json.encode(document))
+    else:
+        told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
+        click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
+        _print(found, then.subject, then.report.id, then.context)
+        if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
+            click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
+        if permitted and past.decision == "deny":
+            click.echo(f"what refused it is no policy line: cause {visible(past.cause)}")
+    sys.exit(0 if permitted else 1)
 
 
 def _value(name: str, text: str, declared: AttributeType) -> Value:

@@ -1,0 +1,96 @@
+"""`counterfoil policy explain --event ID`, over the log of a real proxy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from tests.harness import sales
+from tests.harness.proxy import stage
+from tests.harness.store import Page
+
+CSV = "/sales/daily.csv"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A proxy that was asked, and whose folder has another policy since."""
+    folder = tmp_path_factory.mktemp("event")
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES) as (store, proxy):
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(3)))
+        tokens = {
+            "alice": proxy.issuer.token("alice", groups=("analysts",)),
+            "olga": proxy.issuer.token("olga", groups=("owners",), stores=["1"]),
+            "nobody": proxy.issuer.token("nobody"),
+        }
+        events = {
+            who: proxy.get(CSV, token=token).event
+            for who, token in tokens.items()
+        }
+        events["stranger"] = proxy.get(CSV, token=None).event
+        events["astray"] = proxy.get("/no/such", token=tokens["alice"]).event
+        path = proxy.home.policies / "policy.csv"
+        path.write_text("p, role:nobody, sales/daily, read, true, allow\n")
+        yield proxy.home, events
+
+
+def explained(world, who, *words):
+    home, events = world
+    words = ("policy", "explain", "--event", events.get(who, who), "-c", str(home.settings), *words)
+    shown = CliRunner().invoke(main, words)
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert shown.exit_code == done.exit_code
+    return done.exit_code, json.loads(done.stdout) if done.stdout[:1] == "{" else {}, shown.output
+
+
+def test_it_is_decided_by_the_policy_of_then(world):
+    """The folder has changed since; what is explained is what was in force, from the kept version."""
+    status, found, shown = explained(world, "alice")
+    assert status == 0
+    assert (found["subject"], found["decision"]) == ("user:alice", "permit")
+    assert found["event"]["decision"] == "permit"
+    assert "group:analysts" in found["groups"]
+    assert any(line["said"] == "applied" for line in found["lines"])
+    assert "permitted" in shown
+
+
+def test_a_refused_one_can_hand_its_id_to_the_admin(world):
+    """The id is enough to see which lines would have let it in."""
+    status, found, shown = explained(world, "nobody")
+    assert status == 1
+    assert found["cause"] == found["event"]["cause"] == "no-allow-line"
+    assert "role:analyst" in shown
+
+
+def test_what_the_log_does_not_hold_is_said(world):
+    """Attributes of the token are unknown, and named; --attribute gives them."""
+    _, found, shown = explained(world, "olga")
+    assert "stores" in found["event"]["unknown"]
+    assert "not on record" in shown
+    _, found, shown = explained(world, "olga", "--attribute", "stores=1")
+    assert "stores" not in found["event"]["unknown"]
+    assert "not on record" not in shown
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("stranger", "was not known"), ("astray", "refused before"), ("0" * 32, "no access of that id"),
+        ("../x", "32 hexadecimal digits"), ("A" * 32, "32 hexadecimal digits"),
+    ],
+)  # fmt: skip
+def test_what_no_line_decided_is_said(world, who, said):
+    """No token, no report, no such id: a sentence, and no traceback."""
+    status, found, shown = explained(world, who)
+    assert status != 0
+    assert not found
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+def test_it_takes_nothing_beside_the_id(world):
+    """What is on record is not said again on the command line."""
+    assert explained(world, "alice", "--group", "x")[0] == 2
