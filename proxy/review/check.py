@@ -18,6 +18,7 @@ from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
+from proxy.review.proofs import Prover
 from proxy.snapshot import Snapshot, snapshot_of
 from proxy.values import Type
 
@@ -64,6 +65,7 @@ def check(files: Mapping[str, bytes]) -> Checked:
         if name in files
         for record in read(name, files[name])[0]
     }
+    seen = _Seen(snapshot.policy, Prover(snapshot))
     warnings = [
         Warned(
             kind=kind,
@@ -76,7 +78,7 @@ def check(files: Mapping[str, bytes]) -> Checked:
             ),
         )
         for kind, row in LINT.items()
-        for said in row.look(snapshot.policy)
+        for said in row.look(seen)
     ]
     return Checked(
         snapshot=snapshot,
@@ -91,12 +93,17 @@ class _Said(NamedTuple):
     hint: str
 
 
+class _Seen(NamedTuple):
+    policy: Policy
+    prover: Prover
+
+
 class Lint(NamedTuple):
     """One row of the table of warnings."""
 
     why: str
     """What comes of it, for the documentation."""
-    look: Callable[[Policy], Iterator[_Said]]
+    look: Callable[[_Seen], Iterator[_Said]]
 
 
 Rule = AccessRule | CellRule
@@ -107,7 +114,8 @@ def _rules(policy: Policy) -> Iterator[Rule]:
     yield from policy.cells
 
 
-def _unheld(policy: Policy) -> Iterator[_Said]:
+def _unheld(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     held = {name: bool(policy.holders(name)) for name in {r.principal for r in _rules(policy)}}
     for rule in _rules(policy):
         if rule.principal.startswith("role:") and not held[rule.principal]:
@@ -124,7 +132,8 @@ def _is_false(condition: Condition) -> bool:
     return not condition.types and not condition.reads and condition.holds(_ANY) is not True
 
 
-def _never(policy: Policy) -> Iterator[_Said]:
+def _never(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     for rule in policy.access:
         if _is_false(rule.when):
             yield _Said(rule.line, 4, "never applies: the condition is false", "take the line out")
@@ -133,8 +142,9 @@ def _never(policy: Policy) -> Iterator[_Said]:
             yield _Said(row.line, 3, "never applies: the condition is false", "take the line out")
 
 
-def _twice(policy: Policy) -> Iterator[_Said]:
-    seen: dict[object, Line] = {}
+def _twice(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
+    said: dict[object, Line] = {}
     for rule in _rules(policy):
         key: object
         if isinstance(rule, AccessRule):
@@ -143,12 +153,13 @@ def _twice(policy: Policy) -> Iterator[_Said]:
             rows = tuple((report, rows.text) for report, rows in sorted(rule.rows.items()))
             fields = tuple(sorted(rule.fields.items()))
             key = (rule.principal, rule.report, rows, fields, rule.treatment)
-        first = seen.setdefault(key, rule.line)
+        first = said.setdefault(key, rule.line)
         if first != rule.line:
             yield _Said(rule.line, 0, f"says what {first} says", "take one of them out")
 
 
-def _shadowed(policy: Policy) -> Iterator[_Said]:
+def _shadowed(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     denials = [rule for rule in policy.cells if rule.treatment is None]
     refusals = [
         rule for rule in policy.access if rule.effect is Effect.DENY and rule.when.text == "true"
@@ -179,7 +190,8 @@ def _above(report: str) -> tuple[str, ...]:
     return tuple("/".join(parts[:n]) + "/*" for n in range(1, len(parts)))
 
 
-def _unreadable(policy: Policy) -> Iterator[_Said]:
+def _unreadable(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     readable = {
         rule.report
         for rule in policy.access
@@ -195,7 +207,8 @@ def _unreadable(policy: Policy) -> Iterator[_Said]:
             )
 
 
-def _broad(policy: Policy) -> Iterator[_Said]:
+def _broad(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     for row in policy.cells:
         if row.principal != ANYONE or row.treatment is None or row.treatment.name != "clear":
             continue
@@ -209,7 +222,8 @@ def _broad(policy: Policy) -> Iterator[_Said]:
                 break
 
 
-def _guessable(policy: Policy) -> Iterator[_Said]:
+def _guessable(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
     for row in policy.cells:
         if row.treatment is None or row.treatment.name != "pseudonym":
             continue
@@ -227,6 +241,47 @@ def _guessable(policy: Policy) -> Iterator[_Said]:
                 break
 
 
+def _contradictory(seen: _Seen) -> Iterator[_Said]:
+    policy, prover = seen
+    message, hint = "never applies: the condition contradicts itself", "see its `and`s"
+    for rule in policy.access:
+        if not _is_false(rule.when) and prover.refutes(None, rule.when.text, rule.effect):
+            yield _Said(rule.line, 4, message, hint)
+    for row in policy.cells:
+        effect = Effect.DENY if row.treatment is None else Effect.ALLOW
+        open_ = {report: rows for report, rows in row.rows.items() if not _is_false(rows)}
+        if open_ and all(
+            prover.refutes(report, rows.text, effect) for report, rows in open_.items()
+        ):
+            yield _Said(row.line, 3, message, hint)
+
+
+def _hidden(seen: _Seen) -> Iterator[_Said]:
+    prover, cells = seen.prover, seen.policy.cells
+    denials = [
+        row
+        for row in cells
+        if row.treatment is None and {r.text for r in row.rows.values()} - {"true"}
+    ]
+    for row in cells if denials else ():
+        if row.treatment is None:
+            continue
+        for deny in denials:
+            if deny.principal in (row.principal, ANYONE) and all(
+                report in deny.rows
+                and named <= deny.fields[report]
+                and prover.hides(report, deny.rows[report].text, row.rows[report].text)
+                for report, named in row.fields.items()
+            ):
+                yield _Said(
+                    row.line,
+                    4,
+                    f"hidden by {deny.line} in each of its rows",
+                    "a deny wins: take one out",
+                )
+                break
+
+
 LINT: Final[Mapping[str, Lint]] = {
     "role-unheld": Lint("The lines of a role that nobody holds grant and deny nothing.", _unheld),
     "never-applies": Lint("A line whose condition is false does nothing.", _never),
@@ -237,6 +292,14 @@ LINT: Final[Mapping[str, Lint]] = {
     "nobody-reads": Lint("Cells are given only to those who may read the report.", _unreadable),
     "given-to-anyone": Lint(
         "Whoever has a valid token sees confidential or personal fields in clear.", _broad
+    ),
+    "contradiction": Lint(
+        "No row and no requester meets the condition, so the line does nothing. (Needs the extra `review`.)",
+        _contradictory,
+    ),
+    "hidden": Lint(
+        "A deny line applies wherever this one does, so it gives nothing. (Needs the extra `review`.)",
+        _hidden,
     ),
     "guessable": Lint(
         "Equal values have equal pseudonyms: over two values they hide nothing.", _guessable

@@ -88,7 +88,9 @@ class Undecided(Exception):
 class Solver:
     """Conditions as formulas over one row and one requester, and what can be true of them."""
 
-    def __init__(self, *, purposes: Iterable[str], action: str, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, *, purposes: Iterable[str], action: str | None, seconds: float = SECONDS
+    ) -> None:
         self._seconds = seconds
         self._facts = Facts(purposes=purposes, action=action)
         self._written: dict[tuple[str, int, int], Truth] = {}

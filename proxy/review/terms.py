@@ -99,7 +99,7 @@ class Application:
 class Facts:
     """What is said of all rows and requesters: the variables and functions that terms are made of."""
 
-    def __init__(self, *, purposes: Iterable[str], action: str) -> None:
+    def __init__(self, *, purposes: Iterable[str], action: str | None) -> None:
         self.action = action
         self.purposes = ("", *purposes)
         self.variables: dict[tuple[str, str, str], Term] = {}
@@ -246,9 +246,14 @@ class Writer:
         return Term(kind=kind, known=known, value=value)
 
     def _attribute(self, key: str, declared: AttributeType) -> Term:
+        kind = KIND[declared.type]
+        if not declared.many and declared.type.is_number:  # of any size, unlike what a cell writes
+            whole = declared.type is Type.INTEGER
+            number = z3.ToReal(z3.Int(key)) if whole else z3.Real(key)
+            known = z3.Bool(f"{key}?")
+            return Term(kind=kind, known=known, value=number, divides=1 if whole else None)
         if not declared.many:
             return self._field(key, declared.type)
-        kind = KIND[declared.type]
         value = z3.Const(key, z3.SetSort(SORT[kind]()))
         return Term(kind=kind, known=z3.Bool(f"{key}?"), value=value, many=True)
 
@@ -273,7 +278,7 @@ class Writer:
             if name == "now":
                 return now
             return _known(Kind.DATE, now.value / _DAY + 1)
-        if name == "action":
+        if name == "action" and facts.action is not None:
             return _known(Kind.TEXT, facts.literal(facts.action))
         return facts.variable("env", name, "", lambda key: self._told(key, name))
 

@@ -45,6 +45,10 @@ EXAMPLES = {
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
     "given-to-anyone": ("p2, anyone, sales/daily, true, net, clear\n", 4, 32),
+    "contradiction": ("p2, role:analyst, sales/*, row.net > 5 and row.net < 3, net, clear\n", 4, 28),
+    "hidden": (
+        "p2, role:analyst, sales/*, row.net > 5, net, clear\np2, anyone, sales/*, row.net > 3, net, deny\n", 4, 41
+    ),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
 }  # fmt: skip
 

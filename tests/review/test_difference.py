@@ -77,16 +77,18 @@ LINES = st.lists(
 )
 
 
-def policy(lines):
+def policy_files(lines):
     text = "p, role:r, sales/daily, read, true, allow\n" + "".join(lines)
-    return snapshot_of(
-        {
-            "model.conf": MODEL.encode(),
-            "policy.csv": text.encode(),
-            "reports.yaml": REPORTS.encode(),
-            "subjects.yaml": SUBJECTS.encode(),
-        }
-    )
+    return {
+        "model.conf": MODEL.encode(),
+        "policy.csv": text.encode(),
+        "reports.yaml": REPORTS.encode(),
+        "subjects.yaml": SUBJECTS.encode(),
+    }
+
+
+def policy(lines):
+    return snapshot_of(policy_files(lines))
 
 
 def forms(snapshot, row, regions):

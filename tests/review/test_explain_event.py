@@ -26,10 +26,7 @@ def world(tmp_path_factory):
             "olga": proxy.issuer.token("olga", groups=("owners",), stores=["1"]),
             "nobody": proxy.issuer.token("nobody"),
         }
-        events = {
-            who: proxy.get(CSV, token=token).event
-            for who, token in tokens.items()
-        }
+        events = {who: proxy.get(CSV, token=token).event for who, token in tokens.items()}
         events["stranger"] = proxy.get(CSV, token=None).event
         events["astray"] = proxy.get("/no/such", token=tokens["alice"]).event
         path = proxy.home.policies / "policy.csv"
