@@ -29,6 +29,9 @@ PEOPLE: Final = {
     "erin": Person(about="investigator", groups=("investigators",)),
     "ada": Person(about="admin", groups=("admins",)),
     "otto": Person(about="auditor", groups=("auditors",)),
+    "cole": Person(
+        about="contractor, to whom the policy gives nothing yet", groups=("contractors",)
+    ),
     "nora": Person(about="nobody in particular"),
 }
 

@@ -28,6 +28,7 @@ from proxy.values import Value, instant, scalar
 
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
+_BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
 _SAID: Final = {
     Said.APPLIED: "green",
     Said.CONDITION_FALSE: "yellow",
@@ -238,7 +239,7 @@ def _print_lines(console: Console, found: Explanation) -> None:
     console.print("\nAccess:" if found.lines else "\nAccess: no `p` line is about this report.")
     if found.lines:
         console.print(table)
-    if isinstance(found.decision, Deny) and not any(e.said is Said.APPLIED for e in found.lines):
+    if isinstance(found.decision, Deny) and found.decision.cause in _BY_DEFAULT:
         console.print("What no line allows is denied.")
 
 
