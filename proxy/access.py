@@ -22,6 +22,11 @@ What changes the rules of all accesses is on record in the same log, before it i
     policy-refused   the files were not taken, and `previous` stays in force: `cause` says why,
                      `count` how many faults, `lines` where the first one is
 
+What is odd about a store is on record once:
+
+    drift            the store gives `count` fields of `report` that the catalogue does not declare; they
+                     are given to nobody, and their names, which may be data, are not recorded
+
 Records may overstate what a requester received, never understate it. They hold no cell value, no
 token and no credential. A sample, as stored (one line, keys sorted):
 
@@ -39,7 +44,7 @@ import msgspec
 
 Step = Literal[
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst",
-    "change", "policy-loaded", "policy-refused",
+    "change", "policy-loaded", "policy-refused", "drift",
 ]  # fmt: skip
 Ended = Literal[
     "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"
@@ -97,7 +102,7 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     micros: int = 0
     """Duration so far."""
     count: int = 0
-    """burst: how many refusals; policy-refused: how many faults."""
+    """burst: how many refusals; policy-refused: how many faults; drift: how many new fields."""
     log: str = ""
     """opened: the log's name; unresolved: the log that the open intent is in."""
 

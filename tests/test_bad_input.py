@@ -7,8 +7,10 @@ import re
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from proxy.access import AccessEvent
+from proxy.cli import main
 from proxy.gateway.bursts import Bursts
 from tests.harness import sales, wire
 from tests.harness.issuer import Issuer
@@ -361,6 +363,7 @@ def test_a_store_that_is_down(tmp_path):
 
 def test_a_column_too_many_is_not_passed_and_raises_one_alarm(proxy, store, alice, caplog):
     """An undeclared column is absent, the answer is as without it, and drift is said once."""
+    known = {event.access for event in proxy.events()}
     plain = proxy.get(PATHS["csv"], token=alice)
     with_more = [(*row, f"canary-{n}") for n, row in enumerate(sales.rows(20))]
     store.pages["/sales/daily.csv"] = Page(sales.as_csv(with_more, (*sales.FIELDS, "salary")))
@@ -368,6 +371,18 @@ def test_a_column_too_many_is_not_passed_and_raises_one_alarm(proxy, store, alic
     assert {answer.seen() for answer in answers} == {plain.seen()}
     alarms = [record for record in caplog.records if "salary" in record.getMessage()]
     assert len(alarms) == 1
+    for _ in range(100):  # no requester waits for the record of it
+        drift = (event for event in proxy.events() if event.step == "drift")
+        records = [event for event in drift if event.access not in known]
+        if records:
+            break
+        time.sleep(0.05)
+    (record,) = records
+    assert (record.report, record.count, record.cause) == ("sales/daily", 1, "undeclared-field")
+    assert not any("salary" in str(event) for event in proxy.events())
+    words = ["policy", "status", "-c", str(proxy.home.settings), "--json"]
+    told = json.loads(CliRunner().invoke(main, words, catch_exceptions=False).stdout)
+    assert told["drift"]["sales/daily"] >= 1
 
 
 def test_a_store_that_breaks_off_in_mid_stream(proxy, store, alice):

@@ -13,6 +13,7 @@ and bytes are the last record's, but never shrink while the access goes on; `out
     refused     nothing was released
     unresolved  the process died before it was known
     change      no access, but a grant or lockdown
+    drift       no access, but what a store gives undeclared
     policy-…    no access, but what became of a new policy
 """
 
@@ -24,7 +25,7 @@ from typing import Final
 
 from proxy.audit.store import Files, connect, failing_as_unavailable, journal, read_only
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 TEXTS: Final = (
     "subject", "tool", "address", "method", "path", "report", "format", "action", "purpose",
@@ -80,7 +81,7 @@ SELECT
     WHEN 'refusal' THEN 'refused' WHEN 'burst' THEN 'refused'
     WHEN 'unresolved' THEN 'unresolved' WHEN 'opened' THEN 'opened'
     WHEN 'policy-loaded' THEN 'policy-loaded' WHEN 'policy-refused' THEN 'policy-refused'
-    WHEN 'change' THEN 'change'
+    WHEN 'change' THEN 'change' WHEN 'drift' THEN 'drift'
     ELSE coalesce(json ->> '$.ended', 'whole')
   END,
   json ->> '$.at', json ->> '$.at', {_VALUES}

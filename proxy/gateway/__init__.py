@@ -49,6 +49,8 @@ from proxy.upstream import Stores
 EVENT_HEADER: Final = istr("Counterfoil-Event")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _SUBJECTS: Final = 8192
+_MOST_DRIFT: Final = 4096
+"""Undeclared fields that are remembered, so that each is told of once."""
 """How many subjects' opaque ids are remembered."""
 _LOGGER: Final = logging.getLogger("counterfoil")
 
@@ -93,6 +95,7 @@ class Gateway:
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
         self._drift: set[tuple[str, str]] = set()
+        self._alarms: set[asyncio.Future[None]] = set()
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
@@ -361,11 +364,32 @@ class Gateway:
         return None
 
     def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
-        """One alarm for each column that a store gives and the catalogue does not declare."""
-        for name in undeclared:
-            if (report.id, name) not in self._drift and len(self._drift) < 4096:
-                self._drift.add((report.id, name))
-                _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
+        """One alarm, in both logs, for each column that a store gives and the catalogue does not declare."""
+        new = [name for name in undeclared if (report.id, name) not in self._drift]
+        new = new[: max(0, _MOST_DRIFT - len(self._drift))]
+        for name in new:
+            self._drift.add((report.id, name))
+            _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
+        if new:
+            # Not waited for: what a requester is not given shall not delay what it is.
+            task = asyncio.ensure_future(self._record_drift(report, len(new)))
+            self._alarms.add(task)
+            task.add_done_callback(self._alarms.discard)
+
+    async def _record_drift(self, report: Report, count: int) -> None:
+        event = AccessEvent(
+            access=new_access_id(),
+            step="drift",
+            at=timestamp(time.time()),
+            report=report.id,
+            cause="undeclared-field",
+            policy=self.snapshot.version,
+            count=count,
+        )
+        try:
+            await self._log.append(event)
+        except LogUnavailable as exc:
+            _LOGGER.error("drift of %s is not on record: %s", report.id, exc)
 
     # ── records and refusals ──────────────────────────────────────────────────────────────────────
 
@@ -421,6 +445,8 @@ class Gateway:
     async def close(self) -> None:
         """Write what is still to be written, and stop fetching keys."""
         await self.close_bursts()
+        if self._alarms:
+            await asyncio.wait(self._alarms)
         await self.snapshot.identities.close()
 
     async def close_bursts(self) -> None:

@@ -22,6 +22,7 @@ from proxy.snapshot import read_folder, version_of
 from proxy.versions import Reign, Versions, reigns
 
 CURRENT: Final = "current"
+_MOST_ALARMS: Final = 1_000
 _SHORT: Final = 12
 _WIDE: Final = 4096
 
@@ -84,6 +85,7 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
     with Reader(resolve_log_path(log_file, settings)) as reader:
         known = reigns(reader)
         (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
+        drift = _drift(reader, known[-1].since if known else "")
     found = config.load(settings, os.environ)
     try:
         here = version_of(read_folder(found.path(found.settings.policies)))
@@ -98,7 +100,9 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
     if as_json:
         why = _refusal(refused) if refused is not None else None
         click.echo(
-            msgspec.json.encode({"in_force": reign, "folder": here, "stale": stale, "refused": why})
+            msgspec.json.encode(
+                {"in_force": reign, "folder": here, "stale": stale, "refused": why, "drift": drift}
+            )
         )
     else:
         in_force = f"{reign.version} {_when(reign)}" if reign else "nothing yet"
@@ -110,7 +114,19 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
                 f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
                 f" {visible(str(said['first']) or '-')}; `counterfoil policy check` tells all"
             )
+        for report, fields in drift.items():
+            told = "a field" if fields == 1 else f"{fields} fields"
+            click.echo(f"drift     {visible(report)}: its store gives {told} that nothing declares")
     sys.exit(1 if stale else 0)
+
+
+def _drift(reader: Reader, since: str) -> dict[str, int]:
+    """Report -> most undeclared fields that were told of at once, while the policy is in force."""
+    found: dict[str, int] = {}
+    for event in reader.query(outcome="drift", limit=_MOST_ALARMS):
+        if event.started >= since:
+            found[event.report] = max(event.count, found.get(event.report, 0))
+    return dict(sorted(found.items()))
 
 
 def _current(known: list[Reign]) -> str:
