@@ -74,6 +74,10 @@ class Unread(ABC):
     def where(self, keep: Cells) -> Unread:
         """The records where the Boolean column `keep` is true."""
 
+    @abstractmethod
+    def only(self, names: Collection[str]) -> Unread:
+        """The same records, of which no other field can be read."""
+
 
 class Batch:
     """Records as named columns of equal height; columns and `values` are made once and kept."""
@@ -121,6 +125,16 @@ class Batch:
             missing = [name for name in names if name in readable and name not in self._cells]
             if missing:
                 self._cells = {**self._cells, **self._unread.read(missing)}
+
+    @property
+    def unread(self) -> Unread | None:
+        """What was not asked for yet; an encoder may take it as it stands in its document."""
+        return self._unread
+
+    def column(self, field: str) -> Cells | None:
+        """One column, as the document writes its cells; None where the field has no values."""
+        self.load((field,))
+        return self._cells.get(field)
 
     def values(self, field: str) -> Cells:
         """The plain text of `field`'s values (null where there is none)."""

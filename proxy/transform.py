@@ -10,18 +10,18 @@ as false was set by an allow line and by no deny line; unknown is false in an al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 import msgspec
-import polars as pl
 
 from proxy.batch import Batch, Lexis
 from proxy.few import Cells, Few, both, either, filtered, one_of
 from proxy.keys import Keyring
 from proxy.plan import ColumnTest, Context, Plan, Truth
+from proxy.texts import by_distinct
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
@@ -180,20 +180,26 @@ class Transform:
         if released is not True:
             batch = batch.filter(released)
             granted = [[_filtered(mask, released) for mask in masks] for masks in granted]
+        columns = self._keyed.columns
+        as_read = _as_read(batch, [c for c in columns if _untouched(c, granted[c.group])])
         cells: dict[str, Cells] = {}
         counts: Counts = {}
-        for column in self._keyed.columns:
+        for column in columns:
             counted = counts[column.field] = {}
+            if column.field in as_read:
+                counted[Clear.name] = batch.height
+                continue
             built = _build(column, granted[column.group], batch, counted)
             if built is not None:
                 cells[column.field] = built
-        return self._given(batch, batch.height, cells, counts)
+        return self._given(batch, batch.height, cells, counts, as_read)
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
         if self._settled is None or not batch.height:
             return self._given(batch, 0, {}, {})
-        height, held = batch.height, batch.cells
+        height = batch.height
+        as_read = _as_read(batch, [c for c, form in self._settled if form and _as_is(c, form)])
         cells: dict[str, Cells] = {}
         counts: Counts = {}
         for column, form in self._settled:
@@ -201,16 +207,50 @@ class Transform:
                 counts[column.field] = {}
                 continue
             counts[column.field] = {form.name: height}
-            written = form.operation is None and column.type is column.source
-            built = held.get(column.field) if written else _formed(column, form, batch)
+            if column.field in as_read:
+                continue
+            built = _formed(column, form, batch)
             if built is not None:
                 cells[column.field] = built
-        return self._given(batch, height, cells, counts)
+        return self._given(batch, height, cells, counts, as_read)
 
-    def _given(self, source: Batch, height: int, cells: dict[str, Cells], counts: Counts) -> Given:
-        types = self._keyed.types
-        batch = Batch(cells, height=height, lexis=source.lexis, types=types, few=source.few)
+    def _given(
+        self,
+        source: Batch,
+        height: int,
+        cells: dict[str, Cells],
+        counts: Counts,
+        as_read: Collection[str] = (),
+    ) -> Given:
+        """`as_read` are the columns that stay what they are in the source's document."""
+        batch = Batch(
+            cells,
+            height=height,
+            lexis=source.lexis,
+            types=self._keyed.types,
+            few=source.few,
+            unread=source.unread.only(as_read) if source.unread and as_read else None,
+        )
         return Given(batch=batch, cells=counts)
+
+
+def _as_is(column: _KeyedColumn, form: _Form) -> bool:
+    """Whether cells in that form are what the document has, to the character."""
+    return form.operation is None and column.type is column.source
+
+
+def _untouched(column: _KeyedColumn, masks: list[Mask]) -> bool:
+    """Whether each cell of the column is what the document has."""
+    return any(
+        mask is True and _as_is(column, form)
+        for form, mask in zip(column.forms, masks, strict=True)
+    )
+
+
+def _as_read(batch: Batch, columns: Iterable[_KeyedColumn]) -> frozenset[str]:
+    """Of these columns, those that an encoder may take from the document without making them."""
+    readable = () if batch.unread is None else batch.unread.names
+    return frozenset([column.field for column in columns if column.field in readable])
 
 
 def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]:
@@ -245,12 +285,12 @@ def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
     """All cells of a field in one form, in the lexical form of the batch; None where all are null."""
     operation = form.operation
     if operation is None:
-        cells = batch.cells.get(column.field)
+        cells = batch.column(column.field)
         if cells is None or column.type is column.source:
             return cells  # to the character
         return batch.lexis.texts(cells)
     if form.per_value:
-        cells = batch.cells.get(column.field)
+        cells = batch.column(column.field)
         return None if cells is None else _per_value(column, form, batch.lexis, cells)
     return batch.lexis.write(operation(batch), column.type)
 
@@ -259,17 +299,14 @@ def _per_value(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) ->
     """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
     if isinstance(cells, Few):
         return Few(_remembered(column, form, lexis, cells))
-    distinct = cells.unique().drop_nulls()
-    if len(distinct) * _REPEATS > len(cells):
-        return _treated(column, form, lexis, cells)
-    given = _remembered(column, form, lexis, distinct.to_list())
-    return cells.replace_strict(
-        distinct, pl.Series(given, dtype=pl.String), default=None, return_dtype=pl.String
+    given = by_distinct(
+        cells, lambda distinct: _remembered(column, form, lexis, distinct), repeats=_REPEATS
     )
+    return _treated(column, form, lexis, cells) if given is None else given
 
 
 def _remembered(
-    column: _KeyedColumn, form: _Form, lexis: Lexis, cells: list[str | None]
+    column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Sequence[str | None]
 ) -> list[str | None]:
     """Each cell in its form; one that was met before is not treated again."""
     known = form.known.setdefault(lexis, {})

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import uvloop
 
 from proxy import app, config
@@ -26,6 +27,7 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 8 << 20)
         mallopt(_M_TRIM_THRESHOLD, 32 << 20)
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 @click.command()

@@ -23,6 +23,8 @@ _ONE: Final = np.uint64(1)
 _TOP: Final = np.uint64(63)
 _STEPS: Final = tuple(np.uint64(1 << step) for step in range(6))
 _WORD: Final = 64
+_SPARSE: Final = 2
+"""Bits a word up to which it pays to go from one to the next, rather than to look at each byte."""
 
 
 def pack(truths: npt.NDArray[np.bool_]) -> Mask:
@@ -40,7 +42,25 @@ def where(data: Bytes, byte: int) -> Mask:
 
 def offsets(mask: Mask) -> Offsets:
     """The offsets of the bits that are set."""
+    if count(mask) <= _SPARSE * len(mask):
+        return _by_words(mask)
     return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little").view(np.bool_))
+
+
+def _by_words(mask: Mask) -> Offsets:
+    words = np.flatnonzero(mask)
+    left = mask[words]
+    ones = np.bitwise_count(left).astype(np.intp)
+    found: Offsets = np.empty(int(ones.sum()), np.intp)
+    at = np.cumsum(ones) - ones
+    first = words << 6
+    while len(left):
+        lowest = left & (np.uint64(0) - left)
+        found[at] = first + np.bitwise_count(lowest - _ONE)
+        left ^= lowest
+        more = np.flatnonzero(left)
+        left, first, at = left[more], first[more], at[more] + 1
+    return found
 
 
 def count(mask: Mask) -> int:
@@ -98,6 +118,21 @@ def between(quotes: Mask) -> Mask:
     begins = np.bitwise_xor.accumulate(odd) ^ odd
     inside ^= np.uint64(0) - begins
     return inside
+
+
+def past(starts: Mask, runs: Mask) -> Mask:
+    """The first byte after each run of `runs` that one of `starts` begins.
+
+    Each of `starts` is a run's first byte. A carry of an addition goes through a run of ones.
+    """
+    total = runs + starts
+    carry = total < runs
+    while carry[:-1].any():
+        carried = carry[:-1].astype(np.uint64)
+        carry = np.zeros_like(carry)
+        total[1:] += carried
+        carry[1:] = (total[1:] == 0) & (carried == 1)
+    return total & ~runs
 
 
 def longest(ends: Offsets) -> int:

@@ -27,6 +27,13 @@ class Scan:
     ends: Offsets
     """The offset after each record's line feed."""
     delimiters: Mask
+    line_feeds: Mask
+    quoted: bool
+    """Whether there are quotes."""
+    needless: bool
+    """Whether there are quotes around a text that does not need them."""
+    returns: bool
+    """Whether a line ends with a carriage return before its line feed."""
 
     @property
     def cut(self) -> int:
@@ -41,10 +48,8 @@ class Scan:
 
     def separators(self) -> Offsets:
         """The offsets of all delimiters and line feeds that end fields of complete records."""
-        delimiters = bits.offsets(self.delimiters)
-        every = np.concatenate((delimiters[delimiters < self.cut], self.ends - 1))
-        every.sort()
-        return every
+        every = bits.offsets(self.delimiters | self.line_feeds)
+        return every[: np.searchsorted(every, self.cut)]
 
 
 def scan(buffer: bytes, delimiter: int) -> Scan:
@@ -56,11 +61,14 @@ def scan(buffer: bytes, delimiter: int) -> Scan:
     """
     data = np.frombuffer(buffer, np.uint8)
     line_feeds, delimiters = bits.where(data, _LF), bits.where(data, delimiter)
+    returns = bits.where(data, _CR) if b"\r" in buffer else None
     outside: Mask | None = None
-    if b'"' in buffer:
+    needless = False
+    if quoted := b'"' in buffer:
         quotes = bits.where(data, _QUOTE)
         inside = bits.between(quotes)
         outside = ~(inside | quotes)
+        plain = inside & ~(quotes | line_feeds | delimiters)
         line_feeds &= outside
         delimiters &= outside
         beside = line_feeds | delimiters | quotes
@@ -68,21 +76,36 @@ def scan(buffer: bytes, delimiter: int) -> Scan:
         opening[0] |= np.uint64(1)
         if (quotes & inside & ~opening).any():
             raise refused("quotes-malformed")
-        if b"\r" in buffer:
-            beside |= bits.where(data, _CR)
+        if returns is not None:
+            beside |= returns
+            plain &= ~returns
         closed = quotes & ~inside & ~bits.preceding(beside)
         # What follows the buffer's last byte has not come yet.
         if closed.any() and bits.offsets(closed)[0] != len(buffer) - 1:
             raise refused("quotes-malformed")
+        # From each opening quote over plain bytes: where that ends at a closing quote, none was needed.
+        opened = bits.following(quotes & inside & ~bits.following(quotes)) & plain
+        closing = quotes & ~inside & ~bits.preceding(quotes)
+        needless = bool((bits.past(opened, plain) & closing).any())
     ends = bits.offsets(line_feeds) + 1
     cut = int(ends[-1]) if len(ends) else 0
-    if b"\r" in buffer:
-        returns = bits.where(data, _CR) & ~bits.preceding(line_feeds)
+    before = False
+    if returns is not None:
+        paired = bits.preceding(line_feeds)
+        before = bool((returns & paired).any())
+        alone = returns & ~paired
         if outside is not None:
-            returns &= outside
-        if returns.any() and bits.offsets(returns)[0] < cut:
+            alone &= outside
+        if alone.any() and bits.offsets(alone)[0] < cut:
             raise refused("bare-carriage-return")
-    return Scan(ends=ends, delimiters=delimiters)
+    return Scan(
+        ends=ends,
+        delimiters=delimiters,
+        line_feeds=line_feeds,
+        quoted=quoted,
+        needless=needless,
+        returns=before,
+    )
 
 
 def fields(

@@ -319,7 +319,7 @@ class JsonDecoder(Decoder):
                     height=height,
                     lexis=JSON_LEXIS,
                     types=self._types,
-                    unread=Uniform(buffer, uniform, self._wanted),
+                    unread=Uniform.of(buffer, uniform, self._wanted),
                 )
         if self._layout is None:
             first = b"".join((b"[", memoryview(buffer)[start : int(found.ends[0])], b"]"))

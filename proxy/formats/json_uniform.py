@@ -8,7 +8,7 @@ it does not, the block is read member by member instead (json.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,10 +101,17 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
 class Uniform(Unread):
     """Records of which the values' places are known; a column is cut out of the buffer, not copied."""
 
-    def __init__(self, buffer: bytes, found: Members, wanted: Collection[str]) -> None:
-        self._buffer = pl.Series([buffer], dtype=pl.Binary)
-        self._places = {name: at for at, name in enumerate(found.names) if name in wanted}
+    def __init__(self, buffer: pl.Series, found: Members, places: Mapping[str, int]) -> None:
+        """`buffer` is one cell, `places` says which member of a record each wanted field is."""
+        self._buffer = buffer
         self._found = found
+        self._places = places
+
+    @classmethod
+    def of(cls, buffer: bytes, found: Members, wanted: Collection[str]) -> Uniform:
+        """All records whose members were `found` in a buffer."""
+        places = {name: at for at, name in enumerate(found.names) if name in wanted}
+        return cls(pl.Series([buffer], dtype=pl.Binary), found, places)
 
     @property
     def names(self) -> Collection[str]:
@@ -135,16 +142,18 @@ class Uniform(Unread):
         assert isinstance(keep, pl.Series)
         kept = keep.to_numpy()
         found = self._found
-        fewer = object.__new__(Uniform)
-        fewer._buffer = self._buffer
-        fewer._places = self._places
-        fewer._found = Members(
+        fewer = Members(
             names=found.names,
             starts=found.starts[:, kept],
             lengths=found.lengths[:, kept],
             kinds=found.kinds[:, kept],
         )
-        return fewer
+        return Uniform(self._buffer, fewer, self._places)
+
+    def only(self, names: Collection[str]) -> Uniform:
+        """The members of these names."""
+        places = {name: self._places[name] for name in names}
+        return Uniform(self._buffer, self._found, places)
 
 
 def _within(offsets: Offsets, start: int, cut: int) -> Offsets:

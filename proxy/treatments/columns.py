@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 
 from proxy.few import Cells, Few, like
+from proxy.texts import by_distinct
 from proxy.values import Type, scalar
 
 SMALL: Final = 256
@@ -39,10 +40,9 @@ def per_distinct(values: Cells, function: Callable[[str], str | None]) -> Cells:
     if isinstance(values, Few):
         return Few([None if text is None else function(text) for text in values])
     if len(values) >= SMALL:
-        distinct = values.unique().drop_nulls()
-        if 4 * len(distinct) <= len(values):
-            given = pl.Series(list(map(function, distinct.to_list())), dtype=pl.String)
-            return values.replace_strict(distinct, given, default=None, return_dtype=pl.String)
+        given = by_distinct(values, lambda distinct: list(map(function, distinct)), repeats=4)
+        if given is not None:
+            return given
     texts = values.to_list()
     results: dict[str | None, str | None] = {
         text: function(text) for text in set(texts) if text is not None

@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import ClassVar, Final
 
+import numpy as np
 import polars as pl
 
 from proxy.batch import Batch
@@ -37,6 +38,11 @@ _QUICK: Final = {
     Type.INTEGER: rf"^[+-]?[0-9]{{1,{_WHOLE}}}$",
     Type.DECIMAL: rf"^[+-]?[0-9]{{1,{_WHOLE}}}(?:\.[0-9]{{1,{_SCALE}}})?$",
 }
+_SHORT_WHOLE: Final = 12
+_SHORT_SCALE: Final = 4
+_SHORTER: Final = rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}(?:\.[0-9]{{1,{_SHORT_SCALE}}})?$"
+_SHORT_UNITS: Final = 10**12
+"""Numbers and steps for which 64-bit integers do: a product stays below 2**63."""
 _PLAIN: Final = {
     Type.INTEGER: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})()\Z"),
     Type.DECIMAL: re.compile(rf"([+-]?[0-9]{{1,{DIGITS}}})(?:\.([0-9]{{1,{DIGITS}}}))?\Z"),
@@ -128,12 +134,15 @@ class Round(Treatment):
         """Give the rounded numbers; null where a cell is no number of the field's type."""
         one = self._of_one(site.type)
         quick = _QUICK[site.type]
+        short = _SHORTER if self.units < _SHORT_UNITS and self.digits <= _SHORT_SCALE else None
         units, digits = self.units, self.digits
 
         def rounded(batch: Batch) -> Cells:
             values = batch.values(site.field)
             if isinstance(values, Few) or len(values) < SMALL:
                 return per_distinct(values, one)
+            if short is not None and values.str.contains(short).all():
+                return _rounded_short(values, units, digits)
             plain = values.str.contains(quick)
             if plain.all():
                 return _rounded(values, units, digits)
@@ -203,3 +212,18 @@ def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
     result = (count + up.cast(pl.Int128)) * _whole(units)
     # 3. The same integers read as decimals: text with all its digits and never `-0`.
     return result.reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits)).cast(pl.String)
+
+
+def _rounded_short(values: pl.Series, units: int, digits: int) -> pl.Series:
+    """The same as `_rounded`, for texts of the shorter form."""
+    exact = values.cast(pl.Decimal(_SHORT_WHOLE + _SHORT_SCALE, _SHORT_SCALE)).to_physical()
+    whole = exact.cast(pl.Int64)
+    number = (whole.fill_null(0) if whole.null_count() else whole).to_numpy()
+    step = units * 10 ** (_SHORT_SCALE - digits)
+    count, rest = np.divmod(number, step)
+    count += (2 * rest > step) | ((2 * rest == step) & (count % 2 == 1))
+    result = pl.Series(count * units)
+    if digits:
+        result = result.cast(pl.Int128).reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits))
+    texts = result.cast(pl.String)
+    return texts.zip_with(values.is_not_null(), nulls(1)) if values.null_count() else texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 
 import numpy as np
@@ -61,3 +62,23 @@ def test_counts_and_next(text, draw):
 def test_longest(lengths):
     """The longest record is the longest distance between two ends, or from the start to the first."""
     assert bits.longest(np.array([*accumulate(lengths)], np.intp)) == max(lengths, default=0)
+
+
+@given(TEXTS, st.integers(0, 40))
+def test_past_runs(text, repeat):
+    """From the first byte of a run, however long, what comes right after the run is found."""
+    text = text.replace(b"a", b"a" * (1 + 5 * repeat)) + b","
+    runs = bits.where(data(text), ord("a"))
+    found = [m.span() for m in re.finditer(b"a+", text)]
+    begun = [span for number, span in enumerate(found) if number % 3 != 1]
+    starts = np.zeros_like(runs)
+    for start, _ in begun:
+        starts[start >> 6] |= np.uint64(1 << (start & 63))
+    assert places(bits.past(starts, runs)) == [end for _, end in begun]
+
+
+@given(st.integers(0, 70), st.integers(1, 300), st.integers(0, 64))
+def test_offsets_of_dense_and_sparse_masks(every, size, first):
+    """Offsets are found in their order, however many stand in a word."""
+    text = bytes(int(at >= first and (at - first) % (every + 1) == 0) for at in range(size))
+    assert places(bits.where(data(text), 1)) == [at for at, byte in enumerate(text) if byte]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import random
+from typing import Any
+from unittest import mock
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.batch import Batch
 from proxy.errors import SourceRefused
+from proxy.few import Cells, Few, filtered
 from proxy.formats import FORMATS, Limits
+from proxy.formats import csv as csv_module
 from proxy.formats.csv import CsvDecoder
 from proxy.report import FormatName
 from proxy.values import Type
@@ -85,6 +90,63 @@ def test_an_encoded_document_reads_back_as_the_same_values_here_and_in_pythons_c
     if len(names) > 1:  # Python's csv takes a blank line for no record
         read = list(csv.reader(io.StringIO(again.decode(), newline=""), delimiter=of.delimiter))
         assert read == [names, *[[cell or "" for cell in row] for row in cells]]
+
+
+def kind(batch: Batch, cells: list[Any], type_: Any = pl.String) -> Cells:
+    return Few(cells) if batch.few else pl.Series(cells, dtype=type_)
+
+
+@given(tables(max_rows=7), st.data())
+def test_an_answer_is_the_same_whether_fields_pass_as_they_stand_or_are_written_anew(table, data):
+    """Rows, order of columns and cells of other columns being what they are, only they decide on the bytes."""
+    of, names, cells, document = table
+    keep = data.draw(st.lists(st.booleans(), min_size=len(cells), max_size=len(cells)))
+    order = data.draw(
+        st.permutations(names).flatmap(lambda n: st.integers(1, len(n)).map(lambda k: n[:k]))
+    )
+    treated = {
+        n: data.draw(st.lists(CELL, min_size=len(cells), max_size=len(cells)))
+        for n in order
+        if data.draw(st.booleans())
+    }
+    absent = {n for n in order if n not in treated and data.draw(st.integers(0, 5)) == 0}
+    lines = [[*order]]
+    for number, row in enumerate(cells):
+        if keep[number]:
+            given_ = {
+                **dict(zip(names, row, strict=True)),
+                **{n: c[number] for n, c in treated.items()},
+            }
+            lines.append([None if name in absent else given_[name] for name in order])
+    expected = "".join(
+        of.delimiter.join(written(cell, of.delimiter, quoted=False) for cell in line) + "\n"
+        for line in lines
+    ).encode()
+    passing = [name for name in order if name not in treated and name not in absent]
+    for small in (-1, 1 << 14):
+        with mock.patch.object(csv_module, "_SMALL", small):
+            found = [b for b in batches(of, document, names) if b.height]
+        answer = FORMATS[FormatName.CSV].encoder([(name, Type.TEXT) for name in order], of)
+        out, first = b"", 0
+        for batch in found:
+            some = slice(first, first + batch.height)
+            first += batch.height
+            mask = kind(batch, keep[some], pl.Boolean)
+            new = {name: filtered(kind(batch, c[some]), mask) for name, c in treated.items()}
+            kept = batch.filter(mask)
+            if kept.unread is None:
+                new |= {name: kept.column(name) for name in passing}
+            out += answer.feed(
+                Batch(
+                    new,
+                    height=kept.height,
+                    lexis=kept.lexis,
+                    types=dict.fromkeys(order, Type.TEXT),
+                    few=kept.few,
+                    unread=None if kept.unread is None else kept.unread.only(passing),
+                )
+            )
+        assert out + answer.finish() == expected
 
 
 def reference(text: str) -> list[list[str | None]] | None:

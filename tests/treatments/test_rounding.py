@@ -47,6 +47,35 @@ def numbers(digits: int = 36) -> st.SearchStrategy[str]:
     )
 
 
+@given(
+    STEPS,
+    st.lists(
+        st.none() | st.from_regex(r"[+-]?[0-9]{1,12}(\.[0-9]{1,4})?", fullmatch=True),
+        min_size=1,
+        max_size=20,
+    ),
+)
+def test_short_numbers_are_rounded_in_64_bits_alike(apply, step, cells):
+    """Numbers of a usual size take a shorter road to the same multiples; null stays null."""
+    expected = [None if cell is None else reference(cell, step) for cell in cells]
+    assert apply(Round(step=step), cells * 300, Type.DECIMAL) == expected * 300
+
+
+@pytest.mark.parametrize("step", ["999999999999", "0.0001", "5000000000", "0.0003", "100"])
+@pytest.mark.parametrize("sign", ["", "-", "+"])
+def test_the_largest_short_numbers_do_not_overflow(apply, step, sign):
+    """At the ends of what goes in 64 bits, and one beyond."""
+    cells = [
+        f"{sign}{'9' * whole}{point}" for whole in (11, 12, 13) for point in ("", ".9999", ".99995")
+    ]
+    for some in (
+        cells,
+        [cell for cell in cells if len(cell.lstrip("+-")) <= 17 and not cell.endswith("5")],
+    ):
+        given_ = apply(Round(step=Fraction(step)), some * 100, Type.DECIMAL)
+        assert given_ == [reference(cell, Fraction(step)) for cell in some] * 100
+
+
 @given(STEPS, st.lists(numbers(), min_size=1, max_size=20))
 def test_rounds_exactly(apply, step, cells):
     """Every number goes to its nearest multiple, in exact decimals, in small and large batches."""

@@ -1,0 +1,252 @@
+"""Records of a CSV block, proved well-formed: columns and runs of columns are cut out when asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from proxy.batch import Unread
+from proxy.few import Cells
+from proxy.formats import pieces
+from proxy.formats.bits import Bytes, Offsets, next_set
+from proxy.formats.csv_text import Scan
+from proxy.formats.pieces import Span
+from proxy.texts import Texts, texts
+from proxy.texts import column as column_of
+
+_QUOTE, _CR = b'"\r'
+_NULL: Final = pl.Series([None], dtype=pl.String)
+_STEP: Final = 40
+"""To walk to the next delimiter costs about as much as to look at so many bytes for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What the header says of the records under it."""
+
+    delimiter: str
+    width: int
+    wanted: Mapping[str, int]
+    """Field -> its place in a record."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """The records of one block, all with as many fields as the header."""
+
+    text: bytes
+    found: Scan
+    width: int
+    first: int
+    """Where the first record begins."""
+    ends: Offsets
+    """Where the line feed of each record is."""
+
+    @cached_property
+    def data(self) -> Bytes:
+        """The block's bytes."""
+        return np.frombuffer(self.text, np.uint8)
+
+    @cached_property
+    def starts(self) -> Offsets:
+        """Where each record begins."""
+        return np.concatenate((np.array([self.first]), self.ends[:-1] + 1))
+
+    @cached_property
+    def field_ends(self) -> npt.NDArray[np.intp]:
+        """(records, fields): what ends each field."""
+        return self.found.separators()[-self.ends.size * self.width :].reshape(-1, self.width)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lines(Unread):
+    """Some records and some columns of a block."""
+
+    _block: _Block
+    _rows: Offsets | None
+    """The numbers of the records in question; None for all."""
+    _places: Mapping[str, int]
+    _delimiter: str
+    _ends: dict[int, Offsets]
+    """By place, where that field ends in the records in question, as far as known."""
+
+    @classmethod
+    def of(cls, header: Header, text: bytes, found: Scan, *, first: int, ends: Offsets) -> Lines:
+        """All records of a block from offset `first` on; `ends` are the offsets of their line feeds."""
+        block = _Block(text=text, found=found, width=header.width, first=first, ends=ends)
+        return cls(
+            _block=block, _rows=None, _places=header.wanted, _delimiter=header.delimiter, _ends={}
+        )
+
+    @property
+    def names(self) -> Collection[str]:
+        """The columns in question."""
+        return self._places
+
+    def written_as(self, delimiter: str) -> bool:
+        """Whether each field stands as an encoder with that delimiter would write it."""
+        return delimiter == self._delimiter and not self._block.found.needless
+
+    def read(self, names: Sequence[str]) -> dict[str, Cells]:
+        """Quotes are taken off; null is a field without anything."""
+        return {name: self._column(self._places[name]) for name in names}
+
+    def where(self, keep: Cells) -> Lines:
+        """The records where `keep` is true."""
+        assert isinstance(keep, pl.Series)
+        rows = keep.arg_true().to_numpy().astype(np.intp)
+        ends = {place: ends[rows] for place, ends in self._ends.items()}
+        return replace(self, _rows=rows if self._rows is None else self._rows[rows], _ends=ends)
+
+    def only(self, names: Collection[str]) -> Lines:
+        """The columns of these names."""
+        return replace(self, _places={name: self._places[name] for name in names})
+
+    def span(self, first: str, last: str) -> tuple[Span, bytes]:
+        """Where all from one field to another is in each record, and what ends it there, if always.
+
+        The fields between them in the header may be any.
+        """
+        end = self._places[last]
+        ended = self._delimiter.encode()
+        if end == self._block.width - 1:
+            ended = b"" if self._block.found.returns else b"\n"
+        return (self._start(self._places[first]), self._end(end)), ended
+
+    def follows(self, name: str, other: str) -> bool:
+        """Whether the field `other` comes right after `name`."""
+        return self._places[other] == self._places[name] + 1
+
+    @property
+    def data(self) -> Bytes:
+        """The block."""
+        return self._block.data
+
+    def _column(self, place: int) -> pl.Series:
+        block = self._block
+        starts, ends = self._start(place), self._end(place)
+        void = starts == ends
+        quoted = block.data[starts] == _QUOTE if block.found.quoted else void
+        if block.found.quoted and quoted.any():
+            bare = pieces.cut(block.data, (starts + quoted, ends - quoted))
+            column = column_of(bare)
+            if pieces.has_pair(bare, _QUOTE):
+                column = column.str.replace_all('""', '"', literal=True)
+        else:
+            column = column_of(pieces.cut(block.data, (starts, ends)))
+        return column.zip_with(pl.Series(~void), _NULL) if void.any() else column
+
+    def _start(self, place: int) -> Offsets:
+        """Where each record's field of that place begins."""
+        if place:
+            return self._end(place - 1) + 1
+        starts = self._block.starts
+        return starts if self._rows is None else starts[self._rows]
+
+    def _end(self, place: int) -> Offsets:
+        """Where each record's field of that place ends."""
+        known = self._ends.get(place)
+        if known is None:
+            known = self._ends[place] = self._find_end(place)
+        return known
+
+    def _find_end(self, place: int) -> Offsets:
+        block, rows = self._block, self._rows
+        if place == block.width - 1:
+            ends = block.ends if rows is None else block.ends[rows]
+            if not block.found.returns:
+                return ends
+            # A block may begin with a line feed: what is before it is in no record.
+            content: Offsets = ends - (block.data[np.maximum(ends - 1, 0)] == _CR)
+            return content
+        near = max((known for known in self._ends if known < place), default=-1)
+        height = len(block.ends if rows is None else rows)
+        if "field_ends" in block.__dict__ or (place - near) * height * _STEP > len(block.text):
+            ends = block.field_ends[:, place]
+            return ends if rows is None else ends[rows]
+        for each in range(near + 1, place + 1):
+            self._ends[each] = next_set(block.found.delimiters, self._start(each))
+        return self._ends[place]
+
+
+def written(
+    columns: Sequence[str | Cells | None], lines: Lines | None, *, delimiter: str, height: int
+) -> bytes:
+    """`height` records with LF line ends: fields of `lines` by name, cells of a column, or nothing.
+
+    Fields that follow one another in the block, too, are one piece of it.
+    """
+    spans: list[Span] = []
+    parts: list[pieces.Part] = []
+    runs = _runs(columns, lines)
+    for number, run in enumerate(runs, 1):
+        after = delimiter.encode() if number < len(runs) else b"\n"
+        if isinstance(run, tuple):
+            assert lines is not None
+            (starts, ends), ended = lines.span(*run)
+            if ended == after:  # what has to follow does follow in the block
+                ends, after = ends + 1, b""
+            parts.append(len(spans))
+            spans.append((starts, ends))
+        elif run is not None:
+            parts.append(_quoted(run, delimiter))
+        parts.append(after)
+    order = sorted(range(len(spans)), key=lambda number: int(spans[number][0][0]))
+    rank = {number: at for at, number in enumerate(order)}
+    return pieces.together(
+        np.empty(0, np.uint8) if lines is None else lines.data,
+        [spans[number] for number in order],
+        [rank[part] if isinstance(part, int) else part for part in _joined(parts)],
+        height,
+    )
+
+
+def _runs(
+    columns: Sequence[str | Cells | None], lines: Lines | None
+) -> list[tuple[str, str] | Cells | None]:
+    """The columns, names that follow one another in `lines` as the first and the last of them."""
+    runs: list[tuple[str, str] | Cells | None] = []
+    for column in columns:
+        if not isinstance(column, str):
+            runs.append(column)
+            continue
+        before = runs[-1] if runs else None
+        if isinstance(before, tuple) and lines is not None and lines.follows(before[1], column):
+            runs[-1] = (before[0], column)
+        else:
+            runs.append((column, column))
+    return runs
+
+
+def _quoted(cells: Cells, delimiter: str) -> Texts:
+    """A column as it is written: what needs quotes has them."""
+    assert isinstance(cells, pl.Series)
+    written = texts(cells)
+    special = f'"\r\n{delimiter}'
+    if not pieces.has_any(written, special.encode()):
+        return written
+    needed = cells.str.contains(f"[{re.escape(special)}]") | (cells == "")
+    quoted = '"' + cells.str.replace_all('"', '""', literal=True) + '"'
+    return texts(cells.zip_with(~needed, quoted))
+
+
+def _joined(parts: Sequence[pieces.Part]) -> Iterator[pieces.Part]:
+    """The parts, bytes that follow one another as one."""
+    held = b""
+    for part in parts:
+        if isinstance(part, bytes):
+            held += part
+            continue
+        if held:
+            yield held
+            held = b""
+        yield part
+    if held:
+        yield held
