@@ -24,8 +24,9 @@ What changes the rules of all accesses is on record in the same log, before it i
 
 What is odd about a store is on record once:
 
-    drift            the store gives `count` fields of `report` that the catalogue does not declare; they
-                     are given to nobody, and their names, which may be data, are not recorded
+    drift            the store of `report` gives `count` fields that the catalogue does not declare, or
+                     lacks as many that it does, as `cause` says; the former are given to nobody, and
+                     their names, which may be data, are not recorded
 
 Records may overstate what a requester received, never understate it. They hold no cell value, no
 token and no credential. A sample, as stored (one line, keys sorted):
@@ -102,7 +103,7 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     micros: int = 0
     """Duration so far."""
     count: int = 0
-    """burst: how many refusals; policy-refused: how many faults; drift: how many new fields."""
+    """burst: how many refusals; policy-refused: how many faults; drift: how many fields by now."""
     log: str = ""
     """opened: the log's name; unresolved: the log that the open intent is in."""
 

@@ -13,7 +13,7 @@ and bytes are the last record's, but never shrink while the access goes on; `out
     refused     nothing was released
     unresolved  the process died before it was known
     change      no access, but a grant or lockdown
-    drift       no access, but what a store gives undeclared
+    drift       no access, but what a store gives otherwise than declared
     policy-…    no access, but what became of a new policy
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -87,7 +88,14 @@ class Decoder(ABC):
 
     def __init__(self) -> None:
         self.undeclared: frozenset[str] = frozenset()
-        """Names of columns or members that the catalogue does not declare (drift), at most 16."""
+        """Names of columns or members that the catalogue does not declare (drift), at most 16.
+
+        They may be data: they are compared and counted, never shown.
+        """
+        self.vanished: frozenset[str] = frozenset()
+        """Declared fields that a header lacks. A member that a record lacks is no value, and no drift."""
+        self.compared = False
+        """Whether names of the document were held against the catalogue."""
         self._failure: SourceRefused | None = None
         self._finished = False
 
@@ -122,12 +130,19 @@ class Decoder(ABC):
             raise
 
     def _drift(self, names: Iterable[str], declared: Mapping[str, object]) -> None:
-        """Remember undeclared names; one that may be data rather than a name is not repeated."""
+        """Remember undeclared names, none that is long: what a store makes up takes no room."""
+        self.compared = True
         for name in names:
             if name in declared or len(self.undeclared) >= UNDECLARED_NAMES:
                 continue
             plain = len(name) <= _NAME_LENGTH and name.isprintable()
             self.undeclared |= {name if plain else "(a name that is long or not printable)"}
+
+    def _lacks(self, names: AbstractSet[str], declared: Mapping[str, object]) -> None:
+        """Remember the declared fields that a header does not name."""
+        self.compared = True
+        if not declared.keys() <= names:
+            self.vanished = frozenset(declared.keys() - names)
 
 
 class Encoder(ABC):

@@ -120,9 +120,11 @@ class CsvDecoder(Decoder):
         names = [fields(record, 0, places, index, width)[0] or "" for index in range(width)]
         if "" in names:
             raise refused("column-unnamed")
-        if len(set(names)) != len(names):
+        given = frozenset(names)
+        if len(given) != len(names):
             raise refused("column-duplicated")
-        if not self._reads <= set(names):
+        self._lacks(given, self._fields)
+        if not self._reads <= given:
             raise refused("column-missing")
         # Only now: the first record of a document without header is data, not names.
         self._drift(names, self._fields)

@@ -35,6 +35,7 @@ from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
+from proxy.gateway.drift import Alarm, Drift, Kind
 from proxy.gateway.record import Access
 from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.keys import Keyring
@@ -49,8 +50,6 @@ from proxy.upstream import Stores
 EVENT_HEADER: Final = istr("Counterfoil-Event")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _SUBJECTS: Final = 8192
-_MOST_DRIFT: Final = 4096
-"""Undeclared fields that are remembered, so that each is told of once."""
 """How many subjects' opaque ids are remembered."""
 _LOGGER: Final = logging.getLogger("counterfoil")
 
@@ -94,7 +93,7 @@ class Gateway:
         self._executor = executor
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
-        self._drift: set[tuple[str, str]] = set()
+        self._drift = Drift()
         self._alarms: set[asyncio.Future[None]] = set()
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
@@ -112,6 +111,11 @@ class Gateway:
     def stale(self) -> bool:
         """Whether the folder holds a policy that could not be put in force."""
         return self._policy.refused is not None
+
+    @property
+    def drifting(self) -> dict[str, dict[Kind, int]]:
+        """Report -> how many of its fields are otherwise now than the catalogue declares."""
+        return self._drift.fields(self.snapshot.catalogue.reports)
 
     @property
     def opened(self) -> str:
@@ -224,10 +228,10 @@ class Gateway:
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
+        format_ = FORMATS[granted.variant.format]
+        view = self._view(granted, format_)
         self._running[name] += 1
         try:
-            format_ = FORMATS[granted.variant.format]
-            view = self._view(granted, format_)
             async with self._stores.fetch(
                 granted.permit.report.store, granted.target, format_.media_type, format_.accepts
             ) as source:
@@ -236,7 +240,6 @@ class Gateway:
                 )
                 async with Blocks(pieces, view, executor=self._executor) as blocks:
                     ready = await blocks.take()
-                    self._report_drift(granted.permit.report, view.undeclared)
                     if ready[0].last:
                         receipt = await self.record(
                             access, "complete", block=ready[0], ended="whole"
@@ -252,6 +255,7 @@ class Gateway:
             self._running[name] -= 1
             if not self._running[name]:
                 del self._running[name]
+            self._tell_of_drift(view, granted)
 
     def _view(self, granted: _Granted, format_: Format) -> View:
         permit, variant = granted.permit, granted.variant
@@ -363,33 +367,30 @@ class Gateway:
         access.subject, access.permit = subject, again
         return None
 
-    def _report_drift(self, report: Report, undeclared: frozenset[str]) -> None:
-        """One alarm, in both logs, for each column that a store gives and the catalogue does not declare."""
-        new = [name for name in undeclared if (report.id, name) not in self._drift]
-        new = new[: max(0, _MOST_DRIFT - len(self._drift))]
-        for name in new:
-            self._drift.add((report.id, name))
-            _LOGGER.warning("drift: %s gives an undeclared field %r", report.id, name)
-        if new:
+    def _tell_of_drift(self, view: View, granted: _Granted) -> None:
+        """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
+        current = self.snapshot.catalogue.reports
+        for alarm in self._drift.notice(view, granted.permit.report, granted.variant, current):
+            _LOGGER.warning("drift: %s", alarm)
             # Not waited for: what a requester is not given shall not delay what it is.
-            task = asyncio.ensure_future(self._record_drift(report, len(new)))
+            task = asyncio.ensure_future(self._record_drift(alarm))
             self._alarms.add(task)
             task.add_done_callback(self._alarms.discard)
 
-    async def _record_drift(self, report: Report, count: int) -> None:
+    async def _record_drift(self, alarm: Alarm) -> None:
         event = AccessEvent(
             access=new_access_id(),
             step="drift",
             at=timestamp(time.time()),
-            report=report.id,
-            cause="undeclared-field",
+            report=alarm.report,
+            cause=alarm.kind,
             policy=self.snapshot.version,
-            count=count,
+            count=alarm.count,
         )
         try:
             await self._log.append(event)
         except LogUnavailable as exc:
-            _LOGGER.error("drift of %s is not on record: %s", report.id, exc)
+            _LOGGER.error("drift of %s is not on record: %s", alarm.report, exc)
 
     # ── records and refusals ──────────────────────────────────────────────────────────────────────
 

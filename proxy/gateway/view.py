@@ -118,6 +118,16 @@ class View:
         """Columns that the store gives and the catalogue does not declare (they are never passed)."""
         return self._decoder.undeclared
 
+    @property
+    def vanished(self) -> frozenset[str]:
+        """Columns that the catalogue declares and the store does not give."""
+        return self._decoder.vanished
+
+    @property
+    def compared(self) -> bool:
+        """Whether the two above are known."""
+        return self._decoder.compared
+
 
 def _sum(some: Counts, more: Counts) -> Counts:
     """Field by field, form by form."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy import config
+from proxy import config, documents
 from proxy.audit import Access, Reader
+from proxy.catalogue.entries import CatalogueFile
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.errors import CounterfoilError, Faulty
 from proxy.snapshot import read_folder, version_of
@@ -23,6 +27,10 @@ from proxy.versions import Reign, Versions, reigns
 
 CURRENT: Final = "current"
 _MOST_ALARMS: Final = 1_000
+_DRIFT: Final = {
+    "undeclared-field": "fields that its store gives and nothing declares:",
+    "vanished-field": "declared fields that its store lacks:",
+}
 _SHORT: Final = 12
 _WIDE: Final = 4096
 
@@ -82,10 +90,12 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
 
     Reads the access log's file and the policy folder, outside enforcement.
     """
-    with Reader(resolve_log_path(log_file, settings)) as reader:
+    path = resolve_log_path(log_file, settings)
+    with Reader(path) as reader:
         known = reigns(reader)
         (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
-        drift = _drift(reader, known[-1].since if known else "")
+        kept = Versions.beside(Path(os.path.realpath(path)))
+        drift = _drift(reader, kept, known[-1].version) if known else {}
     found = config.load(settings, os.environ)
     try:
         here = version_of(read_folder(found.path(found.settings.policies)))
@@ -114,18 +124,35 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
                 f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
                 f" {visible(str(said['first']) or '-')}; `counterfoil policy check` tells all"
             )
-        for report, fields in drift.items():
-            told = "a field" if fields == 1 else f"{fields} fields"
-            click.echo(f"drift     {visible(report)}: its store gives {told} that nothing declares")
+        for report, drifted in drift.items():
+            told = [f"{_DRIFT[cause]} {fields}" for cause, fields in sorted(drifted.items())]
+            click.echo(f"drift     {visible(report)}: {', '.join(told)}")
     sys.exit(1 if stale else 0)
 
 
-def _drift(reader: Reader, since: str) -> dict[str, int]:
-    """Report -> most undeclared fields that were told of at once, while the policy is in force."""
-    found: dict[str, int] = {}
+def _drift(reader: Reader, kept: Versions, in_force: str) -> dict[str, dict[str, int]]:
+    """Report -> cause -> fields that the server told of since its start.
+
+    An alarm is over once the catalogue declares other fields of the report.
+    """
+
+    @cache
+    def declared(version: str, report: str) -> AbstractSet[str]:
+        with suppress(CounterfoilError):
+            content = kept.files(version)["reports.yaml"]
+            entry = documents.load(content, CatalogueFile, file="reports.yaml").value.reports
+            return entry[report].fields.keys() if report in entry else frozenset()
+        return frozenset()
+
+    opened = reader.query(outcome="opened", limit=1)
+    found: dict[str, dict[str, int]] = {}
     for event in reader.query(outcome="drift", limit=_MOST_ALARMS):
-        if event.started >= since:
-            found[event.report] = max(event.count, found.get(event.report, 0))
+        report = event.report
+        if opened and event.started < opened[0].started:
+            break
+        if declared(event.policy, report) == declared(in_force, report):
+            causes = found.setdefault(report, {})
+            causes[event.cause] = max(event.count, causes.get(event.cause, 0))
     return dict(sorted(found.items()))
 
 
