@@ -46,6 +46,10 @@ _LOGGER: Final = logging.getLogger("counterfoil")
 _SWITCH_SECONDS: Final = 0.0005
 """How long a reading may keep the interpreter from a request (Python's own choice is ten times that)."""
 
+CAUSES: Final = (
+    "faulty", "not-sealed", "not-committed", "not-kept", "not-recorded", "internal-error",
+)  # fmt: skip
+"""Why a policy is not taken."""
 _PASSING: Final = frozenset({"not-kept", "not-recorded"})
 _AGAIN_SECONDS: Final = 5.0
 """Causes that are no fault of the policy's, and when it is tried again."""
@@ -61,7 +65,7 @@ class Refused:
 
     at: float
     cause: str
-    """A slug: `faulty`, `not-sealed`, `not-committed`, `not-kept`, `not-recorded`, `internal-error`."""
+    """One of CAUSES."""
     why: str
     """For the operator."""
     faults: tuple[Fault, ...] = ()

@@ -108,9 +108,10 @@ class Gateway:
         return self._log.healthy
 
     @property
-    def stale(self) -> bool:
-        """Whether the folder holds a policy that could not be put in force."""
-        return self._policy.refused is not None
+    def stale(self) -> str:
+        """The cause for which the folder's policy is not in force, of `reload.CAUSES`; '' where it is."""
+        refused = self._policy.refused
+        return refused.cause if refused is not None else ""
 
     @property
     def drifting(self) -> dict[str, dict[Kind, int]]:

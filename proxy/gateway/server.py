@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import re
 import weakref
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
+import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
@@ -30,6 +31,7 @@ LIVE: Final = "/-/live"
 READY: Final = "/-/ready"
 _RECORD_SECONDS: Final = 10.0
 """How long a stop waits until the answers that it cut are on record."""
+_SHORT: Final = 12
 _AT_ONCE: Final = 0.05
 """Seconds; to aiohttp 0 means for ever."""
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
@@ -165,13 +167,11 @@ class Server(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # A health check is no access: it refers to the record that this process opened its log with.
         if request.raw_path == LIVE:
-            return self._health(healthy=True, said="live")
+            return self._health(200, b"live\n", "text/plain; charset=utf-8")
         if request.raw_path == READY:
-            healthy = self.gateway.healthy
-            said = "ready" if healthy else "not ready"
-            if self.gateway.stale:
-                said += "\npolicy: stale"  # why is for those who may read the log
-            return self._health(healthy=healthy, said=said)
+            said = readiness(self.gateway)
+            status = 200 if said.status == "ready" else 503
+            return self._health(status, msgspec.json.encode(said) + b"\n", "application/json")
         deny = _fault(request)
         if deny is not None:
             access = Access(address=request.remote or "", method=request.method)
@@ -185,16 +185,42 @@ class Server(web.Server):
             response.force_close()
         return response
 
-    def _health(self, *, healthy: bool, said: str) -> web.Response:
+    def _health(self, status: int, said: bytes, media_type: str) -> web.Response:
         return web.Response(
-            status=200 if healthy else 503,
-            text=f"{said}\n",
+            status=status,
+            body=said,
             headers={
+                "Content-Type": media_type,
                 EVENT_HEADER: self.gateway.opened,
                 "Cache-Control": "no-store",
                 "Server": "counterfoil",
             },
         )
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `/-/ready` tells everybody: never a file, a place in one, or what it holds."""
+
+    status: Literal["ready", "not-ready"]
+    log: Literal["written", "failing"]
+    """Whether accesses can be put on record. Without that nothing is released: `not-ready`."""
+    policy: Literal["in-force", "stale"]
+    """`stale`: the folder's policy was refused, and the last good one goes on deciding."""
+    version: str
+    """The beginning of the hash of the policy in force."""
+    cause: str = ""
+    """Why the folder's policy was refused, of `reload.CAUSES`."""
+
+
+def readiness(gateway: Gateway) -> Readiness:
+    """What is so now."""
+    return Readiness(
+        status="ready" if gateway.healthy else "not-ready",
+        log="written" if gateway.healthy else "failing",
+        policy="stale" if gateway.stale else "in-force",
+        version=gateway.snapshot.version[:_SHORT],
+        cause=gateway.stale,
+    )
 
 
 def _serving(connection: RequestHandler) -> asyncio.Task[None] | None:

@@ -283,7 +283,7 @@ def test_a_lockdown_needs_no_good_folder(world):
     proxy.home.write("policy.csv", RULES + "nonsense\n")
     try:
         assert soon(lambda: proxy.app.policy.refused)
-        assert b"policy: stale" in proxy.get("/-/ready").body
+        assert b'"policy":"stale"' in proxy.get("/-/ready").body
         assert (
             ask(proxy, "POST", "/-/lockdowns", {"reports": "sales/daily", "reason": "x"}).status
             == 201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import sqlite3
 import time
@@ -78,7 +79,9 @@ def test_a_full_disk_releases_nothing(home, path):
         resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         for _ in range(3):
             refused_unrecorded(proxy.get(path, token=alice(home)))
-        assert proxy.get("/-/ready").status == 503
+        ready = proxy.get("/-/ready")
+        assert ready.status == 503
+        assert json.loads(ready.body).items() >= {"status": "not-ready", "log": "failing"}.items()
         assert len(proxy.events()) == before
 
 
