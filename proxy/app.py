@@ -15,13 +15,15 @@ import aiohttp.http_parser
 from aiohttp import web
 
 from proxy.audit.log import AccessLog
-from proxy.config import Config
+from proxy.config import Config, Metrics
 from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway import Bounds, Gateway
 from proxy.gateway.control import Control
 from proxy.gateway.server import Server
 from proxy.keys import Keyring, kek_from
+from proxy.metrics import Watched
+from proxy.metrics.listener import PATH, Listener
 from proxy.reload import PolicyInForce
 from proxy.review.specification import failures
 from proxy.upstream import Stores
@@ -41,6 +43,8 @@ class App:
         self._stack = AsyncExitStack()
         self.url = ""
         """`http(s)://host:port`, once it listens."""
+        self.metrics_url = ""
+        """Where the metrics are; '' where they are nowhere."""
 
     async def __aenter__(self) -> Self:
         """Start; raises CounterfoilError where something needed is missing or wrong."""
@@ -118,22 +122,37 @@ class App:
             ),
             shutdown_timeout=limits.drain_seconds,
         )
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        if settings.metrics is not None:
+            watched = Watched(policy=self.policy, gateway=self.gateway, log=log)
+            await self._serve_metrics(settings.metrics, watched, tls)
         listen = settings.listen
-        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=1024)
-        try:
-            await site.start()
-        except OSError as exc:
-            raise CounterfoilError(
-                f"cannot listen on {listen.host}:{listen.port}: {exc.strerror}"
-            ) from exc
-        host = f"[{listen.host}]" if ":" in listen.host else listen.host
-        self.url = f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}"
+        self.url = await self._listen(runner, listen.host, listen.port, tls)
         gc.freeze()  # a full collection would stop every request to look at what never goes
         gc.set_threshold(
             _YOUNG
         )  # what a request makes goes with it: to look for rings is mostly in vain
+
+    async def _serve_metrics(
+        self, metrics: Metrics, watched: Watched, tls: ssl.SSLContext | None
+    ) -> None:
+        token = self._config.metrics_token(metrics)
+        runner = web.ServerRunner(Listener(watched, token=token, access_log=None))
+        url = await self._listen(runner, metrics.host, metrics.port, tls)
+        self.metrics_url = f"{url}{PATH}"
+
+    async def _listen(
+        self, runner: web.ServerRunner, host: str, port: int, tls: ssl.SSLContext | None
+    ) -> str:
+        """Serve there; gives the URL, without a path."""
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024)
+        try:
+            await site.start()
+        except OSError as exc:
+            raise CounterfoilError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if tls else 'http'}://{shown}:{runner.addresses[0][1]}"
 
     def _tls(self) -> ssl.SSLContext | None:
         listen = self._config.settings.listen
@@ -195,5 +214,7 @@ async def serve(config: Config) -> None:
         _LOGGER.info(
             "counterfoil listens on %s with policy %s", app.url, app.gateway.snapshot.version[:12]
         )
+        if app.metrics_url:
+            _LOGGER.info("metrics are read at %s", app.metrics_url)
         await stop.wait()
         _LOGGER.info("stopping: running answers may end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +12,11 @@ import msgspec
 
 from proxy import documents
 from proxy.documents import Document
-from proxy.errors import Fault, Faulty
+from proxy.errors import CounterfoilError, Fault, Faulty
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_TOKEN = re.compile(r"[\x21-\x7e]{32,}\Z")
+_MOST_TOKEN = 4 << 10
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -73,6 +76,21 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Most connections to one store; some times what one subject may have running."""
 
 
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`metrics`: where a monitoring system reads `/metrics`.
+
+    It presents the certificate of `listen`; without one it must be on a loopback address.
+    """
+
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: Port
+    """The TCP port; another one than that of `listen`."""
+    token: str
+    """`env:NAME` or `file:PATH`: the bearer token that a reader presents, 32 or more characters; read at
+    the start."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """counterfoil.yaml. Relative paths are relative to the file's own folder."""
 
@@ -87,6 +105,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     as the git commit has them that the folder is checked out at; left out, as they are."""
     listen: Listen = Listen()
     """Where the proxy is reached."""
+    metrics: Metrics | None = None
+    """Where the metrics are read; left out, nowhere."""
     limits: Limits = Limits()
     """What one request may take."""
     stores: StoreLimits = StoreLimits()
@@ -111,6 +131,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The keyring's key specification, with its path made absolute."""
         kind, _, rest = self.settings.keyring.key_encryption_key.partition(":")
         return f"file:{self.path(rest)}" if kind == "file" else f"{kind}:{rest}"
+
+    def metrics_token(self, metrics: Metrics) -> str:
+        """The token that readers of the metrics present; raises CounterfoilError, which never repeats it."""
+        kind, _, rest = metrics.token.partition(":")
+        if kind == "env":
+            token = self.environment.get(rest, "")
+        else:
+            try:
+                raw = documents.read_file(self.path(rest), most=_MOST_TOKEN)
+            except OSError as exc:
+                raise CounterfoilError(
+                    f"the token of `metrics` cannot be read: {exc.strerror}"
+                ) from exc
+            token = raw.decode("latin-1").removesuffix("\n").removesuffix("\r")
+        if not _TOKEN.match(token):
+            raise CounterfoilError(
+                "the token of `metrics` must have 32 or more characters of ASCII, and no blank:"
+                " `openssl rand -hex 32` makes one"
+            )
+        return token
 
 
 def load(file: Path, environment: Mapping[str, str]) -> Config:
@@ -144,13 +184,20 @@ def _faults(document: Document[Settings]) -> list[Fault]:
             "without a certificate the proxy listens on a loopback address only",
             "give `certificate` and `key`, or listen on 127.0.0.1",
         )
-    kind, _, rest = settings.keyring.key_encryption_key.partition(":")
-    if kind not in ("env", "file") or not rest:
+    metrics = settings.metrics
+    if metrics is not None and listen.certificate is None and not _is_loopback(metrics.host):
         fault(
-            ("keyring", "key_encryption_key"),
-            "`key_encryption_key` names no source",
-            "write `env:NAME` or `file:PATH`",
+            ("metrics",),
+            "without a certificate the metrics are served on a loopback address only",
+            "give `certificate` and `key` in `listen`, or listen on 127.0.0.1",
         )
+    sources = {("keyring", "key_encryption_key"): settings.keyring.key_encryption_key}
+    if metrics is not None:
+        sources["metrics", "token"] = metrics.token
+    for path, source in sources.items():
+        kind, _, rest = source.partition(":")
+        if kind not in ("env", "file") or not rest:
+            fault(path, f"`{path[-1]}` names no source", "write `env:NAME` or `file:PATH`")
     return faults
 
 

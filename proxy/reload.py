@@ -115,6 +115,8 @@ class PolicyInForce:
         """Why the newest reading is not in force; None where it is."""
         self.since = 0.0
         """When the snapshot was put in force."""
+        self.outcomes = {"taken": 0, "unchanged": 0, "refused": 0}
+        """How many readings and changes ended how, since the start."""
         self._environment = environment
         self._log = log
         self._keyring = keyring
@@ -157,6 +159,7 @@ class PolicyInForce:
         async with self._turn:  # an older reading never follows a newer one
             refused, before = await self._reload(), self.refused
             self.refused = refused
+            self.outcomes["refused"] += refused is not None
             if refused is not None and (asked or not refused.is_as(before)):
                 _LOGGER.error("policy not taken, the last good one stays in force: %s", refused.why)
                 await self._record_refusal(refused)
@@ -167,6 +170,7 @@ class PolicyInForce:
         try:
             candidate = await asyncio.to_thread(self._read, self.snapshot)
             if _same(candidate.snapshot, self.snapshot):
+                self.outcomes["unchanged"] += 1
                 return None
             await self._put_in_force(candidate)
         except Faulty as exc:
@@ -260,6 +264,7 @@ class PolicyInForce:
             except OSError as exc:
                 raise NotChanged(f"`{name}` cannot be written: {exc.strerror}") from exc
             except CounterfoilError as exc:
+                self.outcomes["refused"] += 1
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
             return receipt
@@ -295,6 +300,7 @@ class PolicyInForce:
         await self._record_load(candidate)
         self.snapshot, self._files = candidate.snapshot, candidate.files
         self.since = time.time()
+        self.outcomes["taken"] += self._started
         gc.freeze()  # a full collection would stop every request to look at what stays
 
     async def _record_load(self, candidate: _Candidate) -> None:

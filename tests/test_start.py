@@ -48,6 +48,11 @@ def edit(home: Home, old: str, new: str) -> None:
     home.settings.write_text(text.replace(old, new))
 
 
+def metrics(home: Home, what: str) -> None:
+    with home.settings.open("a") as file:
+        file.write(f"metrics: {{port: 0, {what}}}\n")
+
+
 def certify(home: Home, *, passphrase: bytes = b"", other_key: bool = False) -> Path:
     """`server.crt` and `server.key`; gives the certificate, which is its own issuer."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -96,6 +101,24 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
     "a key with a pass phrase": (_encrypted_key, "without a pass phrase"),
     "the key of another certificate": (_key_of_another, "the key of this certificate"),
     "no TLS in the open": (lambda home: edit(home, "127.0.0.1", "0.0.0.0"), "loopback address only"),
+    "metrics in the open": (
+        lambda home: metrics(home, "host: 0.0.0.0, token: 'env:HOME'"),
+        "the metrics are served on a loopback address only",
+    ),
+    "metrics without a token": (lambda home: metrics(home, "host: 127.0.0.1"), "token"),
+    "a token of nowhere": (lambda home: metrics(home, "token: canary"), "`token` names no source"),
+    "a token that is not set": (
+        lambda home: metrics(home, "token: 'env:NO_SUCH_VARIABLE'"),
+        "the token of `metrics` must have 32",
+    ),
+    "a token that can be guessed": (
+        lambda home: [metrics(home, "token: 'file:t'"), (home.folder / "t").write_text("canary\n")],
+        "the token of `metrics` must have 32",
+    ),
+    "a token's file that is missing": (
+        lambda home: metrics(home, "token: 'file:t'"),
+        "the token of `metrics` cannot be read: no such file",
+    ),
     "no keyring": (lambda home: (home.folder / "keyring.json").unlink(), "keyring.json"),
     "a broken keyring": (
         lambda home: (home.folder / "keyring.json").write_bytes(b"\xff{"),

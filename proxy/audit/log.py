@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from proxy.access import AccessEvent, Receipt, encode, timestamp
+from proxy.audit.durations import Durations
 from proxy.audit.follower import Follower
 from proxy.audit.query import Reader
 from proxy.audit.recover import Epoch, begin
@@ -64,6 +65,8 @@ class AccessLog:
         """The access id of the record with which it was opened."""
         self.unresolved = epoch.unresolved
         """How many accesses of earlier runs were found without an end."""
+        self.commits = Durations()
+        """How long the first event of each commit waited to be durable."""
         self._fence = fence
         self._epoch = epoch.number
         self._deadline = deadline
@@ -146,6 +149,16 @@ class AccessLog:
         return not self.failure
 
     @property
+    def size(self) -> int:
+        """How many events this process has made durable."""
+        return self._writer.size
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be durable."""
+        return self._queued
+
+    @property
     def lag(self) -> int:
         """How many durable events the query projection has not taken in yet."""
         epoch, index = epoch_and_index(self._follower.place)
@@ -215,6 +228,8 @@ class AccessLog:
     def _resolve(self, batch: list[Waiting], first: int, failure: str) -> None:
         self._queued -= len(batch)
         self._stalled = False
+        if not failure:
+            self.commits.add(self._loop.time() - batch[0].since)
         for index, item in enumerate(batch, first):
             if not item.future.done():
                 if failure:

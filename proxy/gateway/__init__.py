@@ -37,6 +37,7 @@ from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.drift import Alarm, Drift, Kind
 from proxy.gateway.record import Access
+from proxy.gateway.tally import NO_REPORT, Tally
 from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
@@ -91,6 +92,8 @@ class Gateway:
         self._keyring = keyring
         self._bounds = bounds
         self._executor = executor
+        self.tally = Tally()
+        """What is counted for the metrics."""
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
         self._drift = Drift()
@@ -112,6 +115,11 @@ class Gateway:
         """The cause for which the folder's policy is not in force, of `reload.CAUSES`; '' where it is."""
         refused = self._policy.refused
         return refused.cause if refused is not None else ""
+
+    @property
+    def running(self) -> int:
+        """How many permitted requests are under way."""
+        return self._running.total()
 
     @property
     def drifting(self) -> dict[str, dict[Kind, int]]:
@@ -139,8 +147,7 @@ class Gateway:
                 case _Granted():
                     return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
         except LogUnavailable as exc:
-            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
-            return unrecorded(access.id)
+            return self.unrecorded(access, exc)
         except asyncio.CancelledError:
             if not access.parts:  # the proxy stops, and nothing of this access is on record yet
                 deny = Deny(reason=Reason.INTERNAL, cause="stopped")
@@ -406,15 +413,27 @@ class Gateway:
     ) -> Receipt:
         """PROMISE 2 (no record, no data): the one line that appends an access's event."""
         event = access.event(step, deny=deny, block=block, ended=ended)
-        return await self._log.append(event, principal=access.principal)
+        receipt = await self._log.append(event, principal=access.principal)
+        self.tally.recorded(access.report.id if access.report else NO_REPORT, event)
+        return receipt
 
     async def refuse(self, access: Access, deny: Deny) -> web.Response:
         """Refuse whatever happens: with a record, or with 503 where none can be made."""
         try:
             return await self._refuse(access, deny)
         except LogUnavailable as exc:
-            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
-            return unrecorded(access.id)
+            return self.unrecorded(access, exc)
+
+    def unrecorded(self, access: Access, why: LogUnavailable) -> web.Response:
+        """The one answer that has no record, for none can be made: it says just that."""
+        _LOGGER.error("access %s: the access log failed: %s", access.id, why)
+        self.tally.unrecorded += 1
+        deny = Deny(reason=Reason.LOG_UNAVAILABLE, cause="log-unavailable")
+        return web.Response(
+            status=problems.status(deny),
+            body=problems.body(deny, access.id),
+            headers={EVENT_HEADER: access.id, "Server": "counterfoil", **problems.headers(deny)},
+        )
 
     async def _refuse(self, access: Access, deny: Deny) -> web.Response:
         if access.subject is None:
@@ -431,6 +450,7 @@ class Gateway:
             burst = Burst(address=key, receipt=await self._log.append(opened))
             burst = self._bursts.open.setdefault(key, burst)
         burst.count += 1
+        self.tally.coalesced(deny.reason.slug)
         return refuse(burst.receipt, deny)
 
     def _burst_event(self, access: str, address: str, count: int = 0) -> AccessEvent:
@@ -486,16 +506,6 @@ def refuse(receipt: Receipt, deny: Deny) -> web.Response:
     if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
         response.force_close()
     return response
-
-
-def unrecorded(access: str) -> web.Response:
-    """The one answer that has no record, for none can be made: it says just that."""
-    deny = Deny(reason=Reason.LOG_UNAVAILABLE, cause="log-unavailable")
-    return web.Response(
-        status=problems.status(deny),
-        body=problems.body(deny, access),
-        headers={EVENT_HEADER: access, "Server": "counterfoil", **problems.headers(deny)},
-    )
 
 
 def abort(request: web.BaseRequest) -> None:

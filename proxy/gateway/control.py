@@ -27,7 +27,7 @@ from aiohttp import hdrs, web
 
 from proxy.access import Receipt
 from proxy.errors import LogUnavailable, where
-from proxy.gateway import EVENT_HEADER, Gateway, context_of, unrecorded
+from proxy.gateway import EVENT_HEADER, Gateway, context_of
 from proxy.gateway.record import Access
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Reason
@@ -126,8 +126,7 @@ class Control:
             _LOGGER.error("access %s: %s", access.id, exc)
             return await self._gateway.refuse(access, _not_changed("not-changed", f"{exc}."))
         except LogUnavailable as exc:
-            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
-            return unrecorded(access.id)
+            return self._gateway.unrecorded(access, exc)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc))
             deny = Deny(reason=Reason.INTERNAL, cause="internal-error")

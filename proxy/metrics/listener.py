@@ -1,0 +1,80 @@
+"""Where metrics are read: a listener of its own, for those who hold its token.
+
+It is no part of the front that requesters reach, and depends on nothing that it watches: it answers while
+the access log cannot be written, and while no issuer's keys can be had. So its token is its own, and a
+look at it is no event of the access log: there is nothing of any report's content to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from proxy.metrics import CONTENT_TYPE, Watched, exposition, readings
+
+PATH: Final = "/metrics"
+_HEADERS: Final = {"Cache-Control": "no-store", "Server": "counterfoil"}
+
+
+class _Protocol(RequestHandler):
+    """One connection."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - it may hold the input
+        message: str | None = None,  # noqa: ARG002 - it echoes the input
+    ) -> web.StreamResponse:
+        """What aiohttp could not read, or we not answer."""
+        response = _refusal(400 if status < 500 else 500)
+        response.force_close()
+        return response
+
+
+class Listener(web.Server):
+    """Answers `GET /metrics`."""
+
+    def __init__(self, watched: Watched, *, token: str, **kwargs: Any) -> None:
+        """`token`: what a reader presents (RFC 6750)."""
+        super().__init__(self._handle, **kwargs)
+        self._watched = watched
+        self._expected = _digest(token)
+
+    def __call__(self) -> RequestHandler:
+        """A new connection."""
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._may(request):
+            challenge = {"WWW-Authenticate": 'Bearer realm="counterfoil metrics"'}
+            return _refusal(401, **challenge)
+        if request.raw_path.partition("?")[0] != PATH:
+            return _refusal(404)
+        if request.method != hdrs.METH_GET:
+            return _refusal(405, Allow=hdrs.METH_GET)
+        # Read where it is counted, at one instant; put into words where nobody waits for it.
+        given = readings(self._watched)
+        body = await asyncio.to_thread(exposition, given)
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
+
+    def _may(self, request: web.BaseRequest) -> bool:
+        presented = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if len(presented) != 1:
+            return False
+        scheme, _, token = presented[0].partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(_digest(token), self._expected)
+
+
+def _digest(token: str) -> bytes:
+    """Of one length, so that comparing takes one time whatever is presented."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _refusal(status: int, **headers: str) -> web.Response:
+    return web.Response(status=status, headers={**_HEADERS, **headers})
