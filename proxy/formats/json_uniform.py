@@ -93,7 +93,8 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     # The only letters E outside strings are those of `true` and `false`, or a number has an exponent.
     letters = found.outside & bits.pack((data == ord("e")) | (data == ord("E")))
     literals = int(((kinds == ord("t")) | (kinds == ord("f"))).sum())
-    if int(bits.counts_before(letters, np.array([cut]))[0]) != literals:
+    # The record's brace is none; what stands after it may be nothing at all.
+    if int(bits.counts_before(letters, np.array([cut - 1]))[0]) != literals:
         return None
     return Members(names=tuple(names), starts=starts, lengths=lengths, kinds=kinds)
 

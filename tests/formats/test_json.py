@@ -562,3 +562,14 @@ def test_rows_that_are_kept_hold_what_they_held_whichever_columns_were_read_befo
     late.load(["b"])
     assert rows([early.filter(keep)], ["a", "b"]) == rows([late.filter(keep)], ["a", "b"])
     assert late.filter(keep).height == 71
+
+
+@pytest.mark.parametrize("padding", range(64))
+def test_a_block_may_end_with_a_record_wherever_that_falls(padding):
+    """What stands in a block is read alike whether it ends at a record's end or not, at every length."""
+    records = ",".join(f'{{"a":{n},"b":"x"}}' for n in range(200))
+    document = f"[{' ' * padding}{records},{records}]".encode()
+    first = 1 + padding + len(records)
+    pieces = [document[:first], document[first:]]
+    assert outcome(TOP, pieces, ["a", "b"]) == outcome(TOP, [document], ["a", "b"])
+    assert len(outcome(TOP, pieces, ["a", "b"])) == 400
