@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -77,6 +79,24 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Whatever fails within is told with what became of the process, and what it printed."""
+        try:
+            yield
+        except BaseException as failure:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)  # one that is dying has a second to be dead
+            status = self.process.poll()
+            state = "still runs" if status is None else f"ended with status {status}"
+            ends = [
+                f"{e.access} {e.report} {e.step} {e.cause or e.ended}" for e in self.events()[-5:]
+            ]
+            failure.add_note(
+                f"the proxy {state}; its last events: {ends}; it printed:\n{self.output[-4000:]}"
+            )
+            raise
 
     def get(self, target: str, *, token: str | None = None, **more: object) -> wire.Answer:
         return wire.get(self.url, target, token=token, **more)  # type: ignore[arg-type]
