@@ -15,6 +15,7 @@ import msgspec
 from proxy import config, treatments
 from proxy.catalogue import entries
 from proxy.identity import subjects
+from proxy.metrics import TABLE
 from proxy.plan import Reason
 from proxy.problems import TYPE_PREFIX
 from proxy.review import specification
@@ -119,6 +120,15 @@ def warnings() -> str:
     return "\n".join(lines + [f"| `{kind}` | {row.why} |" for kind, row in LINT.items()])
 
 
+def metrics() -> str:
+    """The table of metrics."""
+    lines = ["| metric | kind | labels | |", "| --- | --- | --- | --- |"]
+    for row in TABLE:
+        labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
+        lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.help} |")
+    return "\n".join(lines)
+
+
 def page() -> str:
     """The whole page."""
     return (
@@ -129,6 +139,7 @@ def page() -> str:
                 config.Settings,
                 config.Listen,
                 config.KeyringFile,
+                config.Metrics,
                 config.Limits,
                 config.StoreLimits,
             ),
@@ -137,6 +148,7 @@ def page() -> str:
             tests=structs(*_entries(specification)),
             warnings=warnings(),
             treatments=treatments.documentation(),
+            metrics=metrics(),
             reasons=reasons(),
         )
     )

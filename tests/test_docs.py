@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
+import yaml
 
 from proxy import config, documents
 from proxy.catalogue import Catalogue
 from proxy.cli import main
+from proxy.gateway.server import Readiness
 from proxy.identity import Identities
 from proxy.keys import Keyring, kek_from
+from proxy.metrics import TABLE as METRICS
 from proxy.plan import Reason
 from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
@@ -103,10 +107,14 @@ def test_the_readme_s_policy_is_one():
 
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
-    settings, reports, subjects, tests = blocks(PAGE, "yaml")
+    settings, reports, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
     people, rules, controls = blocks(PAGE, "csv")
-    (tmp_path / "counterfoil.yaml").write_text(settings)
-    assert config.load(tmp_path / "counterfoil.yaml", {}).settings.policies == "policies"
+    (tmp_path / "counterfoil.yaml").write_text(settings + metrics)
+    loaded = config.load(tmp_path / "counterfoil.yaml", {}).settings
+    assert loaded.policies == "policies"
+    (job,) = yaml.safe_load(scrape)["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"{loaded.metrics.host}:{loaded.metrics.port}"]}]
+    assert loaded.metrics.token == f"file:{job['authorization']['credentials_file']}"
     catalogue = Catalogue.load(
         reports.encode(),
         file="reports.yaml",
@@ -118,6 +126,24 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
     assert len(read_people(people.encode(), identities.realms)) == 3
     expected = documents.load(tests.encode(), SpecificationFile, file="tests.yaml").value.tests
     assert {each.on for each in expected} <= set(catalogue.reports)
+
+
+def test_the_page_s_queries_ask_for_metrics_that_there_are():
+    """Each query of the page names a metric, and labels, of the table."""
+    (queries,) = (block for block in blocks(PAGE, "") if "counterfoil_" in block)
+    known = {row.name: row for row in METRICS}
+    for line in queries.splitlines():
+        (name,) = re.findall(r"counterfoil_[a-z_]+", line)
+        row = known[name.removesuffix("_bucket")]
+        assert set(re.findall(r"by \((\w+)\)|(\w+)=", line)) <= {
+            pair for label in row.labels for pair in ((label, ""), ("", label))
+        }
+
+
+def test_the_page_s_readiness_is_one():
+    """What the page shows of `/-/ready` is what the server's type allows."""
+    (shown,) = blocks(PAGE, "json")
+    assert msgspec.json.decode(shown, type=Readiness, strict=True).policy == "stale"
 
 
 def test_the_page_s_keyring_opens(tmp_path):

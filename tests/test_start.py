@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 import socket
 import ssl
@@ -215,3 +216,21 @@ def test_tls_is_of_this_decade_and_speaks_http_1_1_alone(home):
                 old.wrap_socket(sock, server_hostname="localhost")
         assert wire.get(url, "/-/ready", ca=str(certificate)).status == 200
         assert "Traceback" not in proxy.output
+
+
+def test_metrics_are_served_over_tls_where_reports_are(home):
+    """The listener of the metrics presents the same certificate, and speaks nothing in clear either."""
+    edit(home, *TLS)
+    certificate = certify(home)
+    (home.folder / "t").write_text("t" * 32)
+    metrics(home, "token: 'file:t'")
+    with Served(home) as proxy:
+        wire.get(proxy.url.replace("127.0.0.1", "localhost"), "/-/ready", ca=str(certificate))
+        port = int(
+            re.search(r"metrics are read at https://127.0.0.1:(\d+)/metrics", proxy.output)[1]
+        )
+        url = f"https://localhost:{port}"
+        assert wire.get(url, "/metrics", token="t" * 32, ca=str(certificate)).status == 200
+        assert wire.get(url, "/metrics", token="t" * 31, ca=str(certificate)).status == 401
+        plain = wire.exchange(f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP/" not in plain
