@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from http.client import HTTPSConnection
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import pytest
 
@@ -24,8 +20,7 @@ from proxy.demo.people import PEOPLE, token
 from proxy.demo.run import guide, run
 from proxy.demo.sales import FIELDS
 from proxy.errors import CounterfoilError
-
-ROOT = Path(__file__).parents[2]
+from tests.demo import running
 
 HOLDER = """
 import time
@@ -47,61 +42,9 @@ def taken():
 
 @pytest.fixture
 def demo(tmp_path):
-    """The demo, started as a person would, with a terminal; and the ports of the proxy and the store."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        ports = one.getsockname()[1], two.getsockname()[1]
-    outer, inner = os.openpty()
-    options = ("--port", str(ports[0]), "--store-port", str(ports[1]))
-    with (
-        os.fdopen(outer, "rb", buffering=0) as terminal,
-        subprocess.Popen(
-            [sys.executable, "-m", "proxy", "demo", "run", *options],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=inner,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        ) as process,
-    ):
-        os.close(inner)
-        try:
-            told = next(line for line in process.stdout if "kill -HUP" in line)
-            yield Running(tmp_path, process, terminal, ports, int(told.split()[-1]))
-        finally:
-            process.kill()
-
-
-class Running(NamedTuple):
-    folder: Path
-    process: subprocess.Popen[str]
-    terminal: BinaryIO
-    ports: tuple[int, int]
-    proxy: int
-    """The proxy's process id, as the guide tells it."""
-
-    def get(self, target, *, token=None):
-        """Ask with a token, or as nobody."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        context = ssl.create_default_context(cafile=self.folder / "certs" / "dev" / "ca.crt")
-        connection = HTTPSConnection("127.0.0.1", self.ports[0], timeout=20, context=context)
-        try:
-            connection.request("GET", target, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def everything_stopped(self):
-        """Wait for the demo to end well; then nothing listens any more."""
-        assert self.process.wait(30) == 0
-        for port in self.ports:
-            with socket.socket() as probe:
-                assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    """The demo, as `make run` starts it."""
+    with running.demo(tmp_path) as started:
+        yield started
 
 
 def is_gone(pid: int) -> bool:
@@ -168,7 +111,7 @@ def test_the_command_line_prints_a_token_that_works(demo):
     printed = subprocess.run(
         [sys.executable, "-m", "proxy", "demo", "token", "sam"],
         cwd=demo.folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(running.ROOT)},
         capture_output=True,
         text=True,
         check=True,

@@ -45,11 +45,11 @@ def matches(expected: str, printed: str) -> bool:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_walk_goes_as_it_is_written(tmp_path):
     """Every command of the page prints what the page shows, in one shell, from first to last."""
-    with demo(tmp_path, rows=5_000) as port:
+    with demo(tmp_path, "--rows", "5000") as running:
         script = "".join(f"{command}\necho '{END}'\n" for command, _ in steps())
         done = subprocess.run(
             ["bash"],
-            input=script.replace("127.0.0.1:8443", f"127.0.0.1:{port}"),
+            input=script.replace("127.0.0.1:8443", f"127.0.0.1:{running.ports[0]}"),
             cwd=tmp_path,
             env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             stdout=subprocess.PIPE,
