@@ -40,9 +40,9 @@ def test_a_policy_that_is_refused_is_told_and_the_last_good_one_serves(proxy):
 
 def test_a_version_that_cannot_be_kept_is_told(proxy):
     """A fault that is not the policy's own is told by its own cause."""
-    proxy.home.write("policy.csv", sales.RULES + "# 2\n")
     (proxy.home.folder / "access-policies").rename(proxy.home.folder / "aside")
     (proxy.home.folder / "access-policies").write_text("in the way")
+    proxy.home.write("policy.csv", sales.RULES + "# 2\n")
     assert not proxy.reload()
     status, told = ready(proxy)
     assert (status, told["policy"], told["cause"]) == (200, "stale", "not-kept")

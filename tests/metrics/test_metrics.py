@@ -164,7 +164,7 @@ def test_the_policy_in_force_and_what_became_of_the_folder_is_told(world):
     assert told["counterfoil_policy_refused{cause=faulty}"] == 0
     infos = [name for name in told if name.startswith("counterfoil_policy_info")]
     assert infos == [f"counterfoil_policy_info{{version={proxy.app.gateway.snapshot.version}}}"]
-    assert told["counterfoil_policy_reloads_total{outcome=refused}"] == refused >= 1
+    assert told["counterfoil_policy_reloads_total{outcome=refused}"] >= refused >= 1
     assert told["counterfoil_policy_reloads_total{outcome=taken}"] == 1
     assert told["counterfoil_policy_in_force_timestamp_seconds"] == proxy.app.policy.since
 
