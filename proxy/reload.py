@@ -11,8 +11,8 @@ files look like meanwhile. A new policy takes these steps:
     6 its record is durable: who wrote it, what it follows
     7 swap one reference
 
-Whatever goes wrong, the last good policy stays in force, and the log, `/-/ready` and `policy status`
-say so.
+Whatever goes wrong, the last good policy stays in force, and the log, `/-/ready`, the metrics and
+`policy status` say so.
 """
 
 from __future__ import annotations
