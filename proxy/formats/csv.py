@@ -15,9 +15,11 @@ from proxy.batch import PLAIN, Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
 from proxy.formats.bits import longest
-from proxy.formats.csv_lines import Header, Lines, written
+from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import fields, scan
+from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
+from proxy.texts import Texts
 from proxy.values import Type
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -162,15 +164,21 @@ class CsvEncoder(Encoder):
         if lines is not None and not lines.written_as(self._delimiter):
             lines = None
         passing = () if lines is None else lines.names
-        return written(
+        between = self._delimiter.encode()
+        return woven(
             [
-                name if name in passing else self._column(batch, name, t)
-                for name, t in self._columns
+                name if name in passing else self._written(self._column(batch, name, type_))
+                for name, type_ in self._columns
             ],
-            lines,
-            delimiter=self._delimiter,
+            [b"", *[between] * (len(self._columns) - 1)],
+            b"\n",
+            source=lines,
             height=batch.height,
         )
+
+    def _written(self, cells: Cells | None) -> Texts | bytes:
+        assert not isinstance(cells, Few)
+        return b"" if cells is None else quoted(cells, self._delimiter)
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's cells in CSV's own lexis; None where it has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -109,20 +109,14 @@ class Lines(Unread):
         """The columns of these names."""
         return replace(self, _places={name: self._places[name] for name in names})
 
-    def span(self, first: str, last: str) -> tuple[Span, bytes]:
-        """Where all from one field to another is in each record, and what ends it there, if always.
+    def span(self, first: str, last: str) -> Span:
+        """All from one field to another that is not before it."""
+        return self._start(self._places[first]), self._end(self._places[last])
 
-        The fields between them in the header may be any.
-        """
-        end = self._places[last]
-        ended = self._delimiter.encode()
-        if end == self._block.width - 1:
-            ended = b"" if self._block.found.returns else b"\n"
-        return (self._start(self._places[first]), self._end(end)), ended
-
-    def follows(self, name: str, other: str) -> bool:
-        """Whether the field `other` comes right after `name`."""
-        return self._places[other] == self._places[name] + 1
+    def between(self, field: str, other: str) -> bytes | None:
+        """The delimiter, where `other` comes right after `field`."""
+        follows = self._places[other] == self._places[field] + 1
+        return self._delimiter.encode() if follows else None
 
     @property
     def data(self) -> Bytes:
@@ -176,77 +170,12 @@ class Lines(Unread):
         return self._ends[place]
 
 
-def written(
-    columns: Sequence[str | Cells | None], lines: Lines | None, *, delimiter: str, height: int
-) -> bytes:
-    """`height` records with LF line ends: fields of `lines` by name, cells of a column, or nothing.
-
-    Fields that follow one another in the block, too, are one piece of it.
-    """
-    spans: list[Span] = []
-    parts: list[pieces.Part] = []
-    runs = _runs(columns, lines)
-    for number, run in enumerate(runs, 1):
-        after = delimiter.encode() if number < len(runs) else b"\n"
-        if isinstance(run, tuple):
-            assert lines is not None
-            (starts, ends), ended = lines.span(*run)
-            if ended == after:  # what has to follow does follow in the block
-                ends, after = ends + 1, b""
-            parts.append(len(spans))
-            spans.append((starts, ends))
-        elif run is not None:
-            parts.append(_quoted(run, delimiter))
-        parts.append(after)
-    order = sorted(range(len(spans)), key=lambda number: int(spans[number][0][0]))
-    rank = {number: at for at, number in enumerate(order)}
-    return pieces.together(
-        np.empty(0, np.uint8) if lines is None else lines.data,
-        [spans[number] for number in order],
-        [rank[part] if isinstance(part, int) else part for part in _joined(parts)],
-        height,
-    )
-
-
-def _runs(
-    columns: Sequence[str | Cells | None], lines: Lines | None
-) -> list[tuple[str, str] | Cells | None]:
-    """The columns, names that follow one another in `lines` as the first and the last of them."""
-    runs: list[tuple[str, str] | Cells | None] = []
-    for column in columns:
-        if not isinstance(column, str):
-            runs.append(column)
-            continue
-        before = runs[-1] if runs else None
-        if isinstance(before, tuple) and lines is not None and lines.follows(before[1], column):
-            runs[-1] = (before[0], column)
-        else:
-            runs.append((column, column))
-    return runs
-
-
-def _quoted(cells: Cells, delimiter: str) -> Texts:
+def quoted(cells: pl.Series, delimiter: str) -> Texts:
     """A column as it is written: what needs quotes has them."""
-    assert isinstance(cells, pl.Series)
     written = texts(cells)
     special = f'"\r\n{delimiter}'
     if not pieces.has_any(written, special.encode()):
         return written
     needed = cells.str.contains(f"[{re.escape(special)}]") | (cells == "")
-    quoted = '"' + cells.str.replace_all('"', '""', literal=True) + '"'
-    return texts(cells.zip_with(~needed, quoted))
-
-
-def _joined(parts: Sequence[pieces.Part]) -> Iterator[pieces.Part]:
-    """The parts, bytes that follow one another as one."""
-    held = b""
-    for part in parts:
-        if isinstance(part, bytes):
-            held += part
-            continue
-        if held:
-            yield held
-            held = b""
-        yield part
-    if held:
-        yield held
+    anew = '"' + cells.str.replace_all('"', '""', literal=True) + '"'
+    return texts(cells.zip_with(~needed, anew))

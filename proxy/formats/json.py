@@ -48,7 +48,10 @@ from proxy.formats.json_text import (
     weight,
 )
 from proxy.formats.json_uniform import Uniform, members
+from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
+from proxy.texts import Texts, texts
+from proxy.values import Type
 
 _MISSING: Final = msgspec.Raw(b"")
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
@@ -421,7 +424,7 @@ class _Frame:
     """What stands between the values of a document with these columns."""
 
     head: bytes
-    leads: tuple[str, ...]
+    leads: tuple[bytes, ...]
     """What stands before each value of a record."""
     template: str
     """A record, with `%s` for each value."""
@@ -434,10 +437,17 @@ def _frame(names: tuple[str, ...], path: tuple[str, ...]) -> _Frame:
     leads = ("{" + first + ":", *(f",{name}:" for name in others))
     return _Frame(
         head="".join("{" + string(name) + ":" for name in path).encode() + b"[",
-        leads=leads,
+        leads=tuple([lead.encode() for lead in leads]),
         template="".join(lead.replace("%", "%%") + "%s" for lead in leads) + "}",
         tail=b"]" + b"}" * len(path),
     )
+
+
+def _written(cells: Cells | None) -> Texts | bytes:
+    assert not isinstance(cells, Few)
+    if cells is None:
+        return b"null"
+    return texts(cells.fill_null("null") if cells.null_count() else cells)
 
 
 class JsonEncoder(Encoder):
@@ -456,31 +466,36 @@ class JsonEncoder(Encoder):
         """The batch's records as objects, with commas between them."""
         if not batch.height:
             return b""
-        held = batch.cells
-        columns: list[Cells | None] = [held.get(name) for name, _ in self._columns]
-        if batch.lexis is not JSON_LEXIS:
-            columns = [
-                None if column is None else JSON_LEXIS.write(batch.values(name), type_)
-                for column, (name, type_) in zip(columns, self._columns, strict=True)
-            ]
         if batch.height <= SMALL:
             nulls = ["null"] * batch.height
             cells = [
                 nulls
                 if column is None
                 else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in columns
+                for column in [self._column(batch, *column) for column in self._columns]
             ]
             template = self._frame.template
             return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
-        whole = [batch.repeated(None) if column is None else column for column in columns]
-        frame = pl.DataFrame({str(i): column for i, column in enumerate(whole)})
-        pieces: list[pl.Expr] = []
-        for index, lead in enumerate(self._frame.leads):
-            pieces += (pl.lit(lead), pl.col(str(index)).fill_null("null"))
-        record = pl.concat_str([*pieces, pl.lit("}")])
-        records: bytes = frame.select(record.str.join(",").cast(pl.Binary)).item()
-        return records
+        uniform = batch.unread if isinstance(batch.unread, Uniform) else None
+        passing = () if uniform is None else uniform.names
+        records = woven(
+            [
+                name if name in passing else _written(self._column(batch, name, type_))
+                for name, type_ in self._columns
+            ],
+            [b"," + self._frame.leads[0], *self._frame.leads[1:]],
+            b"}",
+            source=uniform,
+            height=batch.height,
+        )
+        return records[1:]
+
+    def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
+        """A column's tokens; None where it has none."""
+        column = batch.column(name)
+        if batch.lexis is JSON_LEXIS or column is None:
+            return column
+        return JSON_LEXIS.write(batch.values(name), type_)
 
     def join(self, records: bytes) -> bytes:
         """The objects, after the document's head or a comma."""

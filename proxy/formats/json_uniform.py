@@ -18,10 +18,12 @@ import polars as pl
 
 from proxy.batch import Unread
 from proxy.few import Cells
-from proxy.formats import bits
+from proxy.formats import bits, pieces
 from proxy.formats.base import Limits
 from proxy.formats.bits import Bytes, Offsets
 from proxy.formats.json_text import Scan, strict
+from proxy.formats.pieces import Span
+from proxy.texts import column
 
 Places = npt.NDArray[np.intp]
 """(members, records)"""
@@ -43,6 +45,8 @@ class Members:
     lengths: Places
     kinds: npt.NDArray[np.uint8]
     """The first byte of each value."""
+    between: tuple[bytes, ...]
+    """What stands before each value, from the value before it on, or from the brace."""
 
 
 def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) -> Members | None:
@@ -69,7 +73,7 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     starts[0] = bits.next_set(found.opens, starts[0]) + 1
     starts[1:] = ends[:-1] + 1
 
-    names = []
+    names, between, after = [], [], b"{"
     for index in range(width):
         matched = _MEMBER.match(buffer, int(starts[index, 0]), int(ends[index, 0]))
         if matched is None:
@@ -80,6 +84,8 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
         if not (_equal(data, starts[index], lead) and _equal(data, ends[index], trail)):
             return None
         starts[index] += len(lead)
+        between.append(after + lead)
+        after = trail + b","
     lengths = ends - starts
     if len(set(names)) != width or int(lengths.min()) <= 0:
         return None
@@ -96,15 +102,17 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     # The record's brace is none; what stands after it may be nothing at all.
     if int(bits.counts_before(letters, np.array([cut - 1]))[0]) != literals:
         return None
-    return Members(names=tuple(names), starts=starts, lengths=lengths, kinds=kinds)
+    return Members(
+        names=tuple(names), starts=starts, lengths=lengths, kinds=kinds, between=tuple(between)
+    )
 
 
 class Uniform(Unread):
     """Records of which the values' places are known; a column is cut out of the buffer, not copied."""
 
-    def __init__(self, buffer: pl.Series, found: Members, places: Mapping[str, int]) -> None:
-        """`buffer` is one cell, `places` says which member of a record each wanted field is."""
-        self._buffer = buffer
+    def __init__(self, data: Bytes, found: Members, places: Mapping[str, int]) -> None:
+        """`places` says which member of a record each wanted field is."""
+        self._data = data
         self._found = found
         self._places = places
 
@@ -112,31 +120,26 @@ class Uniform(Unread):
     def of(cls, buffer: bytes, found: Members, wanted: Collection[str]) -> Uniform:
         """All records whose members were `found` in a buffer."""
         places = {name: at for at, name in enumerate(found.names) if name in wanted}
-        return cls(pl.Series([buffer], dtype=pl.Binary), found, places)
+        return cls(np.frombuffer(buffer, np.uint8), found, places)
 
     @property
     def names(self) -> Collection[str]:
         """The wanted members that the records have."""
         return self._places
 
+    @property
+    def data(self) -> Bytes:
+        """The block."""
+        return self._data
+
     def read(self, names: Sequence[str]) -> dict[str, Cells]:
         """Their tokens; null for `null`."""
-        found = self._found
-        height = found.starts.shape[1]
-        columns: dict[str, pl.Series] = {"": self._buffer.new_from_index(0, height)}
-        slices = []
-        for name in names:
-            at = self._places[name]
-            columns[f"{at}+"] = pl.Series(found.starts[at])
-            columns[f"{at}-"] = pl.Series(found.lengths[at])
-            token = pl.col("").bin.slice(pl.col(f"{at}+"), pl.col(f"{at}-")).cast(pl.String)
-            void = found.kinds[at] == ord("n")
-            if void.any():
-                columns[f"{at}n"] = pl.Series(void)
-                token = pl.when(~pl.col(f"{at}n")).then(token)
-            slices.append(token.alias(str(at)))
-        frame = pl.DataFrame(columns).select(slices)
-        return {name: frame[str(self._places[name])].alias(name) for name in names}
+        return {name: self._column(name) for name in names}
+
+    def _column(self, name: str) -> pl.Series:
+        tokens = column(pieces.cut(self._data, self.span(name, name)))
+        void = self._found.kinds[self._places[name]] == ord("n")
+        return tokens.set(pl.Series(void), None) if void.any() else tokens
 
     def where(self, keep: Cells) -> Uniform:
         """The records where `keep` is true."""
@@ -148,13 +151,23 @@ class Uniform(Unread):
             starts=found.starts[:, kept],
             lengths=found.lengths[:, kept],
             kinds=found.kinds[:, kept],
+            between=found.between,
         )
-        return Uniform(self._buffer, fewer, self._places)
+        return Uniform(self._data, fewer, self._places)
 
     def only(self, names: Collection[str]) -> Uniform:
         """The members of these names."""
-        places = {name: self._places[name] for name in names}
-        return Uniform(self._buffer, self._found, places)
+        return Uniform(self._data, self._found, {name: self._places[name] for name in names})
+
+    def span(self, first: str, last: str) -> Span:
+        """All from the value of one member to that of another that is not before it."""
+        found, end = self._found, self._places[last]
+        return found.starts[self._places[first]], found.starts[end] + found.lengths[end]
+
+    def between(self, field: str, other: str) -> bytes | None:
+        """What stands between the values of two members, where `other` comes right after `field`."""
+        place = self._places[other]
+        return self._found.between[place] if place == self._places[field] + 1 else None
 
 
 def _within(offsets: Offsets, start: int, cut: int) -> Offsets:

@@ -7,8 +7,8 @@ then the one copy there is, a few nanoseconds a piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,24 @@ Span = tuple[Offsets, Offsets]
 """Where a piece of each record begins, and the offset after it."""
 Part: TypeAlias = int | bytes | Texts
 """Of each record one of some spans, by its number; the same text; or a text each, null for nothing."""
+
+
+class Source(Protocol):
+    """Records of a block in which fields stand that pass as they are."""
+
+    @property
+    def data(self) -> Bytes:
+        """The block."""
+
+    def span(self, first: str, last: str) -> Span:
+        """All from one field to another that is not before it."""
+
+    def between(self, field: str, other: str) -> bytes | None:
+        """What stands between two fields in each record; None where they are no neighbours."""
+
+
+Column: TypeAlias = str | bytes | Texts
+"""A field of a source, the same text in each record, or a text each (null for nothing)."""
 
 
 def cut(data: Bytes, span: Span) -> Texts:
@@ -74,6 +92,57 @@ def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: 
         held += len(arrays[-1])
     text = pc.take(pa.concat_arrays(arrays), pa.array(picked.reshape(-1)), boundscheck=False)
     return _content(text)[1].tobytes()
+
+
+def woven(
+    columns: Sequence[Column],
+    leads: Sequence[bytes],
+    tail: bytes,
+    *,
+    source: Source | None,
+    height: int,
+) -> bytes:
+    """`height` records: each column after what leads to it, and the tail.
+
+    Fields that stand in the source as they have to stand, one after the other, are one piece of it.
+    """
+    runs: list[tuple[str, str]] = []
+    parts: list[Part] = []
+    for column, lead in zip(columns, leads, strict=True):
+        if not isinstance(column, str):
+            parts += [lead, column]
+            continue
+        assert source is not None
+        follows = bool(runs) and isinstance(parts[-1], int)
+        if follows and source.between(runs[-1][1], column) == lead:
+            runs[-1] = (runs[-1][0], column)
+        else:
+            parts += [lead, len(runs)]
+            runs.append((column, column))
+    spans = [source.span(*run) for run in runs] if source is not None else []
+    order = sorted(range(len(spans)), key=lambda number: int(spans[number][0][0]))
+    rank = {number: at for at, number in enumerate(order)}
+    return together(
+        np.empty(0, np.uint8) if source is None else source.data,
+        [spans[number] for number in order],
+        [rank[part] if isinstance(part, int) else part for part in _joined([*parts, tail])],
+        height,
+    )
+
+
+def _joined(parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts, bytes that follow one another as one."""
+    held = b""
+    for part in parts:
+        if isinstance(part, bytes):
+            held += part
+            continue
+        if held:
+            yield held
+            held = b""
+        yield part
+    if held:
+        yield held
 
 
 def _pieces(data: Bytes, spans: Sequence[Span]) -> pa.LargeStringArray:

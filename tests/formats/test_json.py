@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import proxy.formats.json
+from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import Limits
 from proxy.formats.json import JsonDecoder
@@ -573,3 +574,56 @@ def test_a_block_may_end_with_a_record_wherever_that_falls(padding):
     pieces = [document[:first], document[first:]]
     assert outcome(TOP, pieces, ["a", "b"]) == outcome(TOP, [document], ["a", "b"])
     assert len(outcome(TOP, pieces, ["a", "b"])) == 400
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_an_answer_is_the_same_whether_members_pass_as_they_stand_or_are_written_anew(data):
+    """White space, order and names of the source's members have no influence on the answer's bytes."""
+    names = data.draw(
+        st.lists(st.sampled_from(["a", "b", "ü", 'q"', "%s"]), min_size=1, unique=True)
+    )
+    blank = st.sampled_from(["", " ", "\n"])
+    around = [[data.draw(blank) for _ in range(4)] for _ in names]
+    tokens = ["1.10", "-0", "true", "null", '"x"', '"\\u0041,\\"}"', '"é"', "12345678901234567890"]
+    cells = [
+        [data.draw(st.sampled_from(tokens)) for _ in names]
+        for _ in range(data.draw(st.integers(1, 4)))
+    ] * 80
+    records = [
+        "{" + ",".join(
+            f"{w}{json.dumps(name)}{x}:{y}{token}{z}"
+            for (w, x, y, z), name, token in zip(around, names, row, strict=True)
+        ) + "}"
+        for row in cells
+    ]  # fmt: skip
+    document = ("[" + data.draw(st.sampled_from([",", ",\n"])).join(records) + "]").encode()
+    order = data.draw(st.permutations([*names, "z"]))
+    treated = {name for name in names if data.draw(st.integers(0, 3)) == 0}
+    keep = [data.draw(st.booleans())] + [data.draw(st.booleans()), True, False] * 120
+    of = variant(FormatName.JSON)
+    [batch] = [b for b in batches(of, document, names) if b.height]
+    mask = pl.Series(keep[: batch.height], dtype=pl.Boolean)
+    kept = batch.filter(mask)
+    passing = [name for name in names if name not in treated]
+    assert kept.unread is not None
+    new = Batch(
+        {name: pl.Series(['"\U0001f511"', None] * kept.height, dtype=pl.String)[: kept.height] for name in treated},
+        height=kept.height, lexis=kept.lexis, types=dict.fromkeys(order, Type.TEXT),
+        unread=kept.unread.only(passing),
+    )  # fmt: skip
+    expected, number = [], 0
+    for row, stays in zip(cells, mask, strict=True):
+        if stays:
+            given_ = dict(zip(names, row, strict=True)) | dict.fromkeys(
+                treated, ['"\U0001f511"', "null"][number % 2]
+            )
+            number += 1
+            expected.append(
+                "{"
+                + ",".join(
+                    f"{json.dumps(n, ensure_ascii=False)}:{given_.get(n, 'null')}" for n in order
+                )
+                + "}"
+            )
+    assert encode(of, [new], order) == f"[{','.join(expected)}]".encode()
