@@ -19,6 +19,7 @@ from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
 from proxy.review.proofs import Prover
+from proxy.review.specification import failures
 from proxy.snapshot import Snapshot, snapshot_of
 from proxy.values import Type
 
@@ -59,6 +60,13 @@ def check(files: Mapping[str, bytes]) -> Checked:
         snapshot = snapshot_of(files)
     except Faulty as exc:
         return Checked(snapshot=None, faults=exc.faults)
+    # The server takes no policy that its own tests.yaml contradicts: neither may a check.
+    try:
+        missed = failures(snapshot, files)
+    except Faulty as exc:
+        missed = list(exc.faults)
+    if missed:
+        return Checked(snapshot=None, faults=tuple(sorted(missed)))
     places = {
         Line(file=record.file, line=record.line): record.column
         for name in RULE_FILES
