@@ -97,7 +97,10 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
                 raise OSError(None, f"larger than {_MOST_BYTES} bytes")
             files[name] = path.read_bytes()
         except OSError as exc:
-            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}"))
+            hint = "put a file in its place that the proxy may read"
+            if name in _NEEDED and not path.exists():
+                hint = "each folder of policies has one"
+            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}", hint=hint))
     if faults:
         raise Faulty(faults)
     return files
@@ -106,13 +109,15 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 def _all_read(files: Mapping[str, bytes]) -> None:
     """Raise Faulty unless a file is there for each name that is needed, and none that is not read."""
     faults = [
-        Fault(file=name, message="cannot be read: no such file")
+        Fault(file=name, message="is missing", hint="each folder of policies has one")
         for name in _NEEDED
         if name not in files
     ]
     known = (*_NEEDED, *_OPTIONAL)
     faults += [
-        Fault(file=name, message="is not a policy file") for name in files if name not in known
+        Fault(file=name, message="is not a policy file", hint="take it out")
+        for name in files
+        if name not in known
     ]
     if faults:
         raise Faulty(faults)

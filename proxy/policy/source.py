@@ -46,6 +46,7 @@ DENY: Final = "deny"
 
 MAX_FAULTS: Final = 1_000
 """With so many faults the rest of the lines is not looked at: the file is no policy."""
+FIRST: Final = "put right those before it, and ask again"
 
 _CYCLES: Final = 20
 """Most cycles of roles or sets that are told of at once."""
@@ -149,7 +150,7 @@ class _Reader:
         self._covered = self._coverage()
         for record in shaped:
             if len(faults) > MAX_FAULTS:
-                faults.append(record.fault("so far more faults than are told at once"))
+                faults.append(record.fault("so far more faults than are told at once", FIRST))
                 break
             match record.cells[0]:
                 case "p":
@@ -183,7 +184,8 @@ class _Reader:
             return False
         empty = [at for at, text in enumerate(record.cells) if not text]
         for at in empty:
-            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", cell=at))
+            hint = f"write `{kind}, {', '.join(shape)}`"
+            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", hint, cell=at))
         return not empty
 
     def _cell(
