@@ -79,8 +79,13 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     faults: list[Fault] = []
     for name in FILES:
         path = folder / name
-        if name not in _NEEDED and not path.is_symlink() and not path.exists():
-            continue
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            if name not in _NEEDED:
+                continue
+        except OSError:
+            pass  # what is wrong with it is found when it is read
         if name in _NOT_YET:
             faults.append(
                 Fault(
@@ -98,7 +103,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
             files[name] = path.read_bytes()
         except OSError as exc:
             hint = "put a file in its place that the proxy may read"
-            if name in _NEEDED and not path.exists():
+            if name in _NEEDED and exc.errno is None and not path.exists():
                 hint = "each folder of policies has one"
             faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}", hint=hint))
     if faults:
