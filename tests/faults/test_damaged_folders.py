@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from proxy.errors import Faulty
 from proxy.review.specification import failures
 from proxy.snapshot import FILES, read_folder, snapshot_of, version_of
 from tests.faults import damage
-from tests.faults.damage import FOLDER, damaged
+from tests.faults.damage import FOLDER, LOOKALIKES, damaged
 from tests.harness.issuer import Issuer
 
 ENVIRONMENT = {"STORE_TOKEN": "s3cret"}
 GOOD = version_of(FOLDER)
+NAMES = {"analyst", "auditor", "analysts", "auditors", "audit", "figures"}
+"""What may be written in any letters: it then names something else."""
 
 
 class Bench:
@@ -88,18 +91,57 @@ def test_the_folder_without_damage_is_taken(bench):
     assert bench.seen["taken"]
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(damaged())
 def test_a_damaged_folder_is_told_of_or_read_whole(bench, files):
     """PROMISE 3, D32 to D34: faults with their places, or a policy in which each line and key is; no third."""
     bench.look(files)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(damaged())
 def test_check_says_what_the_server_would_do(bench, files):
     """The command's exit status is the server's decision, without a traceback."""
     bench.command(files)
+
+
+def cuts(content: bytes, step: int) -> list[int]:
+    """Where a file may end: before and behind each line end, and here and there between."""
+    ends = [at for at, byte in enumerate(content) if byte == ord("\n")]
+    near = {at + beside for at in ends for beside in (0, 1)}
+    return sorted({*near, *range(0, len(content), step)} - {len(content)})
+
+
+def cut_anywhere(bench: Bench, step: int) -> None:
+    for name, content in FOLDER.items():
+        for end in cuts(content, step):
+            bench.look({**FOLDER, name: content[:end]})
+
+
+def test_a_file_that_is_cut_off_is_told_of_or_is_exactly_what_is_left(bench):
+    """D34: what a cut file still says is read whole, under another version; half a line is never read."""
+    cut_anywhere(bench, 100)
+
+
+@pytest.mark.prove
+def test_a_file_that_is_cut_off_at_any_byte_is_told_of_or_is_exactly_what_is_left(bench):
+    """As above, at every byte."""
+    cut_anywhere(bench, 1)
+
+
+@pytest.mark.parametrize("changed", [str.swapcase, lambda letter: letter.translate(LOOKALIKES)])
+def test_a_letter_in_another_case_or_script_is_never_taken_for_itself(bench, changed):
+    """D33: a word of the language is a fault in other letters, and a name is the name of somebody else."""
+    text = FOLDER["policy.csv"].decode()
+    words = [(found.start(), found[0]) for found in re.finditer(r"[a-z]+[a-z0-9_]*", text)]
+    for at, word in words:
+        other = changed(word[0])
+        if other == word[0] or text[text.rfind("\n", 0, at) + 1] == "#":
+            continue
+        before = bench.seen["refused"]
+        damaged = text[:at] + other + text[at + 1 :]
+        bench.look({**FOLDER, "policy.csv": damaged.encode()})
+        assert word in NAMES or bench.seen["refused"] > before, f"{other}{word[1:]}"
 
 
 @pytest.mark.prove
