@@ -51,7 +51,7 @@ def damaged(draw: st.DrawFn) -> dict[str, bytes]:
     files = dict(FOLDER)
     for _ in range(draw(st.integers(1, 3))):
         name = draw(st.sampled_from(sorted(files)))
-        content = draw(_damage(files[name], files))
+        content = draw(damage_to(files[name], files))
         if content is None:
             del files[name]
         else:
@@ -62,7 +62,8 @@ def damaged(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @st.composite
-def _damage(draw: st.DrawFn, content: bytes, files: Mapping[str, bytes]) -> bytes | None:
+def damage_to(draw: st.DrawFn, content: bytes, files: Mapping[str, bytes]) -> bytes | None:
+    """The content, damaged in one way; None: the file is gone."""
     at = draw(st.integers(0, len(content)))
     lines = content.splitlines(keepends=True) or [b""]
     line = draw(st.integers(0, len(lines) - 1))

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proxy import durable
 from proxy.cli import main
+from proxy.snapshot import read_folder, version_of
+from tests.faults.damage import damage_to
 from tests.gateway.reloading import in_force, loads, soon
 from tests.harness import sales
 from tests.harness.proxy import Proxy, stage
@@ -216,6 +221,48 @@ def test_what_is_no_file_is_not_waited_for(world, name, what):
                 path.symlink_to("nothing")
             case "device":
                 path.symlink_to("/dev/zero")
+
+
+NAMES = ("policy.csv", "lockdown.csv", "people.csv", "model.conf", "reports.yaml", "subjects.yaml")
+
+
+def any_damage(world: World, data: st.DataObject) -> None:
+    """One file is damaged, in one step: it is taken as it is, or nothing is other than before."""
+    proxy, name = world.proxy, data.draw(st.sampled_from(NAMES))
+    files = read_folder(proxy.home.policies)
+    damaged = data.draw(damage_to(files[name], files))
+    if damaged == files[name]:
+        return
+    version, path = in_force(proxy), proxy.home.policies / name
+    if damaged is None:
+        path.unlink()
+    else:
+        durable.write(path, damaged, mode=0o600)
+    try:
+        if proxy.reload():
+            changed = {n: c for n, c in (files | {name: damaged}).items() if c is not None}
+            assert in_force(proxy) == version_of(changed) != version
+        else:
+            assert world.answers() == world.good and in_force(proxy) == version
+            assert loads(proxy)[-1].step == "policy-refused" and b"stale" in ready(proxy)
+    finally:
+        durable.write(path, files[name], mode=0o600)
+    assert proxy.reload() and in_force(proxy) == version
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_a_damaged_file_is_taken_as_it_is_or_changes_nothing(world, data):
+    """PROMISE 3: after any damage the answers are those of the very files, or of the last good policy."""
+    any_damage(world, data)
+
+
+@pytest.mark.prove
+@settings(max_examples=2_000)
+@given(st.data())
+def test_many_damaged_files_are_taken_as_they_are_or_change_nothing(world, data):
+    """As above, many times."""
+    any_damage(world, data)
 
 
 def listening(path: Path) -> None:
