@@ -218,7 +218,7 @@ def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
                 else "two issuers have no prefix",
                 *here,
                 "prefix",
-                hint="a name must tell whose it is: write another one, such as `partner/`",
+                hint="a name must tell whose it is: give each a prefix of its own",
             )
         )
     if entry.groups is not None:

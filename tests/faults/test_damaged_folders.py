@@ -105,6 +105,24 @@ def test_check_says_what_the_server_would_do(bench, files):
     bench.command(files)
 
 
+VERBS = (
+    ("test", "{}"), ("fmt", "{}", "--check"), ("seal", "{}"), ("diff", "{}", "{}"),
+    ("explain", "alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", "{}"),
+)  # fmt: skip
+
+
+@settings(max_examples=15)
+@given(damaged())
+def test_no_verb_falls_over_a_damaged_folder(bench, files):
+    """Whatever a folder holds, each verb that reads one says so in words."""
+    bench.write(files)
+    for verb in VERBS:
+        words = [word.replace("{}", str(bench.folder)) for word in verb]
+        result = CliRunner().invoke(main, ["policy", *words])
+        assert result.exception is None or isinstance(result.exception, SystemExit), verb
+    (bench.folder / ".lock").unlink(missing_ok=True)
+
+
 def cuts(content: bytes, step: int) -> list[int]:
     """Where a file may end: before and behind each line end, and here and there between."""
     ends = [at for at, byte in enumerate(content) if byte == ord("\n")]

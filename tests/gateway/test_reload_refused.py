@@ -319,6 +319,22 @@ def test_a_link_that_is_swapped_for_a_broken_file_is_refused(world):
     (folder / "policy.csv").write_text(RULES)
 
 
+@pytest.mark.parametrize("keys", ["", "{", '{"keys": []}', "[]", "\ufeff{}"])
+def test_keys_that_cannot_be_used_change_nothing(world, keys):
+    """PROMISE 3: a key file that is broken takes no key away, trusts no other one, and is told of."""
+    proxy = world.proxy
+    path, known = proxy.home.policies / "jwks.json", len(loads(proxy))
+    content = path.read_text()
+    path.write_text(keys)
+    try:
+        assert not proxy.reload()
+        assert world.answers() == world.good and b"stale" in ready(proxy)
+        assert loads(proxy)[known].lines[0].startswith("subjects.yaml:")
+    finally:
+        path.write_text(content)
+    assert proxy.reload()
+
+
 def test_the_alarm_comes_by_itself(world, caplog):
     """PROMISE 3: nobody asks for a reload; the watch finds the broken file, and tells of it once."""
     proxy = world.proxy
