@@ -67,7 +67,7 @@ def damage_to(draw: st.DrawFn, content: bytes, files: Mapping[str, bytes]) -> by
     at = draw(st.integers(0, len(content)))
     lines = content.splitlines(keepends=True) or [b""]
     line = draw(st.integers(0, len(lines) - 1))
-    match draw(st.integers(0, 12)):
+    match draw(st.integers(0, 13)):
         case 0:
             return content[:at]
         case 1 | 2 | 3:
@@ -88,6 +88,9 @@ def damage_to(draw: st.DrawFn, content: bytes, files: Mapping[str, bytes]) -> by
             other = lines[draw(st.integers(0, len(lines) - 1))]
             return b"".join([*lines[:line], other, *lines[line + 1 :]])
         case 11:
+            put = draw(st.sampled_from([*_PUT, b"# ", b"  # ", b"\t#", "＃ ".encode()]))
+            return b"".join([*lines[:line], put, *lines[line:]])
+        case 12:
             return draw(
                 st.sampled_from(
                     [
@@ -200,6 +203,15 @@ def _plain(data: bytes) -> Any:
     """A YAML file as another parser reads it: texts, lists and mappings."""
     text = data.decode("utf-8")
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)
+        return yaml.load(text, Loader=_Once)
     except yaml.scanner.ScannerError:  # it takes no tab between words, as YAML does
-        return yaml.load(text.replace("\t", " "), Loader=yaml.BaseLoader)
+        return yaml.load(text.replace("\t", " "), Loader=_Once)
+
+
+class _Once(yaml.BaseLoader):
+    """Knows no key twice: of two values of one key, the one that is read would hide the other."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys))
+        return super().construct_mapping(node, deep)
