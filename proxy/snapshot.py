@@ -80,22 +80,17 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     for name in FILES:
         path = folder / name
         try:
-            path.lstat()
-        except FileNotFoundError:
-            if name not in _NEEDED:
+            if name not in _NEEDED and not _is_there(path):
                 continue
-        except OSError:
-            pass  # what is wrong with it is found when it is read
-        if name in _NOT_YET:
-            faults.append(
-                Fault(
-                    file=name,
-                    message=f"`{name}` is not read by this version, so what it asks for would not hold",
-                    hint="take it out of the folder",
+            if name in _NOT_YET:
+                faults.append(
+                    Fault(
+                        file=name,
+                        message=f"`{name}` is not read by this version, so what it asks for would not hold",
+                        hint="take it out of the folder",
+                    )
                 )
-            )
-            continue
-        try:
+                continue
             if not path.is_file():
                 raise OSError(None, "not a file" if path.exists() else "no such file")
             if path.stat().st_size > _MOST_BYTES:
@@ -109,6 +104,15 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     if faults:
         raise Faulty(faults)
     return files
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something of that name, a broken link too; raises OSError where nobody may look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _all_read(files: Mapping[str, bytes]) -> None:

@@ -239,12 +239,13 @@ class Converter:
             given = type(node.value)
             if given not in kinds and not (given is int and float in kinds):
                 return self._unexpected(node, type_)
+        for note in notes:
+            if wrong := _outside(node.value, note):
+                return self._wrong(node, *wrong)
         try:
-            value = msgspec.convert(node.value, type_)
+            return msgspec.convert(node.value, Annotated[(type_, *notes)] if notes else type_)
         except msgspec.ValidationError:
             return self._unexpected(node, type_)
-        wrong = next((w for note in notes if (w := _outside(value, note))), None)
-        return value if wrong is None else self._wrong(node, *wrong)
 
 
 def _outside(value: object, note: object) -> tuple[str, str] | None:

@@ -30,7 +30,6 @@ from proxy.values import Scalar, Type, Value, calendar_date, instant, scalar
 PEOPLE_FILE: Final = "people.csv"
 MAX_FAULTS: Final = 1_000
 """With so many faults the rest of the lines is not looked at."""
-FIRST: Final = "put right those before it, and ask again"
 
 _SUBJECT, _GROUPS, _UNTIL = COLUMNS
 _OFFSET = re.compile(r"(?:Z|[+-][0-9]{2}:[0-9]{2})\Z")
@@ -118,7 +117,11 @@ class _Reader:
         """Take the lines below the header."""
         for record in records:
             if len(self._faults) > MAX_FAULTS:
-                self._faults.append(record.fault("so far more faults than are told at once", FIRST))
+                self._faults.append(
+                    record.fault(
+                        "so far more faults than are told at once", "put those right first"
+                    )
+                )
                 return
             if not self._columns:
                 continue  # told at the header

@@ -46,7 +46,6 @@ DENY: Final = "deny"
 
 MAX_FAULTS: Final = 1_000
 """With so many faults the rest of the lines is not looked at: the file is no policy."""
-FIRST: Final = "put right those before it, and ask again"
 
 _CYCLES: Final = 20
 """Most cycles of roles or sets that are told of at once."""
@@ -150,7 +149,11 @@ class _Reader:
         self._covered = self._coverage()
         for record in shaped:
             if len(faults) > MAX_FAULTS:
-                faults.append(record.fault("so far more faults than are told at once", FIRST))
+                faults.append(
+                    record.fault(
+                        "so far more faults than are told at once", "put those right first"
+                    )
+                )
                 break
             match record.cells[0]:
                 case "p":
