@@ -8,6 +8,7 @@ the scan fails: no message can hide from it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,13 @@ MODULES = (
     "policy/meeting.py", "policy/conditions/*.py", "treatments/*.py", "review/specification.py",
 )  # fmt: skip
 """Where faults of policy files are made."""
+ELSEWHERE = {
+    "config.py": "about counterfoil.yaml",
+    "seal.py": "about what is sealed or committed",
+    "review/check.py": "warnings",
+    "cli/policy/fmt.py": "a file that `fmt` cannot read",
+}
+"""Where other faults are made, or what looks like it."""
 
 MAKERS = {
     "Fault": None,  # by its keyword
@@ -78,6 +86,17 @@ def scan() -> Found:
         for function in _functions(tree):
             _Scan(name, tree, function, found).visit()
     return found
+
+
+def unlooked_at() -> set[str]:
+    """Modules that make faults and are neither of `MODULES` nor `ELSEWHERE`."""
+    looked_at = {path for pattern in MODULES for path in PROXY.glob(pattern)}
+    makers = re.compile(r"\b(?:Fault|Mistake|BadTreatment|BadArgument|Wrong)\(")
+    return {
+        path.relative_to(PROXY).as_posix()
+        for path in {*PROXY.rglob("*.py")} - looked_at
+        if makers.search(path.read_text("utf-8"))
+    } - ELSEWHERE.keys()
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:

@@ -19,7 +19,7 @@ from proxy.cli import main
 from proxy.errors import Fault, Faulty
 from proxy.snapshot import load_snapshot
 from tests.faults import examples
-from tests.faults.messages import PASSED_ON, scan
+from tests.faults.messages import PASSED_ON, scan, unlooked_at
 from tests.harness.issuer import Issuer
 from tests.test_docs import ROOT, generate
 
@@ -52,6 +52,7 @@ def pattern(message: str) -> re.Pattern[str]:
 
 def test_every_message_of_the_code_is_in_the_table_and_no_row_is_dead():
     """A page lists the messages of its modules, no more and no less; no message hides from the scan."""
+    assert not unlooked_at()
     found = scan()
     assert not found.unread, "a message must stand in the call that makes the fault"
     assert {(m, f) for m, functions in PASSED_ON.items() for f in functions} == found.passed_on
