@@ -3,7 +3,7 @@
 #   make test     every test but the long ones              make prove    the long ones: kills, soak, mutation
 #   make lint     style, types, rules of the house          make bench    the figures, each against its bar
 #   make peers    other people's stores, for the tests      make lock     make the locks anew
-#   make format   put the code in shape                     make docs     docs/configuration.md from the types
+#   make format   put the code in shape                     make docs     docs/*.md from types and examples
 #   make clean    remove what the others made
 # More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=masked-csv
 

@@ -1,12 +1,14 @@
-"""Make docs/configuration.md from the types and tables that the program itself runs on: `make docs`."""
+"""Make docs/configuration.md and docs/faults.md: `make docs`, from what the program is held to."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -22,6 +24,12 @@ from proxy.review import specification
 from proxy.review.check import LINT
 
 HERE = Path(__file__).parent
+
+FAULT_PAGES = (
+    "files", "lines", "rules", "conditions", "treatments", "people", "yaml", "reports", "subjects",
+    "tests",
+)  # fmt: skip
+"""The pages of docs/faults, in the order in which a reader may want them."""
 
 
 def described(struct: type[msgspec.Struct]) -> dict[str, str]:
@@ -129,8 +137,67 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+class Told(typing.NamedTuple):
+    """A section of a page of docs/faults: a message that `policy check` may tell."""
+
+    page: str
+    message: str
+    """With `…` for what varies."""
+    anchor: str
+    advice: str
+    """What to do about it, in one paragraph."""
+    text: str
+    """The examples, or why there is none."""
+
+
+def title_of(page: str) -> str:
+    """The title of a page of docs/faults."""
+    return _faults(page).partition("\n")[0].removeprefix("# ")
+
+
+def told(page: str) -> Iterator[Told]:
+    """The messages of a page of docs/faults."""
+    anchors: dict[str, int] = {}
+    for section in re.split(r"^### ", _faults(page), flags=re.MULTILINE)[1:]:
+        message, _, rest = section.partition("\n")
+        advice, _, text = rest.strip().partition("\n\n")
+        anchor = re.sub(r"[^\w\- ]", "", message.lower()).replace(" ", "-")
+        number = anchors[anchor] = anchors.get(anchor, -1) + 1
+        yield Told(
+            page=page,
+            message=message,
+            anchor=f"{anchor}-{number}" if number else anchor,
+            advice=" ".join(advice.split()),
+            text=text,
+        )
+
+
+def _faults(page: str) -> str:
+    return (HERE / "faults" / f"{page}.md").read_text("utf-8")
+
+
+def faults() -> str:
+    """The table of everything that `policy check` may tell, each with a link to its examples."""
+    parts = [(HERE / "faults.in.md").read_text("utf-8").rstrip()]
+    for page in FAULT_PAGES:
+        lines = [f"## {title_of(page)}", "", "| message | what to do |", "| --- | --- |"]
+        for row in told(page):
+            message, advice = (
+                text.replace("|", "\\|").replace("](../", "](")
+                for text in (_code(row.message), row.advice)
+            )
+            lines.append(f"| [{message}](faults/{page}.md#{row.anchor}) | {advice} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _code(message: str) -> str:
+    """A message as code, in more backticks than it holds."""
+    return f"`` {message} ``" if "`" in message else f"`{message}`"
+
+
 def page() -> str:
-    """The whole page."""
+    """The page of the configuration."""
     return (
         (HERE / "configuration.in.md")
         .read_text("utf-8")
@@ -168,3 +235,4 @@ def _entries(module: types.ModuleType) -> list[type[msgspec.Struct]]:
 
 if __name__ == "__main__":
     (HERE / "configuration.md").write_text(page(), "utf-8")
+    (HERE / "faults.md").write_text(faults(), "utf-8")

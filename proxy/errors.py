@@ -41,7 +41,11 @@ class Fault:
             place += f":{self.line}"
             if self.column:
                 place += f":{self.column}"
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        text = f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        if text.isprintable():
+            return text
+        # A name in it may hold a line end or an escape: it must forge no line of a log.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Faulty(CounterfoilError):

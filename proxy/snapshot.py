@@ -79,40 +79,54 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     faults: list[Fault] = []
     for name in FILES:
         path = folder / name
-        if name not in _NEEDED and not path.is_symlink() and not path.exists():
-            continue
-        if name in _NOT_YET:
-            faults.append(
-                Fault(
-                    file=name,
-                    message=f"`{name}` is not read by this version, so what it asks for would not hold",
-                    hint="take it out of the folder",
-                )
-            )
-            continue
         try:
+            if name not in _NEEDED and not _is_there(path):
+                continue
+            if name in _NOT_YET:
+                faults.append(
+                    Fault(
+                        file=name,
+                        message=f"`{name}` is not read by this version, so what it asks for would not hold",
+                        hint="take it out of the folder",
+                    )
+                )
+                continue
             if not path.is_file():
                 raise OSError(None, "not a file" if path.exists() else "no such file")
             if path.stat().st_size > _MOST_BYTES:
                 raise OSError(None, f"larger than {_MOST_BYTES} bytes")
             files[name] = path.read_bytes()
         except OSError as exc:
-            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}"))
+            hint = "put a file in its place that the proxy may read"
+            if name in _NEEDED and exc.errno is None and not path.exists():
+                hint = "each folder of policies has one"
+            faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}", hint=hint))
     if faults:
         raise Faulty(faults)
     return files
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is something of that name, a broken link too; raises OSError where nobody may look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _all_read(files: Mapping[str, bytes]) -> None:
     """Raise Faulty unless a file is there for each name that is needed, and none that is not read."""
     faults = [
-        Fault(file=name, message="cannot be read: no such file")
+        Fault(file=name, message="is missing", hint="each folder of policies has one")
         for name in _NEEDED
         if name not in files
     ]
     known = (*_NEEDED, *_OPTIONAL)
     faults += [
-        Fault(file=name, message="is not a policy file") for name in files if name not in known
+        Fault(file=name, message="is not a policy file", hint="take it out")
+        for name in files
+        if name not in known
     ]
     if faults:
         raise Faulty(faults)

@@ -172,7 +172,7 @@ def test_all_faults_of_a_catalogue_come_at_once():
     for message in [
         "r.yaml:3:10: an address of a cloud's metadata service is no store",
         "r.yaml:6:23: `reconcile` is named twice",
-        "r.yaml:6:34: not a name",
+        "r.yaml:6:34: `Audit` is not a name",
         "r.yaml:10:12: unknown store `demos` (did you mean `demo`?)",
         "r.yaml:11:11: unknown field `dat` (did you mean `date`?)",
         "r.yaml:11:22: `date` is named twice",
@@ -183,10 +183,10 @@ def test_all_faults_of_a_catalogue_come_at_once():
         "unknown class `publik` (did you mean `public`?)",
         "unknown field `net_sale` (did you mean `net_sales`?)",
         "not a value of type text",
-        "r.yaml:31:3: not a report id",
+        "r.yaml:31:3: `Sales/needs` is not a report id",
         "the title is empty",
         "parameter `year` may be missing from a request",
-        "not a field name",
+        "`@a` is not a field name",
     ]:
         assert message in found
     assert len(found.splitlines()) == 17

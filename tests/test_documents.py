@@ -82,7 +82,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_line_and_column():
         "even: {number: 3}\n"
     )
     assert found == [
-        (2, 13, "expected `int` <= 65535"),
+        (2, 13, "the number is greater than 65535"),
         (2, 26, "expected text, found a whole number"),
         (2, 38, "expected one of `red`, `blue`"),
         (2, 50, "expected one of `stable`"),
@@ -160,7 +160,7 @@ def test_what_is_no_plain_typed_yaml_is_refused_in_its_place(text, place, messag
 
 
 def test_a_list_may_have_no_more_items_than_declared():
-    assert faults("listed: [{port: 1, tags: [a, b, c]}]") == [(1, 26, "may have at most 2")]
+    assert faults("listed: [{port: 1, tags: [a, b, c]}]") == [(1, 26, "may have at most 2, has 3")]
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_known_one():

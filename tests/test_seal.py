@@ -43,6 +43,15 @@ def test_exactly_the_files_that_are_not_as_sealed_are_told(home, changed, more):
     assert unsealed(home.policies, files | dict.fromkeys(OWN, more)) == []
 
 
+def test_a_sealed_file_that_is_cut_off_anywhere_is_told(home):
+    """D34: no part of a sealed file is taken for all of it, wherever it ends; a lost deny is noticed."""
+    files = read_folder(home.policies)
+    for name, content in files.items():
+        for end in range(0, len(content), 5):
+            found = unsealed(home.policies, {**files, name: content[:end]})
+            assert [fault.file for fault in found] == [name]
+
+
 def test_the_manifest_is_what_sha256sum_checks(home):
     """Anybody can hold the folder against it, with a tool that everybody has."""
     done = subprocess.run(

@@ -88,7 +88,10 @@ class _Reader:
             for number, name in enumerate(names):
                 if not _NAME.match(name):
                     self._fault(
-                        "not a name", member, number, hint="lower-case letters, digits, `-_.`"
+                        f"`{name}` is not a name",
+                        member,
+                        number,
+                        hint="lower-case letters, digits, `-_.`",
                     )
         stores = {name: self._store(name, entry) for name, entry in value.stores.items()}
         reports = {id_: self._report(id_, entry, stores) for id_, entry in value.reports.items()}
@@ -105,7 +108,7 @@ class _Reader:
         seen = set()
         for number, name in enumerate(names):
             if name in seen:
-                self._fault(f"`{name}` is named twice", *path, number)
+                self._fault(f"`{name}` is named twice", *path, number, hint="write it once")
             seen.add(name)
 
     def _known(
@@ -121,7 +124,12 @@ class _Reader:
     def _store(self, name: str, entry: StoreEntry) -> Store:
         here = ("stores", name)
         if not _NAME.match(name):
-            self._fault("not a name", *here, hint="lower-case letters, digits, `-_.`", key=True)
+            self._fault(
+                f"`{name}` is not a name",
+                *here,
+                hint="lower-case letters, digits, `-_.`",
+                key=True,
+            )
         fault = addresses.fault_of(entry.url, loopback=entry.loopback)
         if fault is not None:
             self._fault(fault, *here, "url")
@@ -176,7 +184,9 @@ class _Reader:
     def _report(self, id_: str, entry: ReportEntry, stores: Mapping[str, Store]) -> Report:
         here = ("reports", id_)
         if not _ID.match(id_):
-            self._fault("not a report id", *here, hint="such as `sales/store-daily`", key=True)
+            self._fault(
+                f"`{id_}` is not a report id", *here, hint="such as `sales/store-daily`", key=True
+            )
         if not entry.title.strip():
             self._fault("the title is empty", *here, "title")
         if entry.store not in stores:
@@ -222,7 +232,7 @@ class _Reader:
         for name, each in entry.fields.items():
             if not _FIELD.match(name):
                 self._fault(
-                    "not a field name",
+                    f"`{name}` is not a field name",
                     *here,
                     "fields",
                     name,
@@ -245,7 +255,12 @@ class _Reader:
     ) -> Parameter:
         here = (*here, "parameters", name)
         if not _PARAMETER.match(name):
-            self._fault("not a parameter name", *here, hint="letters, digits, `_.-`", key=True)
+            self._fault(
+                f"`{name}` is not a parameter name",
+                *here,
+                hint="letters, digits, `_.-`",
+                key=True,
+            )
         if entry.field is not None and entry.field not in report.fields:
             self._fault(
                 f"unknown field `{entry.field}`",

@@ -118,7 +118,9 @@ class Reader:
             if "nesting depth" in problem:  # libyaml has a limit too, and looks ahead
                 self._fault(_TOO_DEEP, place)
             else:
-                self._fault(f"not YAML: {problem[0].lower()}{problem[1:]}", place)
+                tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
+                hint = "indent with blanks: YAML takes no tabs" if tab else ""
+                self._fault(f"not YAML: {problem[0].lower()}{problem[1:]}", place, hint)
             return None
         except yaml.YAMLError:
             self._fault("not YAML")
@@ -138,11 +140,12 @@ class Reader:
             text = raw.decode()
         except UnicodeDecodeError as exc:
             before = raw[: exc.start].decode()
-            self._fault("the file is not UTF-8", _place_at(before, len(before)))
+            self._fault("the file is not UTF-8", _place_at(before, len(before)), "save it as UTF-8")
             return None
         forbidden = list(_FORBIDDEN.finditer(text))
         for found in forbidden[:10]:
-            self._fault(f"control character U+{ord(found[0]):04X}", _place_at(text, found.start()))
+            place = _place_at(text, found.start())
+            self._fault(f"control character U+{ord(found[0]):04X}", place, "take it out")
         return None if forbidden else text
 
     def _take(self, event: yaml.Event) -> bool:
@@ -164,7 +167,7 @@ class Reader:
             case yaml.ScalarEvent():
                 self._refuse_properties(event, place)
                 if _FORBIDDEN_VALUE.search(event.value):
-                    self._fault("control characters in a value", place)
+                    self._fault("control characters in a value", place, "take them out")
                 if not event.style:  # neither quoted nor a block
                     self._add(Scalar(place, _resolved(event.value)), text=event.value, plain=True)
                 else:
@@ -202,11 +205,14 @@ class Reader:
             if not text:
                 self._fault("a key must be a name", node.place)
             elif plain and text == "<<":
-                self._fault("merges are not allowed", node.place)
+                self._fault("merges are not allowed", node.place, "write the keys out")
+                text = ""
             frame.key = (text or "", node.place)
         else:
             (name, at), frame.key = frame.key, None
-            if name in frame.node.members:
+            if not name:
+                pass  # its fault is told, and nothing more is to be said of it
+            elif name in frame.node.members:
                 line = frame.node.members[name][0][0]
                 self._fault(f"duplicate key `{name}`", at, f"first in line {line}")
             else:

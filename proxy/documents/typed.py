@@ -220,9 +220,9 @@ class Converter:
         for note in notes:
             if isinstance(note, msgspec.Meta):
                 if note.min_length is not None and len(made) < note.min_length:
-                    return self._wrong(node, f"needs at least {note.min_length}")
+                    return self._wrong(node, f"needs at least {note.min_length}, has {len(made)}")
                 if note.max_length is not None and len(made) > note.max_length:
-                    return self._wrong(node, f"may have at most {note.max_length}")
+                    return self._wrong(node, f"may have at most {note.max_length}, has {len(made)}")
         return made
 
     def _leaf(self, node: Node, type_: Any, notes: tuple[object, ...]) -> Any:
@@ -239,12 +239,30 @@ class Converter:
             given = type(node.value)
             if given not in kinds and not (given is int and float in kinds):
                 return self._unexpected(node, type_)
+        for note in notes:
+            if wrong := _outside(node.value, note):
+                return self._wrong(node, *wrong)
         try:
-            whole = Annotated[(type_, *notes)] if notes else type_
-            return msgspec.convert(node.value, whole)
-        except msgspec.ValidationError as exc:
-            message = str(exc)
-            return self._wrong(node, message[0].lower() + message[1:])
+            return msgspec.convert(node.value, Annotated[(type_, *notes)] if notes else type_)
+        except msgspec.ValidationError:
+            return self._unexpected(node, type_)
+
+
+def _outside(value: object, note: object) -> tuple[str, str] | None:
+    """Why a value is not within the bounds of a `Meta`, and what would be; None where it is."""
+    if not isinstance(note, msgspec.Meta):
+        return None
+    if isinstance(value, str):
+        if len(value) < (note.min_length or 0):
+            return "the text is empty", "write something between the quotes, or leave the key out"
+        if note.max_length is not None and len(value) > note.max_length:
+            return f"the text is longer than {note.max_length} characters", "write a shorter one"
+    elif isinstance(value, int | float):
+        if note.ge is not None and value < note.ge:
+            return f"the number is less than {note.ge}", f"write {note.ge} or more"
+        if note.le is not None and value > note.le:
+            return f"the number is greater than {note.le}", f"write {note.le} or less"
+    return None
 
 
 @cache

@@ -193,18 +193,32 @@ def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
     here = ("issuers", number)
     faults = []
     if any(each.issuer == entry.issuer for each in earlier):
-        faults.append(document.fault("the issuer is named twice", *here, "issuer"))
+        faults.append(
+            document.fault(
+                f"the issuer `{entry.issuer}` is named twice",
+                *here,
+                "issuer",
+                hint="write what counts for it in one place",
+            )
+        )
     if not _PREFIX.match(entry.prefix):
         faults.append(
-            document.fault("not a prefix", *here, "prefix", hint="empty, or such as `partner/`")
+            document.fault(
+                f"`{entry.prefix}` is not a prefix",
+                *here,
+                "prefix",
+                hint="empty, or such as `partner/`",
+            )
         )
     if any(each.prefix == entry.prefix for each in earlier):
         faults.append(
             document.fault(
-                f"two issuers share the prefix `{entry.prefix}`",
+                f"two issuers share the prefix `{entry.prefix}`"
+                if entry.prefix
+                else "two issuers have no prefix",
                 *here,
                 "prefix",
-                hint="a name must tell whose it is",
+                hint="a name must tell whose it is: give each a prefix of its own",
             )
         )
     if entry.groups is not None:
@@ -233,14 +247,22 @@ def _faults(document: Document[SubjectsFile], number: int) -> list[Fault]:
         if not _ATTRIBUTE.match(name):
             faults.append(
                 document.fault(
-                    "not an attribute's name", *at, key=True, hint="such as `cost_centre`"
+                    f"`{name}` is not an attribute's name",
+                    *at,
+                    key=True,
+                    hint="such as `cost_centre`",
                 )
             )
         for each in earlier:
             other = each.attributes.get(name)
             if other and (other.type, other.many) != (attribute.type, attribute.many):
                 faults.append(
-                    document.fault(f"`{name}` has another type at another issuer", *at, "type")
+                    document.fault(
+                        f"`{name}` has another type at another issuer",
+                        *at,
+                        "type",
+                        hint="a condition reads it as one type: write the same `type` and `many`",
+                    )
                 )
                 break
     return faults
@@ -277,7 +299,13 @@ def _source(
     entry = document.value.issuers[number].keys
     here = ("issuers", number, "keys")
     if (entry.file is None) == (entry.url is None):
-        faults.append(document.fault("expected either `file` or `url`", *here))
+        faults.append(
+            document.fault(
+                "expected either `file` or `url`",
+                *here,
+                hint="write `keys: {file: jwks.json}` or `keys: {url: https://…}`",
+            )
+        )
         return None
     if entry.url is not None:
         why = _refused_url(entry.url)

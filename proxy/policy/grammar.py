@@ -23,6 +23,7 @@ KINDS: Final = ("user", "group", "tool", "role")
 
 _KIND: Final = f"(?:{'|'.join(KINDS)}):"
 _PRINCIPAL = re.compile(rf"({_KIND})(?:'((?:[^']|'')+)'|(\S(?:.*\S)?))\Z")
+_WORD = re.compile(r"[\w.-]+\Z")
 _SET = re.compile(r"set:\S(?:.*\S)?\Z")
 _MISTAKEN = re.compile(rf"""['"*]|[ \t]\#|[ \t|](?:{_KIND}|set:|anyone\b)""")
 """What in a name means that its author meant something else: quotes, a comment, a list of names."""
@@ -162,10 +163,11 @@ def member(text: str) -> str:
 
 def role(text: str) -> str:
     """What `g` gives: a role."""
-    found = principal(text)
-    if not found.startswith("role:"):
-        raise Wrong((0, f"`{text}` is not a role", "the second name of a `g` line is a `role:…`"))
-    return found
+    if not text.startswith("role:"):
+        meant = f"role:{text}" if _WORD.match(text) else "role:…"
+        hint = f"the second name of a `g` line is a role: write `{meant}`"
+        raise Wrong((0, f"`{text}` is not a role", hint))
+    return principal(text)
 
 
 def report_set(text: str) -> str:

@@ -57,7 +57,8 @@ def read_people(data: bytes | None, realms: Sequence[Realm]) -> Mapping[str, Per
         if not wanted:
             return {}
         message = f"is missing: subjects.yaml takes {_listed(wanted)} from it"
-        raise Faulty([Fault(file=PEOPLE_FILE, message=message)])
+        hint = "add it, or take what it says from claims"
+        raise Faulty([Fault(file=PEOPLE_FILE, message=message, hint=hint)])
     records, faults = read(PEOPLE_FILE, data)
     reader = _Reader(realms, wanted, faults)
     if records:
@@ -88,7 +89,9 @@ class _Reader:
         declared = {_GROUPS, *(name for realm in self._realms for name in realm.attributes)}
         for number, name in enumerate(record.cells):
             if name in record.cells[:number]:
-                self._faults.append(record.fault(f"column `{name}` stands twice", cell=number))
+                self._faults.append(
+                    record.fault(f"column `{name}` stands twice", "write it once", cell=number)
+                )
             elif name not in known and name in declared:
                 hint = "take the column out, or declare a `source` with `people` in subjects.yaml"
                 message = f"subjects.yaml does not take `{name}` from people.csv"
@@ -114,7 +117,11 @@ class _Reader:
         """Take the lines below the header."""
         for record in records:
             if len(self._faults) > MAX_FAULTS:
-                self._faults.append(record.fault("so far more faults than are told at once"))
+                self._faults.append(
+                    record.fault(
+                        "so far more faults than are told at once", "put those right first"
+                    )
+                )
                 return
             if not self._columns:
                 continue  # told at the header

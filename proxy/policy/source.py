@@ -149,7 +149,11 @@ class _Reader:
         self._covered = self._coverage()
         for record in shaped:
             if len(faults) > MAX_FAULTS:
-                faults.append(record.fault("so far more faults than are told at once"))
+                faults.append(
+                    record.fault(
+                        "so far more faults than are told at once", "put those right first"
+                    )
+                )
                 break
             match record.cells[0]:
                 case "p":
@@ -183,7 +187,8 @@ class _Reader:
             return False
         empty = [at for at, text in enumerate(record.cells) if not text]
         for at in empty:
-            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", cell=at))
+            hint = f"write `{kind}, {', '.join(shape)}`"
+            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", hint, cell=at))
         return not empty
 
     def _cell(

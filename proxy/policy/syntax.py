@@ -23,6 +23,7 @@ MAX_LINE: Final = 16_384
 """Most characters of one line."""
 
 _BLANKS = " \t"
+_QUOTING = "close it with `'`; a name that holds a quote is written `'O''Brien'`"
 _BOM = b"\xef\xbb\xbf"
 _MARKS = re.compile(r"[,'()\[\]]")
 _NESTING = re.compile(r"['()\[\]]")
@@ -181,7 +182,7 @@ def _separators(raw: str) -> tuple[list[int], tuple[int, str, str] | None]:
         else:
             return ends, (at, f"`{character}` closes nothing", "take it out, or open it before")
     if quoted is not None:
-        return ends, (quoted, "the text that begins here has no end", "close it with `'`")
+        return ends, (quoted, "the text that begins here has no end", _QUOTING)
     if opened:
         character, at = opened[-1]
         return ends, (at, f"`{character}` is never closed", f"close it with `{_CLOSES[character]}`")

@@ -6,6 +6,7 @@ hardly what its writer thinks.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -19,6 +20,7 @@ from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
 from proxy.review.proofs import Prover
+from proxy.review.specification import failures
 from proxy.snapshot import Snapshot, snapshot_of
 from proxy.values import Type
 
@@ -59,6 +61,13 @@ def check(files: Mapping[str, bytes]) -> Checked:
         snapshot = snapshot_of(files)
     except Faulty as exc:
         return Checked(snapshot=None, faults=exc.faults)
+    # The server takes no policy that its own tests.yaml contradicts: neither may a check.
+    try:
+        missed = failures(snapshot, files)
+    except Faulty as exc:
+        missed = list(exc.faults)
+    if missed:
+        return Checked(snapshot=None, faults=tuple(sorted(missed)))
     places = {
         Line(file=record.file, line=record.line): record.column
         for name in RULE_FILES
@@ -241,6 +250,25 @@ def _guessable(seen: _Seen) -> Iterator[_Said]:
                 break
 
 
+def _mixed(seen: _Seen) -> Iterator[_Said]:
+    for rule in _rules(seen.policy):
+        name = rule.principal.partition(":")[2]
+        found = () if name.isascii() else sorted({a for c in name if (a := _alphabet(c))})
+        if len(found) > 1:
+            yield _Said(
+                rule.line,
+                1,
+                f"`{rule.principal}` mixes letters that look alike: {', '.join(found)}",
+                "write it as tokens have it",
+            )
+
+
+def _alphabet(character: str) -> str:
+    """The alphabet of a letter that another alphabet's may look like; '' for all else."""
+    first = unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
+    return first.capitalize() if first in _ALPHABETS else ""
+
+
 def _contradictory(seen: _Seen) -> Iterator[_Said]:
     policy, prover = seen
     message, hint = "never applies: the condition contradicts itself", "see its `and`s"
@@ -282,6 +310,9 @@ def _hidden(seen: _Seen) -> Iterator[_Said]:
                 break
 
 
+_ALPHABETS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "FULLWIDTH", "MATHEMATICAL")
+"""As names of characters begin."""
+
 LINT: Final[Mapping[str, Lint]] = {
     "role-unheld": Lint("The lines of a role that nobody holds grant and deny nothing.", _unheld),
     "never-applies": Lint("A line whose condition is false does nothing.", _never),
@@ -303,6 +334,10 @@ LINT: Final[Mapping[str, Lint]] = {
     ),
     "guessable": Lint(
         "Equal values have equal pseudonyms: over two values they hide nothing.", _guessable
+    ),
+    "mixed-letters": Lint(
+        "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",
+        _mixed,
     ),
 }
 """Kind of warning -> why it matters, and how it is found."""

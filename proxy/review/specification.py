@@ -31,7 +31,7 @@ import msgspec
 
 from proxy import transform
 from proxy.batch import PLAIN, Batch
-from proxy.documents import Document, load
+from proxy.documents import Document, load, nearest
 from proxy.errors import Fault, Faulty
 from proxy.few import Few
 from proxy.keys import Keyring
@@ -146,7 +146,8 @@ class _Run:
         test = self._test
         report = self._snapshot.catalogue.reports.get(test.on)
         if report is None:
-            yield self._fault(f"no report is called `{test.on}`", "on")
+            hint = nearest(test.on, self._snapshot.catalogue.reports)
+            yield self._fault(f"no report is called `{test.on}`", "on", hint=hint)
             return
         try:
             subject, context = self._requester()
@@ -206,7 +207,8 @@ class _Run:
                     if all(_text(row.get(name)) == _text(value) for name, value in values.items())
                 ]
                 if not matching:
-                    yield self._fault("no sample row has these values", member, at)
+                    hint = "write values of one of `rows`"
+                    yield self._fault("no sample row has these values", member, at, hint=hint)
                 elif any(released is not wanted for released in matching):
                     shown = ", ".join(f"{name} {_text(value)}" for name, value in values.items())
                     yield self._fault(f"{self.name}: the row with {shown} {word}", member, at)
@@ -216,21 +218,27 @@ class _Run:
         test, faults = self._test, list[Fault]()
         moment = instant(test.at) if test.at else datetime.fromtimestamp(self._now, UTC)
         if moment is None:
-            faults.append(self._fault("is no time", "at", hint="such as 2026-12-24T18:00Z"))
-        if test.purpose and test.purpose not in self._snapshot.catalogue.purposes:
-            faults.append(self._fault("is not a catalogued purpose", "purpose"))
+            hint = "such as `2026-12-24T18:00Z`"
+            faults.append(self._fault(f"`{test.at}` is no time", "at", hint=hint))
+        purposes = self._snapshot.catalogue.purposes
+        if test.purpose and test.purpose not in purposes:
+            message = f"`{test.purpose}` is not a catalogued purpose"
+            faults.append(self._fault(message, "purpose", hint=nearest(test.purpose, purposes)))
         attributes: dict[str, Value] = {}
         declared = self._snapshot.identities.attributes
         for name, value in test.attributes.items():
             if name not in declared:
-                faults.append(self._fault(f"no attribute is called `{name}`", "attributes", name))
+                message, hint = f"no attribute is called `{name}`", nearest(name, declared)
+                faults.append(self._fault(message, "attributes", name, hint=hint))
             elif (typed := _typed(value, declared[name])) is None:
+                many, hint = declared[name].many, "see the attribute's `type` and `many`"
                 kind = (
-                    f"a list of {declared[name].type}"
-                    if declared[name].many
-                    else declared[name].type
+                    f"a list, each of type {declared[name].type}"
+                    if many
+                    else f"of type {declared[name].type}"
                 )
-                faults.append(self._fault(f"`{name}` is {kind}", "attributes", name))
+                message = f"the value of `{name}` must be {kind}"
+                faults.append(self._fault(message, "attributes", name, hint=hint))
             else:
                 attributes[name] = typed
         if moment is None or faults:
@@ -243,7 +251,9 @@ class _Run:
             now=moment.timestamp(),
         )
         if subject is None:
-            raise Faulty([self._fault(f"no issuer has a subject named `{test.as_}`", "as")])
+            prefixes = ", ".join(f"`{realm.prefix}`" for realm in self._snapshot.identities.realms)
+            message = f"no issuer has a subject named `{test.as_}`"
+            raise Faulty([self._fault(message, "as", hint=f"their names begin with {prefixes}")])
         context = Context(
             attributes=subject.attributes, now=moment, date=moment.date(), ip=test.ip,
             purpose=test.purpose, tool=(subject.tool or "").removeprefix("tool:"),
@@ -260,12 +270,22 @@ class _Run:
             for at, row in enumerate(getattr(test, member)):
                 places += [((member, at, name), name) for name in row]
         faults = [
-            self._fault(f"`{report.id}` declares no field `{name}`", *place)
+            self._fault(
+                f"`{report.id}` declares no field `{name}`",
+                *place,
+                hint=nearest(name, report.fields),
+            )
             for place, name in places
             if name not in report.fields
         ]
         if test.denied and (test.sees or test.rows_given or test.rows_absent):
-            faults.append(self._fault("who is denied sees nothing: leave out the rest", "denied"))
+            faults.append(
+                self._fault(
+                    "who is denied sees nothing",
+                    "denied",
+                    hint="leave out `sees`, `rows_given` and `rows_absent`",
+                )
+            )
         if faults:
             raise Faulty(faults)
 

@@ -78,8 +78,11 @@ def parse(text: str) -> Treatment:
         try:
             arguments[parameter.attribute] = parameter.read(argument.literal)
         except ValueError as expected:
+            quoted = argument.literal.quoted and "quotes" not in str(expected)
             raise BadTreatment(
-                argument.offset, f"`{parameter.name}` of `{kind.name}` is {expected}"
+                argument.offset,
+                f"`{parameter.name}` of `{kind.name}` is {expected}",
+                "write it without quotes" if quoted else "",
             ) from None
     for parameter in kind.parameters:
         if parameter.required and parameter.name not in places:

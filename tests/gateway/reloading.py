@@ -43,12 +43,12 @@ def loads(proxy: Proxy) -> list[AccessEvent]:
 class Stream:
     """A long answer under way, whose store waits in the middle until it is told to go on."""
 
-    def __init__(self, store, proxy, groups=("analysts",)) -> None:
+    def __init__(self, store, proxy, groups=("analysts",), *, lifetime: float = 600) -> None:
         self._loop = store._background.loop
         self._gate = asyncio.Event()
         store.pages[PATH] = Page(self._body)
         self.proxy = proxy
-        token = proxy.issuer.token("alice", groups=groups)
+        token = proxy.issuer.token("alice", groups=groups, lifetime=lifetime)
         self._sock = wire.connect(proxy.url)
         self._sock.sendall(
             f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

@@ -11,7 +11,7 @@ import pytest
 
 from proxy import reload as reload_module
 from proxy import snapshot as snapshot_module
-from tests.gateway.reloading import Stream
+from tests.gateway.reloading import Stream, soon
 from tests.harness import sales
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import stage
@@ -132,6 +132,18 @@ def test_a_stream_outlives_its_line_only_where_the_line_means_nothing_to_it(peop
         threading.Event().wait(0.05)
     answer, records = stream.end()
     assert (records[-1].ended, answer.whole) == (ended, ended == "whole")
+
+
+def test_a_stream_ends_with_its_token(world):
+    """D39: when the token expires, what runs is cut at the next block, and the next request is refused."""
+    store, proxy = world
+    lifetime = 2 - 30  # an issuer's clock may differ by 30 seconds
+    token = proxy.issuer.token("alice", groups=("analysts",), lifetime=lifetime)
+    stream = Stream(store, proxy, lifetime=lifetime)
+    assert proxy.get("/sales/none.csv", token=token).status == 404
+    assert soon(lambda: proxy.get("/sales/none.csv", token=token).status == 401)
+    answer, records = stream.end()
+    assert (answer.status, answer.whole, records[-1].ended) == (200, False, "expired")
 
 
 def test_a_broken_people_file_keeps_the_last_good_policy(peopled):

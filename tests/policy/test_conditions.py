@@ -503,7 +503,7 @@ def test_a_damaged_condition_is_a_condition_or_has_faults_with_places(tree, data
             (17, "`||` is not of this language", "write `or`"),
             (20, "`!` is not of this language", "write `not`"),
         ]),
-        ("row.city == 'a\u202eb'", [(14, "the invisible character U+202E has no place here", "")]),
+        ("row.city == 'a\u202eb'", [(14, "the invisible character U+202E has no place here", "take it out, or write a blank")]),
         ("row.units == 1e5", [
             (13, "`1e5` is no number", "write digits with at most one point, at most 36 on each side"),
         ]),

@@ -49,6 +49,7 @@ EXAMPLES = {
     "hidden": (
         "p2, role:analyst, sales/*, row.net > 5, net, clear\np2, anyone, sales/*, row.net > 3, net, deny\n", 4, 41
     ),
+    "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
 }  # fmt: skip
 

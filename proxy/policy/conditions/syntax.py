@@ -97,10 +97,16 @@ def _tokens(text: str) -> list[_Token]:
         if kind == "blank":
             continue
         hidden = next((i for i, each in enumerate(spelt) if _invisible(each)), None)
+        if hidden is None and kind == "foreign" and unicodedata.category(spelt[0]) in ("Zs", "Cf"):
+            hidden = 0  # a blank that is none of the language's; in a text it may be meant
         if hidden is not None:
             code = f"U+{ord(spelt[hidden]):04X}"
             mistakes.append(
-                Mistake(at + hidden, f"the invisible character {code} has no place here")
+                Mistake(
+                    at + hidden,
+                    f"the invisible character {code} has no place here",
+                    "take it out, or write a blank",
+                )
             )
         elif kind == "open":
             mistakes.append(
@@ -210,6 +216,8 @@ class _Parser:
             hint = f"write `{token.text.lower()}`"
         elif token.kind == "word" and self._peek(1).text == "(":
             hint = "join conditions with `and` or `or`"
+        elif token.kind in ("text", "number", "name", "bracketed"):
+            hint = "put an operator before it, as `==`, or join conditions with `and` or `or`"
         return self._stop(token.at, f"`{shown(token.text)}` is not expected here", hint)
 
     def _close(self, mark: str, opened: _Token) -> None:
