@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import graphlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
 from proxy.errors import Fault, Faulty
@@ -21,6 +21,7 @@ from proxy.policy.grammar import Wrong
 from proxy.policy.index import Policy
 from proxy.policy.lines import AccessRule, Action, CellRule, Effect, Rows, patterns
 from proxy.policy.meeting import incomparable
+from proxy.policy.piecemeal import let_go, used_up
 from proxy.policy.rules import MODEL, Roles, canonical_model
 from proxy.policy.syntax import Record, read
 from proxy.report import Report
@@ -81,8 +82,9 @@ def load(
             faults.append(
                 Fault(file=name, message="is missing", hint="a policy has at least one `p`")
             )
+    any_access = any(record.cells[0] == "p" for record in records)
     reader = _Reader(records, reports, classes, attributes, faults)
-    if not reader.access and not any(record.cells[0] == "p" for record in records):
+    if not any_access:
         faults.append(
             Fault(
                 file=POLICY_FILE,
@@ -92,9 +94,10 @@ def load(
         )
     faults += _cycles(reader.members, "role")
     faults += _cycles(reader.sets, "set")
-    for number, message, hint in incomparable(reader.cells, reports):
-        faults.append(reader.cell_records[number].fault(message, hint, cell=5))
+    faults += _clashes(reader.cells, reports, files)
+    reader.forget()
     if faults:
+        let_go(reader.access, reader.cells, reader.members, reader.sets)
         raise Faulty(dict.fromkeys(faults))
     return Policy(
         version=version,
@@ -121,6 +124,24 @@ def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
     return [Fault(file=MODEL_FILE, message="is not the shipped model", hint=hint)]
 
 
+def _clashes(
+    cells: Sequence[CellRule], reports: Mapping[str, Report], files: Mapping[str, bytes]
+) -> list[Fault]:
+    """A fault at each line that brings a form which does not compare with an earlier line's."""
+    found = [(cells[n].line, message, hint) for n, message, hint in incomparable(cells, reports)]
+    if not found:
+        return []
+    # Records were let go of line by line; they are read again for the few that are at fault.
+    wanted = {line for line, _, _ in found}
+    records = {
+        line: record
+        for name in RULE_FILES
+        for record in read(name, files.get(name, b""))[0]
+        if (line := _line(record)) in wanted
+    }
+    return [records[line].fault(message, hint, cell=5) for line, message, hint in found]
+
+
 class _Reader:
     """Records -> rules: `g2` first, then the rest.
 
@@ -130,7 +151,7 @@ class _Reader:
 
     def __init__(
         self,
-        records: Iterable[Record],
+        records: list[Record],
         reports: Mapping[str, Report],
         classes: Collection[str],
         attributes: Mapping[str, AttributeType],
@@ -138,7 +159,6 @@ class _Reader:
     ) -> None:
         self.access: list[AccessRule] = []
         self.cells: list[CellRule] = []
-        self.cell_records: list[Record] = []
         self.members: dict[tuple[str, str], Line] = {}
         self.sets: dict[tuple[str, str], Line] = {}
         self._faults = faults
@@ -153,13 +173,13 @@ class _Reader:
         self._row_forms: dict[tuple[str, Between], Mapping[str, Form]] = {}
         self._when_forms: dict[Between, Form] = {}
         self._row_scopes: dict[str, list[tuple[str, Scope]]] = {}
-        shaped = [record for record in records if self._shaped(record)]
-        self._filled = frozenset(r.cells[2] for r in shaped if r.cells[0] == "g2")
-        for record in shaped:
-            if record.cells[0] == "g2":
-                self._set(record)
+        records[:] = filter(self._shaped, records)
+        of_sets = [record for record in records if record.cells[0] == "g2"]
+        self._filled = frozenset(record.cells[2] for record in of_sets)
+        for record in of_sets:
+            self._set(record)
         self._covered = self._coverage()
-        for record in shaped:
+        for record in used_up(records):
             if len(faults) > MAX_FAULTS:
                 faults.append(record.fault("so far more faults than are told at once"))
                 break
@@ -172,6 +192,13 @@ class _Reader:
                     self._membership(record)
                 case _:
                     pass  # `g2`, read before
+
+    def forget(self) -> None:
+        """Let go of what only reading needed."""
+        let_go(
+            self._known, self._principals, self._access_alike, self._cells_alike, self._rows,
+            self._row_forms, self._when_forms,
+        )  # fmt: skip
 
     def _shaped(self, record: Record) -> bool:
         """Whether a record is of a known type and has its number of cells, none of them empty."""
@@ -204,7 +231,8 @@ class _Reader:
         self, record: Record, cell: int, read_: Callable[..., T], *arguments: object
     ) -> T | None:
         """The value of one cell, or None with its faults told; `arguments` follow the text."""
-        key = (read_, record.cells[cell], *arguments)
+        # Without `read_`, a method of ours: the circle would stay until a full garbage collection.
+        key = (record.cells[0], cell, record.cells[cell], *arguments)
         found = self._known.get(key)
         if found is None:
             try:
@@ -273,7 +301,6 @@ class _Reader:
             rows = rows or self._rows_of(record)
         if principal is not None and alike is not None and rows is not None:
             fields, treatment = alike
-            self.cell_records.append(record)
             self.cells.append(
                 CellRule(
                     line=_line(record),
@@ -331,7 +358,7 @@ class _Reader:
 
     def _coverage(self) -> Mapping[str, tuple[Report, ...]]:
         """For each report pattern: the reports that it covers."""
-        sets = Roles("g2", self.sets)
+        sets = Roles(self.sets)
         covered: dict[str, list[Report]] = {}
         for report in self._reports.values():
             for name in sets.closure(patterns(report.id)):

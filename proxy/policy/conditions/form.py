@@ -40,6 +40,8 @@ Between = tuple[str, ...]
 """What stands before each literal of a condition, and after the last one."""
 Literals = tuple[str, ...]
 """The literals of a condition, as they are spelt."""
+Judge = Callable[[str], str | None]
+"""The canonical text of a literal as it is spelt; None where it may not stand there."""
 
 
 def part(text: str) -> tuple[Between, Literals]:
@@ -54,7 +56,16 @@ def part(text: str) -> tuple[Between, Literals]:
 class Form:
     """A condition, parsed and checked, and all others that differ from it only in literals."""
 
-    __slots__ = ("_attributes", "_fields", "_judges", "_reads", "_scope", "_template", "_types", "own")
+    __slots__ = (
+        "_attributes",
+        "_fields",
+        "_judges",
+        "_reads",
+        "_scope",
+        "_template",
+        "_types",
+        "own",
+    )
 
     def __init__(self, text: str, scope: Scope) -> None:
         """The form of the condition `text`; raises BadCondition with every fault found."""
@@ -162,7 +173,11 @@ def _plain(spelt: str) -> str:
     return spelt[1:-1].replace("''", "'")
 
 
-_WRITTEN_OUT: Final = {"date": _means(calendar_date), "time": _means(instant), "ip_in": _means(network)}
+_WRITTEN_OUT: Final = {
+    "date": _means(calendar_date),
+    "time": _means(instant),
+    "ip_in": _means(network),
+}
 """The functions that look at a text before there is a request (`check.LITERAL`), and what they accept."""
 
 
