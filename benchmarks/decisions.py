@@ -87,6 +87,8 @@ def run() -> Iterator[Figure]:
             name=f"decision-cold-{rules}-rules",
             value=(time.perf_counter() - started) * 1e3,
             unit="ms",
+            bar=5 if rules == 100_000 else None,
+            better="less",
         )
         works[rules] = decide
     measured = interleaved({str(n): work for n, work in works.items()}, rounds=15)
@@ -95,9 +97,13 @@ def run() -> Iterator[Figure]:
             name=f"decision-warm-{rules}-rules",
             value=statistics.median(measured[str(rules)]),
             unit="µs",
-            bar=20 if rules == 100_000 else None,
+            bar=10 if rules == 100_000 else None,
             better="less",
         )
     yield Figure(
-        name="decision-warm-100000-to-10", value=ratio(measured["100000"], measured["10"]), unit="×"
+        name="decision-warm-100000-to-10",
+        value=ratio(measured["100000"], measured["10"]),
+        unit="×",
+        bar=1.5,
+        better="less",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ def put(proxy: Proxy, text: str) -> None:
     """Write policy.csv in one step, as an editor or a deployment does."""
     new = proxy.home.folder / "policy.new"
     new.write_text(text)
-    os.replace(new, proxy.home.policies / "policy.csv")
+    new.replace(proxy.home.policies / "policy.csv")
 
 
 @contextmanager

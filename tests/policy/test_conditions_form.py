@@ -46,7 +46,7 @@ def by_form(form, between, text):
 def test_what_a_form_takes_is_what_the_parser_takes(tree, data):
     """Whatever is put in the place of the literals: the form gives the same condition, or leaves it."""
     text = canonical(tree)
-    form, (between, own) = Form(text, ROWS), part(text)
+    form, between = Form(text, ROWS), part(text)[0]
     assert form.condition(form.own) == whole(text)
     other = LITERAL.sub(lambda _: data.draw(LITERALS).replace("\\", ""), text)
     found = by_form(form, between, other)
