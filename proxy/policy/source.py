@@ -170,7 +170,7 @@ class _Reader:
         self._access_alike: dict[tuple[str, ...], _Access] = {}
         self._cells_alike: dict[tuple[str, str, str], _Cells] = {}
         self._rows: dict[tuple[str, str], Rows] = {}
-        self._row_forms: dict[tuple[str, Between], Mapping[str, Form]] = {}
+        self._row_forms: dict[tuple[str, Between], tuple[Form, Mapping[str, Form]]] = {}
         self._when_forms: dict[Between, Form] = {}
         self._row_scopes: dict[str, list[tuple[str, Scope]]] = {}
         records[:] = filter(self._shaped, records)
@@ -295,10 +295,13 @@ class _Reader:
         principal = self._principal(record)
         _, _, pattern, text, named, form = record.cells
         alike = self._cells_alike.get((pattern, named, form))
+        if alike is None:
+            if self._cell(record, 2, self._pattern) is None:
+                return
+            alike = self._cells(record)
         rows = self._rows.get((pattern, text))
-        if (alike is None or rows is None) and self._cell(record, 2, self._pattern) is not None:
-            alike = alike or self._cells(record)
-            rows = rows or self._rows_of(record)
+        if rows is None:
+            rows = self._rows_of(record)
         if principal is not None and alike is not None and rows is not None:
             fields, treatment = alike
             self.cells.append(
@@ -329,16 +332,20 @@ class _Reader:
         """The row condition of a `p2` line."""
         _, _, pattern, text, _, _ = record.cells
         between, literals = part(text)
-        forms = self._row_forms.get((pattern, between))
-        read_ = _any(forms).read(text, literals) if forms else None
-        if forms is None or read_ is None:
+        found = self._row_forms.get((pattern, between))
+        read_ = found[0].read(text, literals) if found else None
+        if found is None or read_ is None:
             forms = self._cell(record, 3, self._forms, pattern)
             if forms is None:
                 return None
-            self._row_forms[pattern, between] = forms
-            read_ = _any(forms).own if forms else ()
-        found = self._rows[pattern, text] = Rows(forms, read_)
-        return found
+            # Literals are alike in all reports: one form tells of all.
+            first = next(iter(forms.values()), None)
+            if first is None:  # a set that only a faulty line fills
+                return Rows(forms, ())
+            found = self._row_forms[pattern, between] = first, forms
+            read_ = first.own
+        rows = self._rows[pattern, text] = Rows(found[1], read_)
+        return rows
 
     def _principal(self, record: Record) -> str | None:
         """Whom a line is about."""
@@ -467,11 +474,6 @@ def _formed(text: str, scope: Scope) -> Form:
         return Form(text, scope)
     except BadCondition as error:
         raise Wrong(*error.mistakes) from None
-
-
-def _any(forms: Mapping[str, Form]) -> Form:
-    """One of the forms that one text has in several reports: its literals are alike in all."""
-    return next(iter(forms.values()))
 
 
 def _cycles(links: Mapping[tuple[str, str], Line], what: str) -> list[Fault]:

@@ -30,11 +30,15 @@ _PART: Final = re.compile(
     r"""( (?: [A-Za-z_.][A-Za-z0-9_.]*+ (?: (?<=row|sub)\[[ ]*'[^']*+'(?:'[^']*+')*+[ ]*\] )?+
             | [^'0-9A-Za-z_.]++
           )*+ )
-        ( '[^']*+'(?:'[^']*+')*+ | [0-9]++(?:\.[0-9]++)?+(?![0-9A-Za-z_.]) | \Z )
+        ( '[^']*+'(?:'[^']*+')*+ | [0-9]++(?:\.[0-9]++)?+(?![0-9A-Za-z_.]) | \Z | . )
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
-"""What stands before a literal, and the literal; a quoted name is none."""
+"""What stands before a literal, and the literal; a quoted name is none.
+
+What is taken for a literal and is none, as the 5 of `5a` or a quote without its partner, makes no form:
+either it is refused by a judge, or no condition has what is left between its literals.
+"""
 
 Between = tuple[str, ...]
 """What stands before each literal of a condition, and after the last one."""
@@ -46,10 +50,7 @@ Judge = Callable[[str], str | None]
 
 def part(text: str) -> tuple[Between, Literals]:
     """A condition's literals and what is between them; a text that is none may be taken for whatever."""
-    found = _PART.findall(text)
-    between, literals = zip(*found, strict=True)
-    if sum(map(len, between)) + sum(map(len, literals)) != len(text):
-        return (text,), ()
+    between, literals = zip(*_PART.findall(text), strict=True)
     return between, tuple(filter(None, literals))
 
 
@@ -149,7 +150,7 @@ def _template(between: Between, literals: int) -> str:
 
 def _text(spelt: str) -> str | None:
     # What is printable is neither invisible nor does it reorder what is shown.
-    return spelt if spelt[0] == "'" and spelt.isprintable() else None
+    return spelt if spelt[0] == "'" and len(spelt) > 1 and spelt.isprintable() else None
 
 
 def _number(spelt: str) -> str | None:
