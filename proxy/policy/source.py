@@ -72,16 +72,7 @@ def load(
     Faulty.
     """
     faults = _model_faults(files)
-    records: list[Record] = []
-    for name in RULE_FILES:
-        if name in files:
-            found, wrong = read(name, files[name])
-            records += found
-            faults += wrong
-        elif name == POLICY_FILE:
-            faults.append(
-                Fault(file=name, message="is missing", hint="a policy has at least one `p`")
-            )
+    records = _records(files, faults)
     any_access = any(record.cells[0] == "p" for record in records)
     reader = _Reader(records, reports, classes, attributes, faults)
     if not any_access:
@@ -108,6 +99,21 @@ def load(
         members=reader.members,
         sets=reader.sets,
     )
+
+
+def _records(files: Mapping[str, bytes], faults: list[Fault]) -> list[Record]:
+    """The records of all files, which nothing else holds; what is wrong is added to `faults`."""
+    records: list[Record] = []
+    for name in RULE_FILES:
+        if name in files:
+            found, wrong = read(name, files[name])
+            records += found
+            faults += wrong
+        elif name == POLICY_FILE:
+            faults.append(
+                Fault(file=name, message="is missing", hint="a policy has at least one `p`")
+            )
+    return records
 
 
 def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
