@@ -18,10 +18,11 @@ Whatever goes wrong, the last good policy stays in force, and the log, `/-/ready
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
 from proxy.keys import Keyring
 from proxy.policy.index import Policy
+from proxy.policy.piecemeal import Containers, let_go
 from proxy.policy.source import POLICY_FILE
 from proxy.seal import LOCK, OWN, MustBe, uncommitted, unsealed
 from proxy.snapshot import FILES, TESTS_FILE, Snapshot, read_folder, snapshot_of, with_rules
@@ -217,6 +219,8 @@ class PolicyInForce:
             snapshot = snapshot_of(
                 files, folder=self.folder, environment=self._environment, previous=previous
             )
+            if previous is None or snapshot.policy is not previous.policy:
+                _freed_gently(snapshot.policy)
             if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
                 raise _Unfit(unfit)
             self._expect(snapshot, files)
@@ -231,6 +235,7 @@ class PolicyInForce:
         if any(name in files for name in OWN):
             written = {name: content for name, content in files.items() if name not in OWN}
             snapshot = with_rules(snapshot, written)
+            _freed_gently(snapshot.policy)
         if faults := self._expectations(snapshot, files):
             raise Faulty(faults)
 
@@ -271,7 +276,9 @@ class PolicyInForce:
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
         with _yielding():
-            return with_rules(self.snapshot, files)
+            snapshot = with_rules(self.snapshot, files)
+        _freed_gently(snapshot.policy)
+        return snapshot
 
     def _mode(self) -> int:
         """Who may read a policy file may read what the server writes beside it."""
@@ -301,7 +308,6 @@ class PolicyInForce:
         self.snapshot, self._files = candidate.snapshot, candidate.files
         self.since = time.time()
         self.outcomes["taken"] += self._started
-        gc.freeze()  # a full collection would stop every request to look at what stays
 
     async def _record_load(self, candidate: _Candidate) -> None:
         author = f"author:{candidate.commit.author}" if candidate.commit else ""
@@ -347,6 +353,15 @@ def _same(one: Snapshot, other: Snapshot) -> bool:
         and one.catalogue.stores == other.catalogue.stores
         and one.identities.files == other.identities.files
     )
+
+
+def _freed_gently(policy: Policy) -> None:
+    """Have the lines of a policy freed piece by piece, once the last request has let go of it."""
+    weakref.finalize(policy, _let_go, policy.pieces).atexit = False
+
+
+def _let_go(containers: Containers) -> None:
+    threading.Thread(target=let_go, args=containers, name="a policy's end", daemon=True).start()
 
 
 @contextmanager

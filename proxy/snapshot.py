@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -166,10 +167,22 @@ def snapshot_of(
     Without `folder`, keys and credentials that the files refer to are not looked for: the snapshot
     decides as it would, which is all that a review needs, but knows no token and opens no store.
     """
-    gc.disable()  # thousands of new objects that stay: to look through them again and again is in vain
-    try:
+    with _uncollected():
         return _snapshot_of(files, folder, environment, previous)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make objects that stay, without garbage collections that look through them again and again.
+
+    Nor may the first collection afterwards, which would stop every request meanwhile: so they are put
+    out of its sight. What is frozen is still freed with its last reference: a policy has no circles.
+    """
+    gc.disable()
+    try:
+        yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -226,12 +239,13 @@ def _snapshot_of(
 def with_rules(previous: Snapshot, files: Mapping[str, bytes]) -> Snapshot:
     """A snapshot of `files`, of which no more than policy lines are others; raises Faulty."""
     version = version_of(files)
-    policy = load_policy(
-        files,
-        reports=previous.catalogue.reports,
-        classes=previous.catalogue.classes,
-        purposes=previous.catalogue.purposes,
-        attributes=previous.identities.attributes,
-        version=version,
-    )
+    with _uncollected():
+        policy = load_policy(
+            files,
+            reports=previous.catalogue.reports,
+            classes=previous.catalogue.classes,
+            purposes=previous.catalogue.purposes,
+            attributes=previous.identities.attributes,
+            version=version,
+        )
     return dataclasses.replace(previous, version=version, policy=policy)

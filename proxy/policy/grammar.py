@@ -24,6 +24,8 @@ KINDS: Final = ("user", "group", "tool", "role")
 _KIND: Final = f"(?:{'|'.join(KINDS)}):"
 _PRINCIPAL = re.compile(rf"({_KIND})(?:'((?:[^']|'')+)'|(\S(?:.*\S)?))\Z")
 _WORD = re.compile(r"[\w.-]+\Z")
+_PLAIN = re.compile(rf"{_KIND}[A-Za-z0-9._@+-]+\Z")
+"""Most principals: in such a name nothing can be mistaken."""
 _SET = re.compile(r"set:\S(?:.*\S)?\Z")
 _MISTAKEN = re.compile(rf"""['"*]|[ \t]\#|[ \t|](?:{_KIND}|set:|anyone\b)""")
 """What in a name means that its author meant something else: quotes, a comment, a list of names."""
@@ -91,7 +93,7 @@ def word(text: str, table: Iterable[str], what: str) -> str:
 
 def principal(text: str) -> str:
     """A typed principal, its name without quotes."""
-    if text == ANYONE:
+    if text == ANYONE or _PLAIN.match(text):
         return text
     matched = _PRINCIPAL.match(text)
     if matched is not None:
@@ -148,7 +150,9 @@ def _name(text: str, name: str, kind: str, *, bare: bool) -> str:
 
 def _unseen(name: str) -> str | None:
     """The first character that is not seen, if any."""
-    return next((c for c in name if not c.isprintable() or _UNSEEN.match(c)), None)
+    if name.isprintable() and not _UNSEEN.search(name):
+        return None
+    return next(c for c in name if not c.isprintable() or _UNSEEN.match(c))
 
 
 def member(text: str) -> str:

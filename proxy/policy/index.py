@@ -9,6 +9,8 @@ lines or 100,000.
 from __future__ import annotations
 
 import functools
+import itertools
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from proxy.policy.lines import (
     patterns,
 )  # fmt: skip
 from proxy.policy.merge import merge
+from proxy.policy.piecemeal import Containers
 from proxy.policy.rules import Decider, Requester, Roles, Truths
 from proxy.report import Report
 from proxy.subject import Subject
@@ -79,24 +82,32 @@ class Policy:
         """Index the rules; `members` are the links of `g` lines, `sets` those of `g2` lines."""
         self.version = version
         self.purposes = tuple(purposes)
-        self.access = tuple(access)
+        self.access: Sequence[AccessRule] = (lines := list(access))
         """The `p` lines."""
-        self.cells = tuple(cells)
+        self.cells: Sequence[CellRule] = (rows := list(cells))
         """The `p2` lines."""
         self._reports = dict(reports)
-        self._members = tuple(members)
-        self._roles = Roles("g", self._members)
-        self._sets = Roles("g2", sets)
+        self._members = list(members)
+        self._roles = Roles(self._members)
+        self._sets = Roles(sets)
         self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
         self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
         for rule in access:
             self._access[rule.principal, rule.report].append(rule)
         for row in cells:
             self._cells[row.principal, row.report].append(row)
-        self._named = frozenset(principal for principal, _ in (*self._access, *self._cells))
-        self._standing = functools.lru_cache(SUBJECTS)(self._find_standing)
+        self._named = frozenset(
+            principal for principal, _ in itertools.chain(self._access, self._cells)
+        )
+        self.pieces: Containers = (self._access, self._cells, lines, rows, self._members)
+        """What to free piece by piece (`piecemeal.let_go`) once the policy itself is gone."""
+        # Caches that held the policy would keep it, once it is replaced, until a full garbage collection.
+        weak = weakref.proxy(self)
+        self._standing = functools.lru_cache(SUBJECTS)(
+            functools.partial(Policy._find_standing, weak)
+        )
         self._same = functools.lru_cache(SLICES)(_standing)
-        self._slice = functools.lru_cache(SLICES)(self._cut)
+        self._slice = functools.lru_cache(SLICES)(functools.partial(Policy._cut, weak))
 
     def slice(self, subject: Subject, report: str, action: str) -> Slice:
         """The lines that can apply where `subject` asks to do `action` on the report of that id."""
@@ -221,7 +232,9 @@ class Slice:
             ]
         )
         """The conditions, of lines and of rows, whose truth time alone can change."""
-        self._judge = functools.lru_cache(VERDICTS)(self._judged)
+        self._judge = functools.lru_cache(VERDICTS)(
+            functools.partial(Slice._judged, weakref.proxy(self))
+        )
 
     def verdict(self, context: Context) -> Verdict:
         """What the lines say in this context; raises Disagreement rather than choose."""

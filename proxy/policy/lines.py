@@ -6,13 +6,13 @@ Every principal is typed, `user:` `group:` `tool:` `role:` or `anyone`; a token 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from proxy.plan import Line
-from proxy.policy.conditions import Condition
+from proxy.policy.conditions import Condition, Form
 from proxy.treatments import Treatment
 
 ANYONE: Final = "anyone"
@@ -74,6 +74,34 @@ class CellRule:
     """For each report that the line covers: the declared fields that it names."""
     treatment: Treatment | None
     """None: `deny`."""
+
+
+class Rows(Mapping[str, Condition]):
+    """A line's row condition for each report that it covers, made when it is first asked for.
+
+    Reports that declare alike whatever the condition can name share one.
+    """
+
+    __slots__ = ("_forms", "_literals", "_made")
+
+    def __init__(self, forms: Mapping[str, Form], literals: tuple[str, ...]) -> None:
+        """`literals` are what `Form.read` gives."""
+        self._forms = forms
+        self._literals = literals
+        self._made: dict[Form, Condition] = {}
+
+    def __getitem__(self, report: str) -> Condition:
+        form = self._forms[report]
+        found = self._made.get(form)
+        if found is None:
+            found = self._made[form] = form.condition(self._literals)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._forms)
+
+    def __len__(self) -> int:
+        return len(self._forms)
 
 
 def patterns(report: str) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ differ in nothing that matters here are looked at once, so that 100,000 of them 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -46,17 +45,16 @@ def incomparable(
 
     Yields each one's number in `rules`, a message and a hint.
     """
-    torn = _of_many_kinds(rules)
+    told_apart = list(_told_apart(rules))
+    torn = _of_many_kinds(told_apart)
     seen: dict[tuple[str, _Cell], list[_Seen]] = {}
-    looked: set[tuple[str, int, Treatment]] = set()
-    for number, rule in enumerate(rules):
-        treatment = rule.treatment
-        if treatment is None or _anywhere(treatment) or _nowhere(rule):
-            continue
+    looked: set[tuple[str, int, int]] = set()
+    for number, rule, treatment in told_apart:
         kind = rule.principal.partition(":")[0]
         own = rule.principal in torn
-        alike = (kind, id(rule.fields), treatment)
-        if alike in looked and not own:
+        # Equal cells of the files were read once, to one object.
+        alike = (kind, id(rule.fields), id(treatment))
+        if (alike in looked and not own) or _nowhere(rule):
             continue
         looked.add(alike)
         meets = (*_MEETS[kind], rule.principal) if own else _MEETS[kind]
@@ -74,6 +72,20 @@ def incomparable(
                 f"`{treatment}`, `{other.treatment}` ({other.line}) meet on `{report}`'s `{field}`",
                 f"neither is finer: give one, or name both in `prefer:` of `{report}`",
             )
+
+
+def _told_apart(rules: Sequence[CellRule]) -> Iterator[tuple[int, CellRule, Treatment]]:
+    """The lines, with their numbers, that bring a form which does not compare with every other."""
+    anywhere: dict[int, bool] = {}
+    for number, rule in enumerate(rules):
+        treatment = rule.treatment
+        if treatment is None:
+            continue
+        alike = anywhere.get(id(treatment))
+        if alike is None:
+            alike = anywhere[id(treatment)] = _anywhere(treatment)
+        if not alike:
+            yield number, rule, treatment
 
 
 def _cells(rule: CellRule) -> Iterator[_Cell]:
@@ -115,15 +127,12 @@ def _note(
         known.append(_Seen(treatment, line))
 
 
-def _of_many_kinds(rules: Sequence[CellRule]) -> frozenset[str]:
+def _of_many_kinds(rules: Sequence[tuple[int, CellRule, Treatment]]) -> frozenset[str]:
     """The users and tools whose own lines hold forms that do not compare with each other."""
     first: dict[str, Treatment] = {}
     torn: set[str] = set()
-    for rule in rules:
-        treatment = rule.treatment
-        if treatment is None or not rule.principal.startswith(("user:", "tool:")):
-            continue
-        if not _anywhere(treatment):
+    for _, rule, treatment in rules:
+        if rule.principal.startswith(("user:", "tool:")):
             held = first.setdefault(rule.principal, treatment)
             if held is not treatment and not comparable(held, treatment):
                 torn.add(rule.principal)
@@ -134,7 +143,6 @@ def _compare(one: Treatment, other: Treatment, prefer: Sequence[str]) -> bool:
     return comparable(one, other) or (one.name in prefer and other.name in prefer)
 
 
-@functools.lru_cache(maxsize=4_096)
 def _anywhere(treatment: Treatment) -> bool:
     """Whether a form compares with every other."""
     return all(comparable(treatment, unlike) for unlike in _UNLIKE)

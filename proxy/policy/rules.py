@@ -1,4 +1,4 @@
-"""Casbin, behind one door: an enforcer decides access rules, its role manager knows roles and sets.
+"""Casbin, behind one door: an enforcer decides access rules on the roles and sets that we resolve.
 
 What Casbin gets is clean: typed values from our own parser, through its API, into a new enforcer
 that is never changed again. It reads no file of the policy. Its matcher calls three functions of
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import casbin
 
@@ -66,27 +66,25 @@ class Truths:
 
 
 class Roles:
-    """Names and what they are members of, directly and through others (Casbin's role manager).
+    """Names and what they are members of, directly and through others.
 
-    The closure is ours, since Casbin does not link chains of more than nine; and it is asked only
-    for names of the policy, since it remembers every name that it is asked for.
+    Not by Casbin's role manager: that does not link chains of more than nine, remembers every name
+    that it is asked for, and holds its names in circles, so that a policy of 100,000 links would stay
+    until a full garbage collection, which stops every request.
     """
 
-    def __init__(self, kind: Literal["g", "g2"], links: Iterable[tuple[str, str]]) -> None:
-        """Link each (member, what it is a member of) of the lines of one kind; no cycles."""
-        pairs = list(dict.fromkeys(links))
-        self._known = frozenset(name for pair in pairs for name in pair)
-        enforcer = _enforcer({})
-        if pairs:
-            enforcer.add_named_grouping_policies(kind, [list(pair) for pair in pairs])
-        self._direct: Callable[[str], list[str]] = enforcer.get_named_role_manager(kind).get_roles
+    def __init__(self, links: Iterable[tuple[str, str]]) -> None:
+        """Link each (member, what it is a member of) of the lines of one kind; circles do no harm."""
+        self._direct: dict[str, list[str]] = {}
+        for member, of in links:
+            self._direct.setdefault(member, []).append(of)
 
     def closure(self, names: Iterable[str]) -> frozenset[str]:
         """The names and everything that they are members of."""
-        reached: set[str] = set(names)
-        waiting = [name for name in reached if name in self._known]
+        reached = set(names)
+        waiting = list(reached)
         while waiting:
-            for role in self._direct(waiting.pop()):
+            for role in self._direct.get(waiting.pop(), ()):
                 if role not in reached:
                     reached.add(role)
                     waiting.append(role)

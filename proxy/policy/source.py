@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import graphlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
 from proxy.errors import Fault, Faulty
 from proxy.plan import Line
 from proxy.policy import grammar
-from proxy.policy.conditions import BadCondition, Condition, Scope, compile  # noqa: A004 - its name
+from proxy.policy.conditions import BadCondition, Between, Condition, Form, Scope, part
 from proxy.policy.grammar import Wrong
 from proxy.policy.index import Policy
-from proxy.policy.lines import AccessRule, Action, CellRule, Effect, patterns
+from proxy.policy.lines import AccessRule, Action, CellRule, Effect, Rows, patterns
 from proxy.policy.meeting import incomparable
+from proxy.policy.piecemeal import let_go, used_up
 from proxy.policy.rules import MODEL, Roles, canonical_model
 from proxy.policy.syntax import Record, read
 from proxy.report import Report
@@ -51,6 +52,8 @@ _CYCLES: Final = 20
 """Most cycles of roles or sets that are told of at once."""
 
 T = TypeVar("T")
+_Access = tuple[str, Action, Condition, Effect]
+_Cells = tuple[Mapping[str, frozenset[str]], Treatment | None]
 
 
 def load(
@@ -69,18 +72,10 @@ def load(
     Faulty.
     """
     faults = _model_faults(files)
-    records: list[Record] = []
-    for name in RULE_FILES:
-        if name in files:
-            found, wrong = read(name, files[name])
-            records += found
-            faults += wrong
-        elif name == POLICY_FILE:
-            faults.append(
-                Fault(file=name, message="is missing", hint="a policy has at least one `p`")
-            )
+    records = _records(files, faults)
+    any_access = any(record.cells[0] == "p" for record in records)
     reader = _Reader(records, reports, classes, attributes, faults)
-    if not reader.access and not any(record.cells[0] == "p" for record in records):
+    if not any_access:
         faults.append(
             Fault(
                 file=POLICY_FILE,
@@ -90,9 +85,10 @@ def load(
         )
     faults += _cycles(reader.members, "role")
     faults += _cycles(reader.sets, "set")
-    for number, message, hint in incomparable(reader.cells, reports):
-        faults.append(reader.cell_records[number].fault(message, hint, cell=5))
+    faults += _clashes(reader.cells, reports, files)
+    reader.forget()
     if faults:
+        let_go(reader.access, reader.cells, reader.members, reader.sets)
         raise Faulty(dict.fromkeys(faults))
     return Policy(
         version=version,
@@ -103,6 +99,21 @@ def load(
         members=reader.members,
         sets=reader.sets,
     )
+
+
+def _records(files: Mapping[str, bytes], faults: list[Fault]) -> list[Record]:
+    """The records of all files, which nothing else holds; what is wrong is added to `faults`."""
+    records: list[Record] = []
+    for name in RULE_FILES:
+        if name in files:
+            found, wrong = read(name, files[name])
+            records += found
+            faults += wrong
+        elif name == POLICY_FILE:
+            faults.append(
+                Fault(file=name, message="is missing", hint="a policy has at least one `p`")
+            )
+    return records
 
 
 def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
@@ -119,12 +130,34 @@ def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
     return [Fault(file=MODEL_FILE, message="is not the shipped model", hint=hint)]
 
 
+def _clashes(
+    cells: Sequence[CellRule], reports: Mapping[str, Report], files: Mapping[str, bytes]
+) -> list[Fault]:
+    """A fault at each line that brings a form which does not compare with an earlier line's."""
+    found = [(cells[n].line, message, hint) for n, message, hint in incomparable(cells, reports)]
+    if not found:
+        return []
+    # Records were let go of line by line; they are read again for the few that are at fault.
+    wanted = {line for line, _, _ in found}
+    records = {
+        line: record
+        for name in RULE_FILES
+        for record in read(name, files.get(name, b""))[0]
+        if (line := _line(record)) in wanted
+    }
+    return [records[line].fault(message, hint, cell=5) for line, message, hint in found]
+
+
 class _Reader:
-    """Records -> rules: `g2` first, then the rest; equal cells are parsed and checked once."""
+    """Records -> rules: `g2` first, then the rest.
+
+    Equal cells are parsed and checked once, and so is what many lines have in common: of conditions
+    their form, of lines all but whom they are about.
+    """
 
     def __init__(
         self,
-        records: Iterable[Record],
+        records: list[Record],
         reports: Mapping[str, Report],
         classes: Collection[str],
         attributes: Mapping[str, AttributeType],
@@ -132,7 +165,6 @@ class _Reader:
     ) -> None:
         self.access: list[AccessRule] = []
         self.cells: list[CellRule] = []
-        self.cell_records: list[Record] = []
         self.members: dict[tuple[str, str], Line] = {}
         self.sets: dict[tuple[str, str], Line] = {}
         self._faults = faults
@@ -140,14 +172,20 @@ class _Reader:
         self._classes = classes
         self._attributes = attributes
         self._known: dict[tuple[object, ...], object] = {}
+        self._principals: dict[str, str] = {}
+        self._access_alike: dict[tuple[str, ...], _Access] = {}
+        self._cells_alike: dict[tuple[str, str, str], _Cells] = {}
+        self._rows: dict[tuple[str, str], Rows] = {}
+        self._row_forms: dict[tuple[str, Between], tuple[Form, Mapping[str, Form]]] = {}
+        self._when_forms: dict[Between, Form] = {}
         self._row_scopes: dict[str, list[tuple[str, Scope]]] = {}
-        shaped = [record for record in records if self._shaped(record)]
-        self._filled = frozenset(r.cells[2] for r in shaped if r.cells[0] == "g2")
-        for record in shaped:
-            if record.cells[0] == "g2":
-                self._set(record)
+        records[:] = filter(self._shaped, records)
+        of_sets = [record for record in records if record.cells[0] == "g2"]
+        self._filled = frozenset(record.cells[2] for record in of_sets)
+        for record in of_sets:
+            self._set(record)
         self._covered = self._coverage()
-        for record in shaped:
+        for record in used_up(records):
             if len(faults) > MAX_FAULTS:
                 faults.append(
                     record.fault(
@@ -164,6 +202,13 @@ class _Reader:
                     self._membership(record)
                 case _:
                     pass  # `g2`, read before
+
+    def forget(self) -> None:
+        """Let go of what only reading needed."""
+        let_go(
+            self._known, self._principals, self._access_alike, self._cells_alike, self._rows,
+            self._row_forms, self._when_forms,
+        )  # fmt: skip
 
     def _shaped(self, record: Record) -> bool:
         """Whether a record is of a known type and has its number of cells, none of them empty."""
@@ -185,17 +230,20 @@ class _Reader:
                 )
             )
             return False
-        empty = [at for at, text in enumerate(record.cells) if not text]
-        for at in empty:
-            hint = f"write `{kind}, {', '.join(shape)}`"
-            self._faults.append(record.fault(f"the {shape[at - 1]} is missing", hint, cell=at))
-        return not empty
+        if "" not in record.cells:
+            return True
+        hint = f"write `{kind}, {', '.join(shape)}`"
+        for at, text in enumerate(record.cells):
+            if not text:
+                self._faults.append(record.fault(f"the {shape[at - 1]} is missing", hint, cell=at))
+        return False
 
     def _cell(
         self, record: Record, cell: int, read_: Callable[..., T], *arguments: object
     ) -> T | None:
         """The value of one cell, or None with its faults told; `arguments` follow the text."""
-        key = (read_, record.cells[cell], *arguments)
+        # Without `read_`, a method of ours: the circle would stay until a full garbage collection.
+        key = (record.cells[0], cell, record.cells[cell], *arguments)
         found = self._known.get(key)
         if found is None:
             try:
@@ -227,12 +275,10 @@ class _Reader:
 
     def _access_rule(self, record: Record) -> None:
         """Read `p, subject, report, action, when, effect`."""
-        principal = self._cell(record, 1, grammar.principal)
-        report = self._cell(record, 2, self._pattern)
-        action = self._cell(record, 3, _action)
-        when = self._cell(record, 4, self._when)
-        effect = self._cell(record, 5, _effect)
-        if principal and report and action and when and effect:
+        principal = self._principal(record)
+        alike = self._access_alike.get(record.cells[2:]) or self._access(record)
+        if principal is not None and alike is not None:
+            report, action, when, effect = alike
             self.access.append(
                 AccessRule(
                     line=_line(record),
@@ -244,30 +290,84 @@ class _Reader:
                 )
             )
 
+    def _access(self, record: Record) -> _Access | None:
+        """What a `p` line says, but of whom."""
+        report = self._cell(record, 2, self._pattern)
+        action = self._cell(record, 3, _action)
+        when = self._cell(record, 4, self._when)
+        effect = self._cell(record, 5, _effect)
+        if report is None or action is None or when is None or effect is None:
+            return None
+        found = self._access_alike[record.cells[2:]] = (report, action, when, effect)
+        return found
+
     def _cell_rule(self, record: Record) -> None:
         """Read `p2, subject, report, rows, fields, treatment`."""
-        principal = self._cell(record, 1, grammar.principal)
-        report = self._cell(record, 2, self._pattern)
-        treatment = self._cell(record, 5, _treatment)
-        if report is None:
-            return
-        rows = self._cell(record, 3, self._rows, report)
-        fields = self._cell(record, 4, self._fields, report)
-        if principal is None or rows is None or fields is None or treatment is None:
-            return
-        if self._cell(record, 5, self._accepting, record.cells[4], report) is None:
-            return
-        self.cell_records.append(record)
-        self.cells.append(
-            CellRule(
-                line=_line(record),
-                principal=principal,
-                report=report,
-                rows=rows,
-                fields=fields,
-                treatment=treatment if isinstance(treatment, Treatment) else None,
+        principal = self._principal(record)
+        _, _, pattern, text, named, form = record.cells
+        alike = self._cells_alike.get((pattern, named, form))
+        if alike is None:
+            if self._cell(record, 2, self._pattern) is None:
+                return
+            alike = self._cells(record)
+        rows = self._rows.get((pattern, text))
+        if rows is None:
+            rows = self._rows_of(record)
+        if principal is not None and alike is not None and rows is not None:
+            fields, treatment = alike
+            self.cells.append(
+                CellRule(
+                    line=_line(record),
+                    principal=principal,
+                    report=pattern,
+                    rows=rows,
+                    fields=fields,
+                    treatment=treatment,
+                )
             )
-        )
+
+    def _cells(self, record: Record) -> _Cells | None:
+        """What a `p2` line says, but to whom and of which rows."""
+        _, _, pattern, _, named, form = record.cells
+        fields = self._cell(record, 4, self._fields, pattern)
+        treatment = self._cell(record, 5, _treatment)
+        if fields is None or treatment is None:
+            return None
+        if self._cell(record, 5, self._accepting, named, pattern) is None:
+            return None
+        found = fields, treatment if isinstance(treatment, Treatment) else None
+        self._cells_alike[pattern, named, form] = found
+        return found
+
+    def _rows_of(self, record: Record) -> Rows | None:
+        """The row condition of a `p2` line."""
+        _, _, pattern, text, _, _ = record.cells
+        between, literals = part(text)
+        found = self._row_forms.get((pattern, between))
+        read_ = found[0].read(text, literals) if found else None
+        if found is None or read_ is None:
+            forms = self._cell(record, 3, self._forms, pattern)
+            if forms is None:
+                return None
+            # Literals are alike in all reports: one form tells of all.
+            first = next(iter(forms.values()), None)
+            if first is None:  # a set that only a faulty line fills
+                return Rows(forms, ())
+            found = self._row_forms[pattern, between] = first, forms
+            read_ = first.own
+        rows = self._rows[pattern, text] = Rows(found[1], read_)
+        return rows
+
+    def _principal(self, record: Record) -> str | None:
+        """Whom a line is about."""
+        text = record.cells[1]
+        found = self._principals.get(text)
+        if found is None:
+            try:
+                found = self._principals[text] = grammar.principal(text)
+            except Wrong:
+                return self._cell(record, 1, grammar.principal)
+        return found
 
     # ── cells that depend on the catalogue ──
 
@@ -276,7 +376,7 @@ class _Reader:
 
     def _coverage(self) -> Mapping[str, tuple[Report, ...]]:
         """For each report pattern: the reports that it covers."""
-        sets = Roles("g2", self.sets)
+        sets = Roles(self.sets)
         covered: dict[str, list[Report]] = {}
         for report in self._reports.values():
             for name in sets.closure(patterns(report.id)):
@@ -284,13 +384,19 @@ class _Reader:
         return {name: tuple(reports) for name, reports in covered.items()}
 
     def _when(self, text: str) -> Condition:
-        return _compiled(text, Scope(fields=None, elsewhere={}, attributes=self._attributes))
+        between, literals = part(text)
+        form = self._when_forms.get(between)
+        if form is None or (read_ := form.read(text, literals)) is None:
+            scope = Scope(fields=None, elsewhere={}, attributes=self._attributes)
+            form = self._when_forms[between] = _formed(text, scope)
+            read_ = form.own
+        return form.condition(read_)
 
-    def _rows(self, text: str, pattern: str) -> Mapping[str, Condition]:
+    def _forms(self, text: str, pattern: str) -> Mapping[str, Form]:
         """The condition checked against each covered report's fields.
 
         A name that another covered report declares, but not this one, is unknown in this one.
-        Reports that declare alike whatever the text can name share one compiled condition.
+        Reports that declare alike whatever the text can name share one form.
         """
         scopes = self._scopes(pattern)
         named = [
@@ -298,21 +404,21 @@ class _Reader:
             for name in dict.fromkeys(name for _, scope in scopes for name in scope.fields or ())
             if name in text or "'" in name
         ]
-        found: dict[tuple[Type | None, ...], Condition] = {}
-        rows: dict[str, Condition] = {}
+        found: dict[tuple[Type | None, ...], Form] = {}
+        forms: dict[str, Form] = {}
         wrong: dict[tuple[int, str, str], None] = {}
         for report, scope in scopes:
             own = scope.fields or {}
             key = tuple([own.get(name) for name in named])
             try:
                 if key not in found:
-                    found[key] = _compiled(text, scope)
-                rows[report] = found[key]
+                    found[key] = _formed(text, scope)
+                forms[report] = found[key]
             except Wrong as error:
                 wrong.update(dict.fromkeys(error.found))
         if wrong:
             raise Wrong(*wrong)
-        return rows
+        return forms
 
     def _scopes(self, pattern: str) -> Sequence[tuple[str, Scope]]:
         """The names that row conditions may use, for each report that a pattern covers."""
@@ -374,18 +480,20 @@ def _treatment(text: str) -> Treatment | str:
         raise Wrong((error.offset, error.message, hint)) from None
 
 
-def _compiled(text: str, scope: Scope) -> Condition:
+def _formed(text: str, scope: Scope) -> Form:
     try:
-        return compile(text, scope)
+        return Form(text, scope)
     except BadCondition as error:
         raise Wrong(*error.mistakes) from None
 
 
 def _cycles(links: Mapping[tuple[str, str], Line], what: str) -> list[Fault]:
     """A fault for each circle of memberships, at its last line."""
+    held = {of for _, of in links}
     graph: dict[str, set[str]] = {}
     for member, of in links:
-        graph.setdefault(member, set()).add(of)
+        if member in held:  # whoever is in a circle is so
+            graph.setdefault(member, set()).add(of)
     faults: list[Fault] = []
     while len(faults) < _CYCLES:
         try:

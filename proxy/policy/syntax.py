@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import Fault
 
@@ -26,7 +25,17 @@ _BLANKS = " \t"
 _QUOTING = "close it with `'`; a name that holds a quote is written `'O''Brien'`"
 _BOM = b"\xef\xbb\xbf"
 _MARKS = re.compile(r"[,'()\[\]]")
-_NESTING = re.compile(r"['()\[\]]")
+_NESTING = ("'", "(", "[", ")", "]")
+_CELL = re.compile(
+    r"""
+    , ( [^,'()\[\]]*+
+        (?: (?: '[^']*+' | \((?:[^'()\[\]]++|'[^']*+')*+\) | \[(?:[^'()\[\]]++|'[^']*+')*+\] )
+            [^,'()\[\]]*+
+        )*+ )
+    """,
+    re.VERBOSE,
+)
+"""A cell whose brackets hold no others, after its comma."""
 _CLOSES = {"(": ")", "[": "]"}
 _FORBIDDEN = re.compile(
     # Controls, separators that other programs break lines at, marks that reorder what is shown.
@@ -34,8 +43,7 @@ _FORBIDDEN = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One line that is a rule: its cells' trimmed texts, and where it stands."""
 
     file: str
@@ -102,58 +110,65 @@ def read(file: str, data: bytes) -> tuple[list[Record], list[Fault]]:
     else:
         lines.pop()
     for number, content in enumerate(lines, 1):
-        found = _line(file, number, content)
-        if isinstance(found, Record):
-            records.append(found)
-        elif found is not None:
-            faults.append(found)
+        try:
+            found = _record(file, number, content)
+        except _Wrong as wrong:
+            column, message, hint = wrong.args
+            faults.append(
+                Fault(file=file, line=number, column=column + 1, message=message, hint=hint)
+            )
+        else:
+            if found is not None:
+                records.append(found)
     return records, faults
 
 
-def _line(file: str, number: int, content: bytes) -> Record | Fault | None:
-    """One line: a record, what is wrong with it, or None for a comment or blank line."""
+class _Wrong(Exception):
+    """What is wrong with a line: where (from 0), a message and a hint."""
 
-    def fault(column: int, message: str, hint: str) -> Fault:
-        return Fault(file=file, line=number, column=column + 1, message=message, hint=hint)
 
+def _record(file: str, number: int, content: bytes) -> Record | None:
+    """One line; None for a comment or blank line; raises _Wrong."""
     try:
-        raw = content.removesuffix(b"\r").decode("utf-8")
+        raw = content.removesuffix(b"\r").decode()
     except UnicodeDecodeError as error:
-        column = len(content[: error.start].decode("utf-8"))
-        return fault(
-            column, f"byte `0x{content[error.start]:02x}` is not UTF-8", "save it as UTF-8"
-        )
+        column = len(content[: error.start].decode())
+        message = f"byte `0x{content[error.start]:02x}` is not UTF-8"
+        raise _Wrong(column, message, "save it as UTF-8") from None
     if len(raw) > MAX_LINE:
-        return fault(MAX_LINE, f"the line is longer than {MAX_LINE} characters", "split the rule")
-    if forbidden := _FORBIDDEN.search(raw):
+        raise _Wrong(MAX_LINE, f"the line is longer than {MAX_LINE} characters", "split the rule")
+    # No forbidden character is printable, and to ask that is quick.
+    if not raw.isprintable() and (forbidden := _FORBIDDEN.search(raw)):
         character = forbidden.group()
         name = unicodedata.name(character, "a control character").lower()
-        return fault(
-            forbidden.start(),
-            f"`U+{ord(character):04X}` is not allowed",
-            f"take it out: it is {name}",
-        )
+        message = f"`U+{ord(character):04X}` is not allowed"
+        raise _Wrong(forbidden.start(), message, f"take it out: it is {name}")
     if raw.startswith("#"):
         return None
     text = raw.strip(_BLANKS)
     if not text:
         return None
     if text.startswith("#"):
-        return fault(
-            raw.index("#"),
-            "a comment begins at the start of its line",
-            "take out the blanks before `#`",
-        )
-    if not _NESTING.search(raw):
-        cells = raw.split(",")
+        message = "a comment begins at the start of its line"
+        raise _Wrong(raw.index("#"), message, "take out the blanks before `#`")
+    return Record(file, number, raw, tuple([cell.strip(_BLANKS) for cell in _cells(raw)]))
+
+
+def _cells(raw: str) -> list[str]:
+    """The texts between the separating commas; raises _Wrong."""
+    for mark in _NESTING:
+        if mark in raw:
+            break
     else:
-        ends, wrong = _separators(raw)
-        if wrong is not None:
-            return fault(*wrong)
-        cells = [raw[a + 1 : b] for a, b in zip([-1, *ends], [*ends, len(raw)], strict=True)]
-    return Record(
-        file=file, line=number, raw=raw, cells=tuple([cell.strip(_BLANKS) for cell in cells])
-    )
+        return raw.split(",")
+    cells: list[str] = _CELL.findall("," + raw)
+    if sum(map(len, cells)) + len(cells) == 1 + len(raw):
+        return cells
+    # Brackets within brackets, or something is wrong with them.
+    ends, wrong = _separators(raw)
+    if wrong is not None:
+        raise _Wrong(*wrong)
+    return [raw[a + 1 : b] for a, b in zip([-1, *ends], [*ends, len(raw)], strict=True)]
 
 
 def _separators(raw: str) -> tuple[list[int], tuple[int, str, str] | None]:

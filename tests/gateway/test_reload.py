@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from proxy import reload as reload_module
 from proxy import snapshot as snapshot_module
-from tests.gateway.reloading import Stream, soon
+from tests.gateway.reloading import PATH, Stream, soon
 from tests.harness import sales
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import stage
+from tests.harness.store import Page
 
 
 @pytest.fixture
@@ -161,6 +163,19 @@ def test_a_broken_people_file_keeps_the_last_good_policy(peopled):
     (proxy.home.policies / "people.csv").unlink()
     assert not proxy.reload()
     assert proxy.app.gateway.snapshot is before
+
+
+def test_a_policy_that_was_replaced_is_freed(world):
+    """Reloads leave nothing behind: the old policy and its lines go, and wait for no garbage collection."""
+    store, proxy = world
+    store.pages[PATH] = Page(sales.as_csv(sales.rows(20)))
+    token = proxy.issuer.token("alice", groups=("analysts",))
+    assert proxy.get(PATH, token=token).status == 200
+    old = weakref.ref(proxy.app.gateway.snapshot.policy)
+    line = weakref.ref(old().access[0].when.meaning)
+    proxy.home.write("policy.csv", "# moved down by a line\n" + sales.RULES)
+    assert proxy.reload()
+    assert soon(lambda: old() is None and line() is None)
 
 
 def test_a_policy_that_fails_its_own_tests_is_not_taken(world):

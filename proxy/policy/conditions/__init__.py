@@ -11,8 +11,12 @@ condition can only compare, compute and look up what its scope declares, and end
 """
 
 from proxy.policy.conditions.check import Scope
-from proxy.policy.conditions.condition import MAX_LENGTH, Condition, compile  # noqa: A004
+from proxy.policy.conditions.condition import Condition
+from proxy.policy.conditions.form import MAX_LENGTH, Between, Form, compile, part  # noqa: A004
 from proxy.policy.conditions.mistakes import BadCondition, Mistake
 from proxy.policy.conditions.syntax import MAX_DEPTH
 
-__all__ = ["MAX_DEPTH", "MAX_LENGTH", "BadCondition", "Condition", "Mistake", "Scope", "compile"]
+__all__ = [
+    "MAX_DEPTH", "MAX_LENGTH", "BadCondition", "Between", "Condition", "Form", "Mistake", "Scope",
+    "compile", "part",
+]  # fmt: skip

@@ -1,23 +1,19 @@
-"""A condition, parsed, checked and compiled once per policy."""
+"""A condition, parsed and checked once per policy, compiled when it is first asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from functools import cached_property
 
 from proxy.plan import ColumnTest, Context, Truth
 from proxy.policy.conditions import clock
 from proxy.policy.conditions.bind import binder, fields
-from proxy.policy.conditions.check import Scope, check
+from proxy.policy.conditions.check import Scope
 from proxy.policy.conditions.evaluate import function
-from proxy.policy.conditions.mistakes import BadCondition, Mistake
 from proxy.policy.conditions.syntax import parse
-from proxy.policy.conditions.tree import Name, canonical, names
-
-MAX_LENGTH: Final = 10_000
-"""Most characters of a condition as it is written."""
+from proxy.policy.conditions.tree import Node
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +30,15 @@ class Condition:
     """The names of `env.*` that it reads: `purpose`, `now`, …"""
     attributes: frozenset[str] = field(compare=False, repr=False)
     """The names of `sub.*` that it reads."""
-    holds: Callable[[Context], Truth] = field(compare=False, repr=False)
-    """The truth where there is no row (`row.*` is unknown)."""
-    bind: Callable[[Context], Truth | ColumnTest] = field(compare=False, repr=False)
-    """Fold in the request: a truth where no row is needed any more, else a test of columns."""
-    waits: tuple[clock.Waits, ...] = field(compare=False, repr=False)
+    meaning: Meaning = field(compare=False, repr=False)
+
+    def holds(self, context: Context) -> Truth:
+        """The truth where there is no row (`row.*` is unknown)."""
+        return self.meaning.holds(context)
+
+    def bind(self, context: Context) -> Truth | ColumnTest:
+        """Fold in the request: a truth where no row is needed any more, else a test of columns."""
+        return self.meaning.bind(context)
 
     def next_flip(self, context: Context) -> datetime | None:
         """The earliest instant after `context.now` at which time alone may change what holds.
@@ -46,35 +46,38 @@ class Condition:
         Sometimes earlier than the change, never later; None: there is none. (Where `env.now` is
         compared with a time of the row: within a minute.)
         """
-        return clock.next_flip(self.waits, context) if self.waits else None
+        waits = self.meaning.waits
+        return clock.next_flip(waits, context) if waits else None
 
 
-def compile(text: str, scope: Scope) -> Condition:  # noqa: A001 - the word for it
-    """The condition that `text` writes; raises BadCondition with every fault found."""
-    if len(text) > MAX_LENGTH:
-        hint = "keep long lists in people.csv, as an attribute `sub.…`"
-        message = f"a condition has at most {MAX_LENGTH} characters"
-        raise BadCondition([Mistake(MAX_LENGTH, message, hint)])
-    tree = parse(text)
-    check(tree, scope)
-    read = set(names(tree))
-    order = fields(tree, scope)
-    whole, blank = function(tree, scope, order), (None,) * len(order)
-    return Condition(
-        text=canonical(tree),
-        types=tuple(sorted((canonical(n), _type(n, scope)) for n in read if n.where != "env")),
-        fields=frozenset(order),
-        reads=frozenset(name.name for name in read if name.where == "env"),
-        attributes=frozenset(name.name for name in read if name.where == "sub"),
-        holds=lambda context: whole(context, blank),
-        bind=binder(tree, scope),
-        waits=clock.waits(tree, scope),
-    )
+class Meaning:
+    """What a condition's canonical text means, compiled when it is first asked for.
 
+    Of 100,000 conditions few are ever asked about under one version of the policy.
+    """
 
-def _type(name: Name, scope: Scope) -> str:
-    """The type of a checked name, as text that tells all types apart."""
-    if name.where == "sub":
-        declared = scope.attributes[name.name]
-        return f"{declared.type} list" if declared.many else declared.type
-    return (scope.fields or {}).get(name.name) or "unknown here"
+    def __init__(self, text: str, scope: Scope) -> None:
+        """`text` was checked in `scope`."""
+        self._text = text
+        self._scope = scope
+
+    @cached_property
+    def _tree(self) -> Node:
+        return parse(self._text)
+
+    @cached_property
+    def holds(self) -> Callable[[Context], Truth]:
+        """What tells the truth where there is no row."""
+        order = fields(self._tree, self._scope)
+        whole, blank = function(self._tree, self._scope, order), (None,) * len(order)
+        return lambda context: whole(context, blank)
+
+    @cached_property
+    def bind(self) -> Callable[[Context], Truth | ColumnTest]:
+        """What binds it to a request."""
+        return binder(self._tree, self._scope)
+
+    @cached_property
+    def waits(self) -> tuple[clock.Waits, ...]:
+        """When time may change it."""
+        return clock.waits(self._tree, self._scope)
