@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from proxy.report import FormatName, Operator
+from proxy.report import By, Direction, FormatName, Operator
 from proxy.values import Type
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 CLASSES: Final = ("public", "internal", "confidential", "personal")
 
 
@@ -41,16 +42,30 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ParameterEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of a report's `parameters`."""
 
-    type: Type
-    """What its value must be."""
+    by: By = By.FILTER
+    """What is done by it. The store filters, orders or groups its rows; limit and offset cut a page out
+    of the requester's own rows, which is done here."""
+    type: Type | None = None
+    """Filter: what its value must be (**required**)."""
     field: str | None = None
-    """The field on which the store selects by it; left out, it selects by none."""
+    """Filter: the field by which the store selects; left out, it selects by none."""
+    fields: tuple[str, ...] = ()
+    """Filter: several fields that it looks at. Order and group: the fields that its value may name
+    (**required**), one or more, joined by commas."""
     operator: Operator = Operator.EQ
-    """How the field compares with the value in the rows that the store gives."""
+    """Filter: how the field compares with the value in the rows that the store gives. The value of `in` is a
+    list, joined by commas; `starts` and `contains` are for text."""
+    allowed: tuple[str, ...] = ()
+    """Filter: the only values that are allowed."""
+    direction: Direction | None = None
+    """Order: how its value may say the direction: `-date` (minus), `date.desc` and `date.asc` (dot),
+    `date desc` and `date asc` (blank); left out, it names fields alone."""
+    spelling: dict[str, str] = {}
+    """Order and group: by field, what the request and the store call it where that is not its name."""
+    most: Positive | None = None
+    """Limit and offset: the largest value that is allowed (**required**)."""
     required: bool = False
     """Whether a request without it is refused."""
-    allowed: tuple[str, ...] = ()
-    """The only values that are allowed."""
 
 
 class FieldEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -555,11 +555,11 @@ def _gives_as(again: Permit, permit: Permit) -> bool:
 def _selects_on_hidden(
     parameters: Mapping[str, str], report: Report, permit: Permit
 ) -> tuple[str, ...]:
-    """Parameters whose field is not clear in every row that the requester may see (DESIGN.md §4)."""
+    """Parameters by which the store would tell of what the requester may not see (DESIGN.md §4)."""
     return tuple(
         name
-        for name in parameters
-        if (field := report.parameters[name].field) is not None and field not in permit.plan.clear
+        for name, value in parameters.items()
+        if permit.plan.hides(report.parameters[name], value)
     )
 
 
