@@ -95,6 +95,11 @@ class Parameter:
         """Whether it is about the requester's own rows, and no matter of the store."""
         return self.by in (By.LIMIT, By.OFFSET)
 
+    @property
+    def looks_at(self) -> frozenset[str]:
+        """The fields that the store looks at, or may be told to."""
+        return frozenset((*self.fields, *(meant.field for _, meant in self.words)))
+
     def orderings(self, value: str) -> tuple[Ordering, ...]:
         """What a (canonical) value of an order or group parameter names, in its order."""
         meant = dict(self.words)
