@@ -171,10 +171,7 @@ class Transform:
         granted = _masks(
             self._keyed, [test(batch) if callable(test) else test for test in self._tests]
         )
-        released: Mask = False
-        for masks in granted:
-            for mask in masks:
-                released = _or(released, mask)
+        released = _released(granted)
         if released is False:
             return self._given(batch, 0, {}, {})
         if released is not True:
@@ -193,6 +190,14 @@ class Transform:
             if built is not None:
                 cells[column.field] = built
         return self._given(batch, batch.height, cells, counts, as_read)
+
+    def released(self, batch: Batch) -> Mask:
+        """Which of `batch`'s records are given."""
+        if not self._looks:
+            return self._settled is not None
+        batch.load(self._keyed.tested)
+        tests = [test(batch) if callable(test) else test for test in self._tests]
+        return _released(_masks(self._keyed, tests))
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
@@ -257,6 +262,15 @@ def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]
     """For each group of columns, for each choice, the rows in which it is the one given."""
     allows = [_known_true(outcome) for outcome in outcomes]
     return [_exclusive(whens, allows, _hidden(denies, outcomes)) for whens, denies in keyed.groups]
+
+
+def _released(granted: list[list[Mask]]) -> Mask:
+    """The rows of which some cell is granted."""
+    released: Mask = False
+    for masks in granted:
+        for mask in masks:
+            released = _or(released, mask)
+    return released
 
 
 def _build(

@@ -36,6 +36,7 @@ from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.drift import Alarm, Drift, Kind
+from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
 from proxy.gateway.tally import NO_REPORT, Tally
 from proxy.gateway.view import Block, Blocks, Pieces, View
@@ -71,6 +72,7 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
     variant: Variant
     target: str
+    page: Page | None
 
 
 class Gateway:
@@ -216,6 +218,7 @@ class Gateway:
             context=context,
             variant=variant,
             target=asked.target,
+            page=Page.of(report, asked.parameters),
         )
 
     async def identify(
@@ -274,12 +277,11 @@ class Gateway:
             keyring=self._keyring,
         )
         decoder = format_.decoder(permit.report, variant, permit.plan.reads, self._bounds.formats)
-        return View(
-            decoder,
-            bound,
-            format_.encoder(bound.columns, variant),
-            self._keyring.mac("audit-digest").start(),
-        )
+        encoder = format_.encoder(bound.columns, variant)
+        digest = self._keyring.mac("audit-digest").start()
+        if granted.page is not None:
+            return PagedView(decoder, bound, encoder, digest, page=granted.page)
+        return View(decoder, bound, encoder, digest)
 
     async def _stream(
         self,
