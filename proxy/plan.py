@@ -297,6 +297,12 @@ class Reason(Enum):
         "The report store's answer is not the declared report",
         "Tell the operator and quote the event id.",
     )
+    TOO_LARGE_TO_SORT = ReasonRow(
+        "too-large-to-sort",
+        413,
+        "The report has too many rows to sort them for you",
+        "Ask for a smaller part of the report, by its parameters.",
+    )
     STORE_TIMEOUT = ReasonRow(
         "store-timeout",
         504,

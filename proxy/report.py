@@ -157,6 +157,8 @@ class Report:
     parameters: Mapping[str, Parameter]
     key: tuple[str, ...] = ()
     """The fields that identify a row; ciphertexts are bound to them."""
+    ordered_by: tuple[str, ...] = ()
+    """The fields on which the order depends in which the store gives the rows."""
     prefer: tuple[str, ...] = ()
     """Treatment names, most preferred first, where forms that have no order between them can meet."""
     stable: bool = False

@@ -11,6 +11,7 @@
         title: Daily sales by store
         store: sales
         key: [date, store_id, sku]              # what identifies a row
+        ordered_by: [date, net_sales]           # whoever may not see these gets the rows in another order
         prefer: [pseudonym, partial]            # between forms that have no order
         shape: stable                           # columns that are not granted are given as nulls
         variants:

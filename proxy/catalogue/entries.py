@@ -92,6 +92,9 @@ class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """By name: what a path or a query may hold; everything else is refused."""
     key: tuple[str, ...] = ()
     """The fields that identify a row. Encrypted cells are bound to them: without a key, to no row."""
+    ordered_by: tuple[str, ...] = ()
+    """The fields on which the order depends in which the store gives the rows, ties included. For whoever
+    does not see each of them clear in every row, rows are sorted anew."""
     prefer: tuple[str, ...] = ()
     """Of `round`, `partial` and `pseudonym`, which have no order between them: most preferred first."""
     shape: Literal["stable"] | None = None

@@ -188,6 +188,7 @@ class _Reader:
         if not entry.variants:
             self._fault("a report needs at least one variant", *here, "variants")
         self._known(entry.key, entry.fields, "field", *here, "key")
+        self._known(entry.ordered_by, entry.fields, "field", *here, "ordered_by")
         self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
         for number, name in enumerate(entry.prefer):
             if name in TABLE and name not in WITHOUT_ORDER:
@@ -210,6 +211,7 @@ class _Reader:
             ),
             parameters=MappingProxyType(parameters),
             key=entry.key,
+            ordered_by=entry.ordered_by,
             prefer=entry.prefer,
             stable=entry.shape == "stable",
         )

@@ -30,7 +30,14 @@ from proxy.catalogue import (
     MalformedTarget,
     parse_target,
 )
-from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable, where
+from proxy.errors import (
+    LogUnavailable,
+    SourceRefused,
+    StoreTimeout,
+    StoreUnavailable,
+    TooLargeToSort,
+    where,
+)
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
@@ -38,13 +45,14 @@ from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.drift import Alarm, Drift, Kind
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
+from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.tally import NO_REPORT, Tally
 from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import Report, Variant
+from proxy.report import Ordering, Report, Variant
 from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
@@ -62,6 +70,8 @@ class Bounds:
 
     source_bytes: int
     requests_per_subject: int
+    sort_bytes: int
+    sorts: int
     formats: FormatLimits
 
 
@@ -73,6 +83,13 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     variant: Variant
     target: str
     page: Page | None
+    order: tuple[Ordering, ...]
+    """The order that was asked for."""
+
+    @property
+    def sorted_here(self) -> bool:
+        """Whether the store's order is none that the requester may know."""
+        return tells_of_hidden(self.permit.plan)
 
 
 class Gateway:
@@ -98,6 +115,7 @@ class Gateway:
         """What is counted for the metrics."""
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
+        self._sorting: Counter[str] = Counter()
         self._drift = Drift()
         self._alarms: set[asyncio.Future[None]] = set()
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
@@ -212,6 +230,8 @@ class Gateway:
             return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
         if self._running[subject.name] >= self._bounds.requests_per_subject:
             return Deny(reason=Reason.BUSY, cause="too-many-requests")
+        if tells_of_hidden(decision.plan) and self._sorts_enough(subject.name):
+            return Deny(reason=Reason.BUSY, cause="too-many-sorted")
         access.permit = decision
         return _Granted(
             permit=decision,
@@ -219,7 +239,13 @@ class Gateway:
             variant=variant,
             target=asked.target,
             page=Page.of(report, asked.parameters),
+            order=asked_order(report, asked.parameters),
         )
+
+    def _sorts_enough(self, name: str) -> bool:
+        """Whether no further answer may be sorted now, or none of one subject's."""
+        most = self._bounds.sorts
+        return self._sorting.total() >= most or self._sorting[name] >= max(1, most // 4)
 
     async def identify(
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access
@@ -242,6 +268,7 @@ class Gateway:
         format_ = FORMATS[granted.variant.format]
         view = self._view(granted, format_)
         self._running[name] += 1
+        self._sorting[name] += granted.sorted_here
         try:
             async with self._stores.fetch(
                 granted.permit.report.store, granted.target, format_.media_type, format_.accepts
@@ -264,8 +291,9 @@ class Gateway:
             return await self._refuse(access, _store_failure(exc))
         finally:
             self._running[name] -= 1
+            self._sorting[name] -= granted.sorted_here
             if not self._running[name]:
-                del self._running[name]
+                del self._running[name], self._sorting[name]
             self._tell_of_drift(view, granted)
 
     def _view(self, granted: _Granted, format_: Format) -> View:
@@ -279,6 +307,18 @@ class Gateway:
         decoder = format_.decoder(permit.report, variant, permit.plan.reads, self._bounds.formats)
         encoder = format_.encoder(bound.columns, variant)
         digest = self._keyring.mac("audit-digest").start()
+        if granted.sorted_here:
+            return SortedView(
+                decoder,
+                bound,
+                encoder,
+                digest,
+                lexis=format_.lexis,
+                plan=permit.plan,
+                asked=granted.order,
+                page=granted.page,
+                most=self._bounds.sort_bytes,
+            )
         if granted.page is not None:
             return PagedView(decoder, bound, encoder, digest, page=granted.page)
         return View(decoder, bound, encoder, digest)
@@ -581,6 +621,8 @@ def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
 
 def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
     match exc:
+        case TooLargeToSort():
+            return Deny(reason=Reason.TOO_LARGE_TO_SORT, cause=exc.cause)
         case SourceRefused():
             return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
         case StoreTimeout():

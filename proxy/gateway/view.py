@@ -94,13 +94,16 @@ class View:
 
     def add(self, part: Part) -> bytes:
         """The next bytes of the answer."""
-        self._rows += part.rows
-        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
+        self._count(part)
         return self._digested(self._encoder.join(part.records))
 
     def finish(self) -> bytes:
         """The end of the answer."""
         return self._digested(self._encoder.finish())
+
+    def _count(self, part: Part) -> None:
+        self._rows += part.rows
+        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
 
     def _digested(self, out: bytes) -> bytes:
         if out:

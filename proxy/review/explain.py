@@ -89,6 +89,8 @@ class Explanation:
     """Empty where it is a denial."""
     parameters: tuple[Usable, ...]
     """Likewise."""
+    sorted_for: tuple[str, ...]
+    """Hidden fields on which the store's order depends, so that rows are sorted anew; likewise."""
     attributes: tuple[str, ...]
     """The attributes `sub.*` that conditions of these lines look at."""
 
@@ -105,14 +107,17 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     attributes = {name for types in texts for name, _ in types if name.startswith("sub.")}
     fields: tuple[Seen, ...] = ()
     parameters: tuple[Usable, ...] = ()
+    sorted_for: tuple[str, ...] = ()
     if isinstance(decision, Permit):
         fields = tuple(_fields(report, decision, held, cells))
         parameters = tuple(_parameters(report, decision, fields))
+        sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
     return Explanation(
         decision=decision,
         lines=tuple(_access(standing, rule, context) for rule in rules),
         fields=fields,
         parameters=parameters,
+        sorted_for=sorted_for,
         attributes=tuple(sorted(attributes)),
     )
 

@@ -19,7 +19,7 @@ from proxy.review.explain import Said, explain
 from proxy.subject import Subject
 from tests.reference.product import ATTRIBUTES
 from tests.reference.worlds import policy_text, reports_text, world_of
-from tests.review.test_check import GOOD, folder
+from tests.review.test_check import GOOD, REPORTS, folder
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -178,3 +178,14 @@ def test_it_says_of_each_parameter_who_may_use_it(tmp_path):
     assert "refused: net, given as round(100) (policy.csv:4)" in shown
     assert "refused with net, given as round(100) (policy.csv:4)" in shown
     assert "may be used" in shown
+
+
+@pytest.mark.parametrize(("group", "hidden"), [("analysts", ["net"]), ("north", [])])
+def test_it_says_that_rows_are_sorted_anew_and_for_which_field(tmp_path, group, hidden):
+    """Where the catalogue says that the store's order depends on a field that is not clear."""
+    where = folder(tmp_path, PARAMETERS)
+    ordered = REPORTS.replace("    store: s\n", "    store: s\n    ordered_by: [region, net]\n")
+    (tmp_path / "reports.yaml").write_text(ordered)
+    words = ("alice", "GET", "/sales/daily.csv", "--group", group, "--policies", where)
+    assert json.loads(invoke(*words, "--json").output)["sorted_for"] == hidden
+    assert ("the store orders them by net" in invoke(*words).output) == bool(hidden)

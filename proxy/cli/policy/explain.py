@@ -260,6 +260,11 @@ def _print(found: Explanation, who: Subject, report: str, context: Context) -> N
     _print_lines(console, found)
     if found.fields:
         _print_fields(console, found.fields)
+    if found.sorted_for:
+        hidden = visible(", ".join(found.sorted_for))
+        console.print(
+            f"\nRows are sorted anew: the store orders them by {hidden}, not clear in every row."
+        )
     if found.parameters:
         _print_parameters(console, found.parameters)
 
@@ -347,6 +352,7 @@ def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
             }
             for seen in found.fields
         ],
+        "sorted_for": found.sorted_for,
         "parameters": [
             {
                 "parameter": each.parameter, "by": each.by, "fields": each.looks_at, "never": each.never,
