@@ -129,6 +129,8 @@ class Variant:
     format: FormatName
     rows_at: tuple[str, ...] = ()
     """JSON: the member names that lead to the array of records, e.g. ('data', 'rows'); () = top level."""
+    members: tuple[tuple[str, str], ...] = ()
+    """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
 
 

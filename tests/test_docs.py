@@ -118,7 +118,7 @@ def test_the_readme_s_policy_is_one():
 
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
-    settings, reports, parameters, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
+    settings, reports, parameters, variants, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
     people, rules, controls = blocks(PAGE, "csv")
     (tmp_path / "counterfoil.yaml").write_text(settings + metrics)
     loaded = config.load(tmp_path / "counterfoil.yaml", {}).settings
@@ -135,6 +135,7 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
     before, _, after = reports.partition("    parameters:\n")
     fields = after[after.index("    fields:\n") :] + "      city: {type: text, class: public}\n"
     more = "".join(f"    {line}\n" for line in parameters.splitlines())
+    before = before.replace("    variants:\n", f"    variants:\n      {variants}")
     Catalogue.load(
         (before + more + fields).encode(),
         file="reports.yaml",

@@ -16,7 +16,8 @@
         shape: stable                           # columns that are not granted are given as nulls
         variants:
           - {path: /sales/store-daily.csv, format: csv}    # the source is the path
-          - {path: "/sales/{store_id}.json", format: json, source: "/daily?all=1", rows_at: [data]}
+          - {path: "/sales/{store_id}.json", format: json, source: "/daily?all=1", rows_at: [data],
+             members: {licence: internal use}}                # beside the rows: constants alone
         parameters:
           from: {type: date, field: date, operator: ge}
           store_id: {type: text, field: store_id}

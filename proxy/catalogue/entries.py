@@ -35,6 +35,9 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The path at the store, and a fixed query where it needs one; left out, it is the path."""
     rows_at: tuple[str, ...] = ()
     """JSON: the members that lead to the array of records; left out, it is the document."""
+    members: dict[str, str | int | bool] = {}
+    """JSON: constants that the answer has beside its rows, where `rows_at` leads to these. Nothing of what
+    the store puts there is ever given."""
     delimiter: str = ","
     """CSV: what stands between the cells, in the store's document and in the answer."""
 

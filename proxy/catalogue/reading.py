@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from proxy import addresses
 from proxy.catalogue.entries import (
     CatalogueFile,
@@ -269,6 +271,11 @@ class _Reader:
             self._fault("`rows_at` is for the format json", *at, "rows_at")
         if not all(entry.rows_at):
             self._fault("a member's name is empty", *at, "rows_at")
+        if entry.members and not entry.rows_at:
+            self._fault("`members` stand beside rows that have a place: `rows_at`", *at, "members")
+        for name in entry.members:
+            if name in entry.rows_at[:1]:
+                self._fault("the rows are there, see `rows_at`", *at, "members", name, key=True)
         if entry.delimiter != "," and entry.format is not FormatName.CSV:
             self._fault("`delimiter` is for the format csv", *at, "delimiter")
         if entry.delimiter not in _DELIMITERS:
@@ -278,6 +285,7 @@ class _Reader:
             source=source,
             format=entry.format,
             rows_at=entry.rows_at,
+            members=tuple((k, msgspec.json.encode(v).decode()) for k, v in entry.members.items()),
             delimiter=entry.delimiter,
         )
 
