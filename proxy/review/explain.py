@@ -6,7 +6,7 @@ at the same lines again to say why; where the two disagreed, the decision would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -120,6 +120,18 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
         sorted_for=sorted_for,
         attributes=tuple(sorted(attributes)),
     )
+
+
+def why_refused(found: Explanation, permit: Permit, parameters: Mapping[str, str]) -> str:
+    """Why a request with these (canonical) parameters is refused; '' where it is not."""
+    for usable in found.parameters:
+        value = parameters.get(usable.parameter)
+        if value is not None:
+            hides = permit.plan.hides(permit.report.parameters[usable.parameter], value)
+            for field, why in usable.hidden:
+                if field in hides:
+                    return f"{usable.parameter} looks at {field}, which is {why}"
+    return ""
 
 
 def _access(standing: Standing, rule: AccessRule, context: Context) -> Access:

@@ -21,7 +21,15 @@ from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.lines import Action
-from proxy.review.explain import Explanation, Form, Said, Seen, Usable, explain
+from proxy.review.explain import (
+    Explanation,
+    Form,
+    Said,
+    Seen,
+    Usable,
+    explain,
+    why_refused,
+)
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
@@ -29,6 +37,7 @@ from proxy.values import Value, instant, scalar
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
 _BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
+_PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _SAID: Final = {
     Said.APPLIED: "green",
     Said.CONDITION_FALSE: "yellow",
@@ -157,15 +166,8 @@ def _refused(
     except BadParameter as exc:
         known = ", ".join(permit.report.parameters) or "none"
         return _Refused(400, f"{exc}; parameters of this report: {known}") if target.query else None
-    for usable in found.parameters:
-        if usable.parameter in asked:
-            hides = permit.plan.hides(
-                permit.report.parameters[usable.parameter], asked[usable.parameter]
-            )
-            for field, why in usable.hidden:
-                if field in hides:
-                    return _Refused(403, f"{usable.parameter} looks at {field}, which is {why}")
-    return None
+    why = why_refused(found, permit, asked)
+    return _Refused(403, why) if why else None
 
 
 def _time(text: str | None) -> datetime:
@@ -227,8 +229,14 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
         _print(found, then.subject, then.report.id, then.context)
         if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
             click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
-        if permitted and past.decision == "deny":
-            click.echo(f"what refused it is no policy line: cause {visible(past.cause)}")
+        if isinstance(found.decision, Permit) and past.decision == "deny":
+            asked = _PARAMETERS.decode(past.parameters) if past.parameters else {}
+            why = why_refused(found, found.decision, asked) if past.cause == "hidden-field" else ""
+            click.echo(
+                f"the request was refused: {visible(why)}"
+                if why
+                else f"what refused it is no policy line: cause {visible(past.cause)}"
+            )
     sys.exit(0 if permitted else 1)
 
 
