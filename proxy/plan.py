@@ -146,10 +146,7 @@ class Plan:
             column.field.name
             for column in self.columns
             if not column.denies
-            and any(
-                choice.treatment.name == "clear" and self.predicates[choice.when].text == "true"
-                for choice in column.choices
-            )
+            and any(self.predicates[number].text == "true" for number in _first_clear(column))
         )
 
     def hides(self, parameter: Parameter, value: str) -> frozenset[str]:
@@ -176,8 +173,7 @@ class Plan:
         return any(choice.treatment.per_recipient for c in self.columns for choice in c.choices)
 
     def _is_clear(self, column: Column, granted: list[Column]) -> bool:
-        forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
-        clear = {choice.when for choice in forms}
+        clear = _first_clear(column)
         if not clear or any(not set(column.denies) <= set(other.denies) for other in granted):
             return False
         if any(self.predicates[number].text == "true" for number in clear):
@@ -196,6 +192,12 @@ class Plan:
             other.predicates,
             other.columns,
         )
+
+
+def _first_clear(column: Column) -> set[int]:
+    """The predicates under which a cell is given clear, and nothing is preferred to that."""
+    forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
+    return {choice.when for choice in forms}
 
 
 class ReasonRow(NamedTuple):
