@@ -52,7 +52,7 @@ from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import Ordering, Report, Variant
+from proxy.report import By, Ordering, Report, Variant
 from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
@@ -85,6 +85,8 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     page: Page | None
     order: tuple[Ordering, ...]
     """The order that was asked for."""
+    grouped: bool
+    """Whether the store was asked for groups of rows, which have other fields than its rows."""
 
     @property
     def sorted_here(self) -> bool:
@@ -240,6 +242,7 @@ class Gateway:
             target=asked.target,
             page=Page.of(report, asked.parameters),
             order=asked_order(report, asked.parameters),
+            grouped=any(report.parameters[name].by is By.GROUP for name in asked.parameters),
         )
 
     def _sorts_enough(self, name: str) -> bool:
@@ -419,6 +422,8 @@ class Gateway:
 
     def _tell_of_drift(self, view: View, granted: _Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
+        if granted.grouped:
+            return
         current = self.snapshot.catalogue.reports
         for alarm in self._drift.notice(view, granted.permit.report, granted.variant, current):
             _LOGGER.warning("drift: %s", alarm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -105,3 +106,34 @@ def test_what_a_value_names_is_on_record_and_what_it_searches_is_not(world):
     [event] = [event for event in proxy.events() if event.access == answer.event]
     assert event.parameters["sort"] == "-net_sales"
     assert event.parameters["find"].startswith("hmac:")
+
+
+def test_groups_of_rows_are_no_drift(world):
+    """What groups have beside the rows' fields is given to nobody, and told of only where it comes in rows."""
+    store, proxy = world
+    auditor = token(proxy, "auditors")
+    before = store.pages[JSON]
+
+    def serve(more):
+        rows = f'[{{"region":"North","net_sales":5.50,{more}}},{{"region":"South","net_sales":1}}]'
+        store.pages[JSON] = Page(rows.encode(), content_type="application/json")
+
+    try:
+        serve('"n":3')
+        answer = proxy.get(f"{JSON}?per=region", token=auditor)
+        rows = json.loads(answer.body)
+        assert [(row["region"], row["units"]) for row in rows] == [("North", None), ("South", None)]
+        assert all("n" not in row for row in rows)
+        serve('"x":1,"y":2')
+        assert proxy.get(JSON, token=auditor).status == 200
+    finally:
+        store.pages[JSON] = before
+    deadline = time.monotonic() + 10  # an alarm is not waited for by the answer
+    while not any(event.count > 1 for event in drift(proxy)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [(event.cause, event.count) for event in drift(proxy)] == [("undeclared-field", 2)]
+
+
+def drift(proxy):
+    return [event for event in proxy.events() if event.step == "drift"]
