@@ -101,6 +101,8 @@ class App:
             bounds=Bounds(
                 source_bytes=limits.source_bytes,
                 requests_per_subject=limits.requests_per_subject,
+                sort_bytes=limits.sort_bytes,
+                sorts=limits.sorts,
                 formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
             ),
             executor=executor,

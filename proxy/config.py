@@ -57,6 +57,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most bytes of a request line or of one header field."""
     requests_per_subject: Positive = 128
     """Most requests that one subject may have running."""
+    sort_bytes: Positive = 32 << 20
+    """Most bytes of cells of an answer that is sorted, see `ordered_by`; it takes five times as much."""
+    sorts: Positive = 4
+    """Most answers that are sorted at once, of which one subject may have a quarter."""
     keep_alive_seconds: Positive = 60
     """How long an idle connection is kept."""
     drain_seconds: Positive = 20

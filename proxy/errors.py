@@ -3,6 +3,7 @@
     CounterfoilError
     ├── Faulty             files that a person wrote are wrong: all faults at once, each with its place
     ├── SourceRefused      the store's answer is not the document that the catalogue declares
+    │   └── TooLargeToSort … or has too many rows to sort for one who may not know their order
     ├── StoreUnavailable   the store did not answer, or answered with an error
     │   └── StoreTimeout   … in time
     ├── MalformedTarget    a request's target is none that a client of reports sends   (catalogue)
@@ -64,6 +65,13 @@ class SourceRefused(CounterfoilError):
     def __init__(self, cause: str, message: str) -> None:
         self.cause = cause
         super().__init__(message)
+
+
+class TooLargeToSort(SourceRefused):
+    """The rows that a requester may see, but not in the store's order, are over the limit."""
+
+    def __init__(self) -> None:
+        super().__init__("too-large-to-sort", "the rows to sort are over the limit")
 
 
 class StoreUnavailable(CounterfoilError):

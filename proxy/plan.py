@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from proxy.batch import Batch
 from proxy.few import Cells
-from proxy.report import Field, Report, Variant
+from proxy.report import By, Field, Parameter, Report, Variant
 from proxy.subject import Subject
 from proxy.treatments.base import Treatment
 from proxy.values import Type, Value
@@ -140,6 +140,29 @@ class Plan:
         return frozenset(column.field.name for column in granted if self._is_clear(column, granted))
 
     @cached_property
+    def whole(self) -> frozenset[str]:
+        """The fields that are given clear in every row of the store's, not only in those released."""
+        return frozenset(
+            column.field.name
+            for column in self.columns
+            if not column.denies
+            and any(self.predicates[number].text == "true" for number in _first_clear(column))
+        )
+
+    def hides(self, parameter: Parameter, value: str) -> frozenset[str]:
+        """The fields that keep a parameter, with this value, from being used; none: it may be.
+
+        A filter or an order tells of the fields that it looks at, so each must be clear in every row
+        that may be released. Groups are made of all rows, and what is given of them is made of all
+        rows' cells: so whoever groups must be given every row, and all that it is given, clear.
+        """
+        uses = parameter.uses(value)
+        if parameter.by is By.GROUP:
+            given = {column.field.name for column in self.columns if column.choices}
+            return (uses | given) - self.whole
+        return uses - self.clear
+
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """Its lines as they are recorded."""
         return tuple(map(str, self.lines))
@@ -150,8 +173,7 @@ class Plan:
         return any(choice.treatment.per_recipient for c in self.columns for choice in c.choices)
 
     def _is_clear(self, column: Column, granted: list[Column]) -> bool:
-        forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
-        clear = {choice.when for choice in forms}
+        clear = _first_clear(column)
         if not clear or any(not set(column.denies) <= set(other.denies) for other in granted):
             return False
         if any(self.predicates[number].text == "true" for number in clear):
@@ -170,6 +192,12 @@ class Plan:
             other.predicates,
             other.columns,
         )
+
+
+def _first_clear(column: Column) -> set[int]:
+    """The predicates under which a cell is given clear, and nothing is preferred to that."""
+    forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
+    return {choice.when for choice in forms}
 
 
 class ReasonRow(NamedTuple):
@@ -219,8 +247,8 @@ class Reason(Enum):
     PARAMETER_FORBIDDEN = ReasonRow(
         "parameter-forbidden",
         403,
-        "A parameter selects on a field hidden from you",
-        "Leave out parameters on fields that you do not see in clear.",
+        "A parameter looks at a field hidden from you",
+        "Leave out what filters, sorts or groups by fields that you do not see in clear in all your rows.",
     )
     PURPOSE_UNKNOWN = ReasonRow(
         "unknown-purpose",
@@ -270,6 +298,12 @@ class Reason(Enum):
         502,
         "The report store's answer is not the declared report",
         "Tell the operator and quote the event id.",
+    )
+    TOO_LARGE_TO_SORT = ReasonRow(
+        "too-large-to-sort",
+        413,
+        "The report has too many rows to sort them for you",
+        "Ask for a smaller part of the report, by its parameters.",
     )
     STORE_TIMEOUT = ReasonRow(
         "store-timeout",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from proxy.values import Type
 
@@ -21,7 +22,7 @@ class Field:
 
 
 class Operator(StrEnum):
-    """How a query parameter uses its field in the store."""
+    """How a filter compares its fields with its value in the store."""
 
     EQ = "eq"
     NE = "ne"
@@ -29,32 +30,84 @@ class Operator(StrEnum):
     LE = "le"
     GT = "gt"
     GE = "ge"
+    IN = "in"
+    STARTS = "starts"
+    CONTAINS = "contains"
+
+
+class By(StrEnum):
+    """What is done by a parameter: the store filters, orders or groups; the proxy cuts out a page."""
+
+    FILTER = "filter"
+    ORDER = "order"
+    GROUP = "group"
+    LIMIT = "limit"
+    OFFSET = "offset"
+
+
+class Direction(StrEnum):
+    """How a value of an order parameter writes its direction."""
+
+    MINUS = "minus"
+    """`-date`"""
+    DOT = "dot"
+    """`date.asc`, `date.desc`"""
+    BLANK = "blank"
+    """`date asc`, `date desc`"""
+
+
+class Ordering(NamedTuple):
+    """A field by which rows are ordered, or grouped."""
+
+    field: str
+    descending: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
     """An allow-listed parameter: of the path (`{name}` in it) or of the query.
 
-    `field` and `operator` say what it selects on in the store; a parameter with a field is refused to
-    requesters who may not see that field in clear. `field` None: it selects nothing by a field.
+    What the store does by it tells of the fields that it looks at, hence `Plan.hides`. A filter without
+    fields selects nothing by a field.
     """
 
     name: str
-    type: Type
-    field: str | None = None
+    type: Type = Type.TEXT
+    by: By = By.FILTER
+    fields: tuple[str, ...] = ()
+    """A filter: what it looks at; all of them, whatever its value."""
     operator: Operator = Operator.EQ
     required: bool = False
     allowed: tuple[str, ...] = ()
     """The values that are allowed, as written; empty: any of the type."""
+    words: tuple[tuple[str, Ordering], ...] = ()
+    """Order and group: each word that its value may hold, with what it means."""
+    most: int = 0
+    """Limit and offset: the largest value."""
 
     @property
     def chooses(self) -> bool:
         """Whether its value says which fields the store looks at."""
-        return False
+        return self.by in (By.ORDER, By.GROUP)
 
-    def uses(self, value: str) -> frozenset[str]:  # noqa: ARG002 - what it looks at may depend on it
+    @property
+    def pages(self) -> bool:
+        """Whether it is about the requester's own rows, and no matter of the store."""
+        return self.by in (By.LIMIT, By.OFFSET)
+
+    @property
+    def looks_at(self) -> frozenset[str]:
+        """The fields that the store looks at, or may be told to."""
+        return frozenset((*self.fields, *(meant.field for _, meant in self.words)))
+
+    def orderings(self, value: str) -> tuple[Ordering, ...]:
+        """What a (canonical) value of an order or group parameter names, in its order."""
+        meant = dict(self.words)
+        return tuple(meant[word] for word in value.split(",")) if self.chooses else ()
+
+    def uses(self, value: str) -> frozenset[str]:
         """The fields that the store looks at when the parameter has this (canonical) value."""
-        return frozenset() if self.field is None else frozenset((self.field,))
+        return frozenset((*self.fields, *(each.field for each in self.orderings(value))))
 
 
 class FormatName(StrEnum):
@@ -76,6 +129,8 @@ class Variant:
     format: FormatName
     rows_at: tuple[str, ...] = ()
     """JSON: the member names that lead to the array of records, e.g. ('data', 'rows'); () = top level."""
+    members: tuple[tuple[str, str], ...] = ()
+    """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
 
 
@@ -104,6 +159,8 @@ class Report:
     parameters: Mapping[str, Parameter]
     key: tuple[str, ...] = ()
     """The fields that identify a row; ciphertexts are bound to them."""
+    ordered_by: tuple[str, ...] = ()
+    """The fields on which the order depends in which the store gives the rows."""
     prefer: tuple[str, ...] = ()
     """Treatment names, most preferred first, where forms that have no order between them can meet."""
     stable: bool = False

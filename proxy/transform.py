@@ -10,12 +10,14 @@ as false was set by an allow line and by no deny line; unknown is false in an al
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 import msgspec
+import polars as pl
 
 from proxy.batch import Batch, Lexis
 from proxy.few import Cells, Few, both, either, filtered, one_of
@@ -171,10 +173,7 @@ class Transform:
         granted = _masks(
             self._keyed, [test(batch) if callable(test) else test for test in self._tests]
         )
-        released: Mask = False
-        for masks in granted:
-            for mask in masks:
-                released = _or(released, mask)
+        released = _released(granted)
         if released is False:
             return self._given(batch, 0, {}, {})
         if released is not True:
@@ -193,6 +192,40 @@ class Transform:
             if built is not None:
                 cells[column.field] = built
         return self._given(batch, batch.height, cells, counts, as_read)
+
+    def released(self, batch: Batch) -> Mask:
+        """Which of `batch`'s records are given."""
+        if not self._looks:
+            return self._settled is not None
+        batch.load(self._keyed.tested)
+        tests = [test(batch) if callable(test) else test for test in self._tests]
+        return _released(_masks(self._keyed, tests))
+
+    def chosen(self, batch: Batch) -> list[pl.Series]:
+        """For each group of columns, which of its forms each released record has; -1 where none."""
+        batch.load(self._keyed.tested)
+        tests = [test(batch) if callable(test) else test for test in self._tests]
+        granted = _masks(self._keyed, tests)
+        released = _truths(_released(granted), batch.height)
+        numbers = []
+        for masks in granted:
+            number = pl.Series([-1], dtype=pl.Int16).new_from_index(0, batch.height)
+            for place, mask in enumerate(masks):
+                here = pl.Series([place], dtype=pl.Int16).new_from_index(0, batch.height)
+                number = here.zip_with(_truths(mask, batch.height), number)
+            numbers.append(number.filter(released))
+        return numbers
+
+    def counted(self, chosen: Sequence[pl.Series]) -> Counts:
+        """How many cells of some records have each form, by what `chosen` gave of them."""
+        tallies = [Counter(numbers.to_list()) for numbers in chosen]
+        counts: Counts = {}
+        for column in self._keyed.columns:
+            counted = counts[column.field] = {}
+            for place, form in enumerate(column.forms):
+                if given := tallies[column.group][place]:
+                    counted[form.name] = counted.get(form.name, 0) + given
+        return counts
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
@@ -257,6 +290,22 @@ def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]
     """For each group of columns, for each choice, the rows in which it is the one given."""
     allows = [_known_true(outcome) for outcome in outcomes]
     return [_exclusive(whens, allows, _hidden(denies, outcomes)) for whens, denies in keyed.groups]
+
+
+def _released(granted: list[list[Mask]]) -> Mask:
+    """The rows of which some cell is granted."""
+    released: Mask = False
+    for masks in granted:
+        for mask in masks:
+            released = _or(released, mask)
+    return released
+
+
+def _truths(mask: Mask, height: int) -> pl.Series:
+    """A mask as a column of `height` truths."""
+    if isinstance(mask, bool):
+        return pl.Series([mask], dtype=pl.Boolean).new_from_index(0, height)
+    return pl.Series(mask, dtype=pl.Boolean) if isinstance(mask, Few) else mask
 
 
 def _build(

@@ -27,7 +27,7 @@ from proxy.policy.conditions.check import FUNCTIONS
 from proxy.policy.lines import Action
 from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
-from proxy.report import Operator
+from proxy.report import By, Direction, Operator
 from proxy.review.specification import SpecificationFile
 from proxy.subject import AttributeType, Source
 from proxy.treatments import TABLE
@@ -65,7 +65,18 @@ def test_the_page_is_the_generated_one():
 
 
 @pytest.mark.parametrize(
-    "word", [*TABLE, *Type, *Action, *Operator, *Source, *(r.slug for r in Reason), *FUNCTIONS]
+    "word",
+    [
+        *TABLE,
+        *Type,
+        *Action,
+        *Operator,
+        *By,
+        *Direction,
+        *Source,
+        *(r.slug for r in Reason),
+        *FUNCTIONS,
+    ],
 )
 def test_the_page_names(word):
     """Every treatment, type, action, operator, reason and function is on the page."""
@@ -107,7 +118,7 @@ def test_the_readme_s_policy_is_one():
 
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
-    settings, reports, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
+    settings, reports, parameters, variants, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
     people, rules, controls = blocks(PAGE, "csv")
     (tmp_path / "counterfoil.yaml").write_text(settings + metrics)
     loaded = config.load(tmp_path / "counterfoil.yaml", {}).settings
@@ -117,6 +128,16 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
     assert loaded.metrics.token == f"file:{job['authorization']['credentials_file']}"
     catalogue = Catalogue.load(
         reports.encode(),
+        file="reports.yaml",
+        environment={"SALES_STORE_TOKEN": "s3cret"},
+        folder=None,
+    )
+    before, _, after = reports.partition("    parameters:\n")
+    fields = after[after.index("    fields:\n") :] + "      city: {type: text, class: public}\n"
+    more = "".join(f"    {line}\n" for line in parameters.splitlines())
+    before = before.replace("    variants:\n", f"    variants:\n      {variants}")
+    Catalogue.load(
+        (before + more + fields).encode(),
         file="reports.yaml",
         environment={"SALES_STORE_TOKEN": "s3cret"},
         folder=None,

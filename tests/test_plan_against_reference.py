@@ -241,7 +241,9 @@ def test_rows_that_are_not_released_leave_no_trace(seed, many):
 @settings(max_examples=100)
 @given(SEEDS)
 def test_a_field_that_is_said_to_be_clear_everywhere_is(seed):
-    """What lets a parameter on a field through is true of every row that can be released."""
+    """What lets a parameter on a field through is true of every row that can be released, and what lets a
+    group through of every row.
+    """
     world = world_of(seed)
     view = product.view(world, KEYRING, NOW)
     if view is None:
@@ -253,6 +255,9 @@ def test_a_field_that_is_said_to_be_clear_everywhere_is(seed):
     for field in world.report.fields:
         if field.name in view.plan.clear:
             assert all(row[field.name].kind == "clear" for row in meant.released), field.name
+        if field.name in view.plan.whole:
+            assert len(meant.released) == len(rows)
+            assert field.name in view.plan.clear
 
 
 def test_the_reference_shares_no_code_with_the_plan():

@@ -11,14 +11,19 @@
         title: Daily sales by store
         store: sales
         key: [date, store_id, sku]              # what identifies a row
+        ordered_by: [date, net_sales]           # whoever may not see these gets the rows in another order
         prefer: [pseudonym, partial]            # between forms that have no order
         shape: stable                           # columns that are not granted are given as nulls
         variants:
           - {path: /sales/store-daily.csv, format: csv}    # the source is the path
-          - {path: "/sales/{store_id}.json", format: json, source: "/daily?all=1", rows_at: [data]}
+          - {path: "/sales/{store_id}.json", format: json, source: "/daily?all=1", rows_at: [data],
+             members: {licence: internal use}}                # beside the rows: constants alone
         parameters:
           from: {type: date, field: date, operator: ge}
           store_id: {type: text, field: store_id}
+          find: {type: text, fields: [date, net_sales], operator: contains}
+          sort: {by: order, fields: [date, net_sales], direction: minus}    # `-date`, `date,-net_sales`
+          limit: {by: limit, most: 1000}        # of the requester's own rows; the store is not told
         fields:
           date: {type: date, class: public}
           net_sales: {type: decimal, class: confidential}
@@ -37,7 +42,14 @@ from types import MappingProxyType
 from typing import Self
 
 from proxy.catalogue.reading import read
-from proxy.catalogue.routing import Asked, BadParameter, Router, read_parameters, store_target
+from proxy.catalogue.routing import (
+    Asked,
+    BadParameter,
+    Router,
+    canonical,
+    read_parameters,
+    store_target,
+)
 from proxy.catalogue.target import MalformedTarget, Target, parse_target
 from proxy.plan import Route
 from proxy.report import Report, Store
@@ -48,6 +60,7 @@ __all__ = [
     "Catalogue",
     "MalformedTarget",
     "Target",
+    "canonical",
     "parse_target",
     "read_parameters",
     "store_target",

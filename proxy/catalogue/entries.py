@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from proxy.report import FormatName, Operator
+from proxy.report import By, Direction, FormatName, Operator
 from proxy.values import Type
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 CLASSES: Final = ("public", "internal", "confidential", "personal")
 
 
@@ -34,6 +35,9 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The path at the store, and a fixed query where it needs one; left out, it is the path."""
     rows_at: tuple[str, ...] = ()
     """JSON: the members that lead to the array of records; left out, it is the document."""
+    members: dict[str, str | int | bool] = {}
+    """JSON: constants that the answer has beside its rows, where `rows_at` leads to these. Nothing of what
+    the store puts there is ever given."""
     delimiter: str = ","
     """CSV: what stands between the cells, in the store's document and in the answer."""
 
@@ -41,16 +45,30 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ParameterEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of a report's `parameters`."""
 
-    type: Type
-    """What its value must be."""
+    by: By = By.FILTER
+    """What is done by it. The store filters, orders or groups its rows; limit and offset cut a page out
+    of the requester's own rows, which is done here."""
+    type: Type | None = None
+    """Filter: what its value must be (**required**)."""
     field: str | None = None
-    """The field on which the store selects by it; left out, it selects by none."""
+    """Filter: the field by which the store selects; left out, it selects by none."""
+    fields: tuple[str, ...] = ()
+    """Filter: several fields that it looks at. Order and group: the fields that its value may name
+    (**required**), one or more, joined by commas."""
     operator: Operator = Operator.EQ
-    """How the field compares with the value in the rows that the store gives."""
+    """Filter: how the field compares with the value in the rows that the store gives. The value of `in` is a
+    list, joined by commas; `starts` and `contains` are for text."""
+    allowed: tuple[str, ...] = ()
+    """Filter: the only values that are allowed."""
+    direction: Direction | None = None
+    """Order: how its value may say the direction: `-date` (minus), `date.desc` and `date.asc` (dot),
+    `date desc` and `date asc` (blank); left out, it names fields alone."""
+    spelling: dict[str, str] = {}
+    """Order and group: by field, what the request and the store call it where that is not its name."""
+    most: Positive | None = None
+    """Limit and offset: the largest value that is allowed (**required**)."""
     required: bool = False
     """Whether a request without it is refused."""
-    allowed: tuple[str, ...] = ()
-    """The only values that are allowed."""
 
 
 class FieldEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +95,9 @@ class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """By name: what a path or a query may hold; everything else is refused."""
     key: tuple[str, ...] = ()
     """The fields that identify a row. Encrypted cells are bound to them: without a key, to no row."""
+    ordered_by: tuple[str, ...] = ()
+    """The fields on which the order depends in which the store gives the rows, ties included. For whoever
+    does not see each of them clear in every row, rows are sorted anew."""
     prefer: tuple[str, ...] = ()
     """Of `round`, `partial` and `pseudonym`, which have no order between them: most preferred first."""
     shape: Literal["stable"] | None = None

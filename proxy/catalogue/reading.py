@@ -9,18 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from proxy import addresses
 from proxy.catalogue.entries import (
     CatalogueFile,
-    ParameterEntry,
     ReportEntry,
     StoreEntry,
     VariantEntry,
 )
-from proxy.catalogue.routing import Router, canonical, placeholder, placeholders, segments
+from proxy.catalogue.parameters import Note, parameter_of
+from proxy.catalogue.routing import Router, placeholder, placeholders, segments
 from proxy.documents import Document, load, nearest, read_file
 from proxy.errors import Fault, Faulty
-from proxy.report import Field, FormatName, Parameter, Report, Store, Variant
+from proxy.report import By, Field, FormatName, Parameter, Report, Store, Variant
 from proxy.treatments import TABLE, WITHOUT_ORDER
 
 _MOST_CREDENTIAL: Final = 8192
@@ -198,6 +200,7 @@ class _Reader:
         if not entry.variants:
             self._fault("a report needs at least one variant", *here, "variants")
         self._known(entry.key, entry.fields, "field", *here, "key")
+        self._known(entry.ordered_by, entry.fields, "field", *here, "ordered_by")
         self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
         for number, name in enumerate(entry.prefer):
             if name in TABLE and name not in WITHOUT_ORDER:
@@ -208,10 +211,7 @@ class _Reader:
                     number,
                     hint=f"what can be preferred is {', '.join(f'`{n}`' for n in WITHOUT_ORDER)}",
                 )
-        parameters = {
-            name: self._parameter(name, each, entry, *here)
-            for name, each in entry.parameters.items()
-        }
+        parameters = dict(self._parameters(entry, *here))
         return Report(
             id=id_,
             title=entry.title,
@@ -223,6 +223,7 @@ class _Reader:
             ),
             parameters=MappingProxyType(parameters),
             key=entry.key,
+            ordered_by=entry.ordered_by,
             prefer=entry.prefer,
             stable=entry.shape == "stable",
         )
@@ -250,37 +251,27 @@ class _Reader:
                 )
             yield name, Field(name=name, type=each.type, class_=each.class_)
 
-    def _parameter(
-        self, name: str, entry: ParameterEntry, report: ReportEntry, *here: str
-    ) -> Parameter:
-        here = (*here, "parameters", name)
-        if not _PARAMETER.match(name):
-            self._fault(
-                f"`{name}` is not a parameter name",
-                *here,
-                hint="letters, digits, `_.-`",
-                key=True,
-            )
-        if entry.field is not None and entry.field not in report.fields:
-            self._fault(
-                f"unknown field `{entry.field}`",
-                *here,
-                "field",
-                hint=nearest(entry.field, report.fields),
-            )
-        self._distinct(entry.allowed, *here, "allowed")
-        anything = Parameter(name=name, type=entry.type)
-        for number, text in enumerate(entry.allowed):
-            if canonical(anything, text) is None:
-                self._fault(f"not a value of type {entry.type}", *here, "allowed", number)
-        return Parameter(
-            name=name,
-            type=entry.type,
-            field=entry.field,
-            operator=entry.operator,
-            required=entry.required,
-            allowed=entry.allowed,
-        )
+    def _parameters(self, entry: ReportEntry, *here: str) -> Iterator[tuple[str, Parameter]]:
+        paging: dict[By, str] = {}
+        for name, each in entry.parameters.items():
+            at = (*here, "parameters", name)
+            if not _PARAMETER.match(name):
+                self._fault(
+                    f"`{name}` is not a parameter name",
+                    *at,
+                    hint="letters, digits, `_.-`",
+                    key=True,
+                )
+            parameter = parameter_of(name, each, entry, self._below(*at))
+            if parameter.pages and paging.setdefault(parameter.by, name) != name:
+                self._fault(f"`{paging[parameter.by]}` is `by: {parameter.by}` already", *at)
+            yield name, parameter
+
+    def _below(self, *here: str) -> Note:
+        def note(message: str, *path: str | int, hint: str = "") -> None:
+            self._fault(message, *here, *path, hint=hint)
+
+        return note
 
     def _variant(
         self, number: int, entry: VariantEntry, parameters: Mapping[str, Parameter], *here: str
@@ -295,6 +286,11 @@ class _Reader:
             self._fault("`rows_at` is for the format json", *at, "rows_at")
         if not all(entry.rows_at):
             self._fault("a member's name is empty", *at, "rows_at")
+        if entry.members and not entry.rows_at:
+            self._fault("`members` stand beside rows that have a place: `rows_at`", *at, "members")
+        for name in entry.members:
+            if name in entry.rows_at[:1]:
+                self._fault("the rows are there, see `rows_at`", *at, "members", name, key=True)
         if entry.delimiter != "," and entry.format is not FormatName.CSV:
             self._fault("`delimiter` is for the format csv", *at, "delimiter")
         if entry.delimiter not in _DELIMITERS:
@@ -304,6 +300,7 @@ class _Reader:
             source=source,
             format=entry.format,
             rows_at=entry.rows_at,
+            members=tuple((k, msgspec.json.encode(v).decode()) for k, v in entry.members.items()),
             delimiter=entry.delimiter,
         )
 
@@ -322,6 +319,8 @@ class _Reader:
                     self._fault(
                         f"undeclared parameter `{name}`", *at, hint=nearest(name, parameters)
                     )
+                elif parameters[name].pages:
+                    self._fault(f"`{name}` cuts out a page: it belongs into the query", *at)
             elif not segment:
                 self._fault("a path has no empty segment and no `/` at its end", *at)
             elif segment in (".", ".."):

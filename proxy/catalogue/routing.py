@@ -18,7 +18,7 @@ from urllib.parse import quote
 from proxy.catalogue.target import CONTROL, decode_once, is_safe_segment
 from proxy.errors import CounterfoilError
 from proxy.plan import Route
-from proxy.report import Parameter, Report, Variant
+from proxy.report import By, Operator, Ordering, Parameter, Report, Variant
 from proxy.values import Scalar, Type, scalar
 
 MOST_VALUE: Final = 1024
@@ -28,6 +28,7 @@ _MEMORABLE: Final = 512
 """Requests that are remembered, and the characters of a path and query up to which one is."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}\Z")
+_COUNT = re.compile(r"[0-9]{1,18}\Z")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -53,6 +54,24 @@ def canonical(parameter: Parameter, text: str) -> str | None:
     """`text` as the one way to write its value, or None where it is no value of the parameter."""
     if len(text) > MOST_VALUE or CONTROL.search(text):
         return None
+    match parameter.by:
+        case By.FILTER if parameter.operator is Operator.IN:
+            each = [_single(parameter, part) for part in text.split(",")]
+            values = [value for value in each if value]
+            return ",".join(values) if len(values) == len(each) else None
+        case By.FILTER:
+            return _single(parameter, text)
+        case By.ORDER | By.GROUP:
+            meant = [_words(parameter).get(word) for word in text.split(",")]
+            named = {ordering.field for ordering in meant if ordering is not None}
+            return text if len(named) == len(meant) else None
+        case By.LIMIT | By.OFFSET:
+            least = 1 if parameter.by is By.LIMIT else 0
+            value = int(text) if _COUNT.match(text) else -1
+            return str(value) if least <= value <= parameter.most else None
+
+
+def _single(parameter: Parameter, text: str) -> str | None:
     value = scalar(text, parameter.type)
     if value is None:
         return None
@@ -60,6 +79,11 @@ def canonical(parameter: Parameter, text: str) -> str | None:
     if parameter.allowed and written not in _allowed(parameter):
         return None
     return written
+
+
+@lru_cache(maxsize=1024)
+def _words(parameter: Parameter) -> Mapping[str, Ordering]:
+    return dict(parameter.words)
 
 
 @lru_cache(maxsize=1024)
@@ -284,7 +308,7 @@ def store_target(route: Route, parameters: Mapping[str, str]) -> str:
     """The target at the store, below its base URL: the source with the parameters' values.
 
     `parameters` are those of `read_parameters`; what the source's path does not use goes into the
-    query, in declared order.
+    query, in declared order. A page is cut out of the requester's own rows: the store is not told.
     """
     source = _source(route.variant.source)
     path = "".join(
@@ -294,7 +318,7 @@ def store_target(route: Route, parameters: Mapping[str, str]) -> str:
     pairs = [source.query] if source.query else []
     pairs += [
         f"{name}={quote(parameters[name], safe='')}"
-        for name in route.report.parameters
-        if name in parameters and name not in source.names
+        for name, parameter in route.report.parameters.items()
+        if name in parameters and name not in source.names and not parameter.pages
     ]
     return f"{path}?{'&'.join(pairs)}" if pairs else path

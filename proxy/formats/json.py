@@ -12,7 +12,7 @@ that was not found, adds to it. So equal weights mean that there is none.
               twice, which is refused
 
 A record is what stands between the end of the one before and its own `}`. The envelope is checked and
-dropped: the answer's is made anew from the catalogue's `rows_at`.
+dropped: the answer's is made anew from the catalogue's `rows_at` and `members`.
 """
 
 from __future__ import annotations
@@ -432,11 +432,15 @@ class _Frame:
 
 
 @lru_cache(maxsize=256)
-def _frame(names: tuple[str, ...], path: tuple[str, ...]) -> _Frame:
+def _frame(
+    names: tuple[str, ...], path: tuple[str, ...], constants: tuple[tuple[str, str], ...]
+) -> _Frame:
     first, *others = map(string, names)
     leads = ("{" + first + ":", *(f",{name}:" for name in others))
+    beside = "".join(f"{string(name)}:{token}," for name, token in constants)
+    opening = "".join("{" + string(name) + ":" for name in path)
     return _Frame(
-        head="".join("{" + string(name) + ":" for name in path).encode() + b"[",
+        head=f"{opening[:1]}{beside}{opening[1:]}[".encode(),
         leads=tuple([lead.encode() for lead in leads]),
         template="".join(lead.replace("%", "%%") + "%s" for lead in leads) + "}",
         tail=b"]" + b"}" * len(path),
@@ -458,7 +462,7 @@ class JsonEncoder(Encoder):
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at)
+        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at, variant.members)
         self._head = self._frame.head
         self._separator = b""
 

@@ -30,20 +30,29 @@ from proxy.catalogue import (
     MalformedTarget,
     parse_target,
 )
-from proxy.errors import LogUnavailable, SourceRefused, StoreTimeout, StoreUnavailable, where
+from proxy.errors import (
+    LogUnavailable,
+    SourceRefused,
+    StoreTimeout,
+    StoreUnavailable,
+    TooLargeToSort,
+    where,
+)
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.drift import Alarm, Drift, Kind
+from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
+from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.tally import NO_REPORT, Tally
 from proxy.gateway.view import Block, Blocks, Pieces, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import Report, Variant
+from proxy.report import By, Ordering, Report, Variant
 from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
@@ -61,6 +70,8 @@ class Bounds:
 
     source_bytes: int
     requests_per_subject: int
+    sort_bytes: int
+    sorts: int
     formats: FormatLimits
 
 
@@ -71,6 +82,16 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
     variant: Variant
     target: str
+    page: Page | None
+    order: tuple[Ordering, ...]
+    """The order that was asked for."""
+    grouped: bool
+    """Whether the store was asked for groups of rows, which have other fields than its rows."""
+
+    @property
+    def sorted_here(self) -> bool:
+        """Whether the store's order is none that the requester may know."""
+        return tells_of_hidden(self.permit.plan)
 
 
 class Gateway:
@@ -96,6 +117,7 @@ class Gateway:
         """What is counted for the metrics."""
         self._bursts = Bursts()
         self._running: Counter[str] = Counter()
+        self._sorting: Counter[str] = Counter()
         self._drift = Drift()
         self._alarms: set[asyncio.Future[None]] = set()
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
@@ -210,13 +232,23 @@ class Gateway:
             return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
         if self._running[subject.name] >= self._bounds.requests_per_subject:
             return Deny(reason=Reason.BUSY, cause="too-many-requests")
+        if tells_of_hidden(decision.plan) and self._sorts_enough(subject.name):
+            return Deny(reason=Reason.BUSY, cause="too-many-sorted")
         access.permit = decision
         return _Granted(
             permit=decision,
             context=context,
             variant=variant,
             target=asked.target,
+            page=Page.of(report, asked.parameters),
+            order=asked_order(report, asked.parameters),
+            grouped=any(report.parameters[name].by is By.GROUP for name in asked.parameters),
         )
+
+    def _sorts_enough(self, name: str) -> bool:
+        """Whether no further answer may be sorted now, or none of one subject's."""
+        most = self._bounds.sorts
+        return self._sorting.total() >= most or self._sorting[name] >= max(1, most // 4)
 
     async def identify(
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access
@@ -239,6 +271,7 @@ class Gateway:
         format_ = FORMATS[granted.variant.format]
         view = self._view(granted, format_)
         self._running[name] += 1
+        self._sorting[name] += granted.sorted_here
         try:
             async with self._stores.fetch(
                 granted.permit.report.store, granted.target, format_.media_type, format_.accepts
@@ -261,8 +294,9 @@ class Gateway:
             return await self._refuse(access, _store_failure(exc))
         finally:
             self._running[name] -= 1
+            self._sorting[name] -= granted.sorted_here
             if not self._running[name]:
-                del self._running[name]
+                del self._running[name], self._sorting[name]
             self._tell_of_drift(view, granted)
 
     def _view(self, granted: _Granted, format_: Format) -> View:
@@ -274,12 +308,23 @@ class Gateway:
             keyring=self._keyring,
         )
         decoder = format_.decoder(permit.report, variant, permit.plan.reads, self._bounds.formats)
-        return View(
-            decoder,
-            bound,
-            format_.encoder(bound.columns, variant),
-            self._keyring.mac("audit-digest").start(),
-        )
+        encoder = format_.encoder(bound.columns, variant)
+        digest = self._keyring.mac("audit-digest").start()
+        if granted.sorted_here:
+            return SortedView(
+                decoder,
+                bound,
+                encoder,
+                digest,
+                lexis=format_.lexis,
+                plan=permit.plan,
+                asked=granted.order,
+                page=granted.page,
+                most=self._bounds.sort_bytes,
+            )
+        if granted.page is not None:
+            return PagedView(decoder, bound, encoder, digest, page=granted.page)
+        return View(decoder, bound, encoder, digest)
 
     async def _stream(
         self,
@@ -377,6 +422,8 @@ class Gateway:
 
     def _tell_of_drift(self, view: View, granted: _Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
+        if granted.grouped:
+            return
         current = self.snapshot.catalogue.reports
         for alarm in self._drift.notice(view, granted.permit.report, granted.variant, current):
             _LOGGER.warning("drift: %s", alarm)
@@ -555,11 +602,11 @@ def _gives_as(again: Permit, permit: Permit) -> bool:
 def _selects_on_hidden(
     parameters: Mapping[str, str], report: Report, permit: Permit
 ) -> tuple[str, ...]:
-    """Parameters whose field is not clear in every row that the requester may see (DESIGN.md §4)."""
+    """Parameters by which the store would tell of what the requester may not see (DESIGN.md §4)."""
     return tuple(
         name
-        for name in parameters
-        if (field := report.parameters[name].field) is not None and field not in permit.plan.clear
+        for name, value in parameters.items()
+        if permit.plan.hides(report.parameters[name], value)
     )
 
 
@@ -579,6 +626,8 @@ def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
 
 def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
     match exc:
+        case TooLargeToSort():
+            return Deny(reason=Reason.TOO_LARGE_TO_SORT, cause=exc.cause)
         case SourceRefused():
             return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
         case StoreTimeout():

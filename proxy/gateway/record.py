@@ -155,7 +155,6 @@ def _some_fields(cells: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def _is_open(report: Report, parameter: str) -> bool:
-    declared = report.parameters[parameter]
-    if declared.field is None:
-        return True
-    return report.fields[declared.field].class_ in _OPEN_CLASSES
+    """Whether its value is no data of a closed class; a value that names fields is none at all."""
+    fields = report.parameters[parameter].fields
+    return all(report.fields[name].class_ in _OPEN_CLASSES for name in fields)

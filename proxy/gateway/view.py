@@ -75,6 +75,11 @@ class View:
         self._rows = 0
         self._cells: Counts = {}
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing that is still to come of the source would be given."""
+        return False
+
     def records(self, piece: bytes, *, last: bool) -> list[Batch]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
         batches = self._decoder.feed(piece)
@@ -89,13 +94,16 @@ class View:
 
     def add(self, part: Part) -> bytes:
         """The next bytes of the answer."""
-        self._rows += part.rows
-        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
+        self._count(part)
         return self._digested(self._encoder.join(part.records))
 
     def finish(self) -> bytes:
         """The end of the answer."""
         return self._digested(self._encoder.finish())
+
+    def _count(self, part: Part) -> None:
+        self._rows += part.rows
+        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
 
     def _digested(self, out: bytes) -> bytes:
         if out:
@@ -229,6 +237,10 @@ class Blocks:
                     await asyncio.wait((ahead, parts[0]), return_when=asyncio.FIRST_COMPLETED)
                     if parts[0].done():
                         await self._hand_on(parts, at_most=len(parts) - 1)
+                if self._view.full:
+                    if ahead.done():
+                        ahead.exception()  # a failure after the last row wanted is nobody's matter
+                    return
                 piece = await ahead
             finally:
                 if ahead is not None and not ahead.done():

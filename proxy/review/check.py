@@ -19,6 +19,7 @@ from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
+from proxy.report import Operator, Report
 from proxy.review.proofs import Prover
 from proxy.review.specification import failures
 from proxy.snapshot import Snapshot, snapshot_of
@@ -35,6 +36,10 @@ _ANY: Final = Context(
     method="",
 )
 """For conditions that look at none of it."""
+_MOST_HOLDERS: Final = 64
+"""Holders of a role that are looked at."""
+_FEW_VALUES: Final = 32
+"""Values among which equal pseudonyms tell the value, by how often each occurs."""
 _SENSITIVE: Final = ("confidential", "personal")
 
 
@@ -237,14 +242,13 @@ def _guessable(seen: _Seen) -> Iterator[_Said]:
         if row.treatment is None or row.treatment.name != "pseudonym":
             continue
         for report, named in row.fields.items():
-            few = [
-                name for name in named if policy.report(report).fields[name].type is Type.BOOLEAN
-            ]
-            if few:
+            few = [(name, _few(policy.report(report), name)) for name in sorted(named)]
+            found = next((each for each in few if each[1]), None)
+            if found:
                 yield _Said(
                     row.line,
                     5,
-                    f"a pseudonym of `{min(few)}` hides nothing: it has two values",
+                    f"a pseudonym of `{found[0]}` hides nothing: {found[1]}",
                     "use `redact` or `constant`",
                 )
                 break
@@ -267,6 +271,52 @@ def _alphabet(character: str) -> str:
     """The alphabet of a letter that another alphabet's may look like; '' for all else."""
     first = unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
     return first.capitalize() if first in _ALPHABETS else ""
+
+
+def _few(report: Report, field: str) -> str:
+    """Why a field has few values, by its type or a parameter's `allowed`; '' where it may have many."""
+    if report.fields[field].type is Type.BOOLEAN:
+        return "it has two values"
+    for parameter in report.parameters.values():
+        listed = parameter.fields == (field,) and parameter.operator in (Operator.EQ, Operator.IN)
+        if listed and 0 < len(parameter.allowed) <= _FEW_VALUES:
+            return f"parameter `{parameter.name}` lists its {len(parameter.allowed)} values"
+    return ""
+
+
+def _probeable(seen: _Seen) -> Iterator[_Said]:
+    policy = seen.policy
+    for row in policy.cells:
+        if row.treatment is None or row.treatment.name == "clear":
+            continue
+        looking = [
+            (report, parameter.name, name)
+            for report, named in row.fields.items()
+            for parameter in policy.report(report).parameters.values()
+            for name in sorted(named & parameter.looks_at)
+        ]
+        found = (
+            (whom, *each) for each in looking for whom in _masked(policy, row, each[0], each[2])
+        )
+        for whom, report, parameter, name in found:
+            yield _Said(
+                row.line,
+                5,
+                f"`{whom}` sees no `{name}` in clear, at which `{parameter}` of `{report}` looks",
+                "the request is refused (403); `counterfoil policy explain` shows which are not",
+            )
+            break
+
+
+def _masked(policy: Policy, row: CellRule, report: str, field: str) -> Iterator[str]:
+    """Who of a line's own sees a field in some form, but nowhere in clear, by all that they hold."""
+    holders = sorted(policy.holders(row.principal)) if row.principal != ANYONE else []
+    for whom in holders[:_MOST_HOLDERS] or [row.principal]:
+        plan = policy.alone([whom], report, Action.READ).plan
+        columns = plan.columns if plan is not None else ()
+        forms = [c.treatment.name for k in columns if k.field.name == field for c in k.choices]
+        if forms and "clear" not in forms:
+            yield row.principal
 
 
 def _contradictory(seen: _Seen) -> Iterator[_Said]:
@@ -333,7 +383,13 @@ LINT: Final[Mapping[str, Lint]] = {
         _hidden,
     ),
     "guessable": Lint(
-        "Equal values have equal pseudonyms: over two values they hide nothing.", _guessable
+        "Equal values have equal pseudonyms: over the few values of a type, or of a parameter's `allowed`, "
+        "they hide nothing.",
+        _guessable,
+    ),
+    "probeable": Lint(
+        "A parameter would tell of what the form hides, so whoever sees nothing else may not use it (403).",
+        _probeable,
     ),
     "mixed-letters": Lint(
         "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",

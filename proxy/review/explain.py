@@ -6,7 +6,7 @@ at the same lines again to say why; where the two disagreed, the decision would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from proxy.plan import Column, Context, Decision, Line, Permit
 from proxy.policy.decide import decide
 from proxy.policy.index import Policy, Standing
 from proxy.policy.lines import AccessRule, CellRule, Effect
-from proxy.report import Report
+from proxy.report import By, Parameter, Report
 from proxy.subject import Subject
 
 
@@ -66,6 +66,20 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Usable:
+    """One parameter of the report that has fields, and what keeps the requester from it."""
+
+    parameter: str
+    by: str
+    looks_at: tuple[str, ...]
+    """Its fields; of an order or a group those that its value may name."""
+    hidden: tuple[tuple[str, str], ...]
+    """(field, why): what it is refused for."""
+    never: bool
+    """Whether it is refused whatever its value is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """A decision, and what led to it."""
 
@@ -73,6 +87,10 @@ class Explanation:
     lines: tuple[Access, ...]
     fields: tuple[Seen, ...]
     """Empty where it is a denial."""
+    parameters: tuple[Usable, ...]
+    """Likewise."""
+    sorted_for: tuple[str, ...]
+    """Hidden fields on which the store's order depends, so that rows are sorted anew; likewise."""
     attributes: tuple[str, ...]
     """The attributes `sub.*` that conditions of these lines look at."""
 
@@ -87,14 +105,33 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     held = [row for row in cells if _holds(standing, row)]
     texts = {rule.when.types for rule in rules} | {row.rows[report.id].types for row in held}
     attributes = {name for types in texts for name, _ in types if name.startswith("sub.")}
+    fields: tuple[Seen, ...] = ()
+    parameters: tuple[Usable, ...] = ()
+    sorted_for: tuple[str, ...] = ()
+    if isinstance(decision, Permit):
+        fields = tuple(_fields(report, decision, held, cells))
+        parameters = tuple(_parameters(report, decision, fields))
+        sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
     return Explanation(
         decision=decision,
         lines=tuple(_access(standing, rule, context) for rule in rules),
-        fields=tuple(_fields(report, decision, held, cells))
-        if isinstance(decision, Permit)
-        else (),
+        fields=fields,
+        parameters=parameters,
+        sorted_for=sorted_for,
         attributes=tuple(sorted(attributes)),
     )
+
+
+def why_refused(found: Explanation, permit: Permit, parameters: Mapping[str, str]) -> str:
+    """Why a request with these (canonical) parameters is refused; '' where it is not."""
+    for usable in found.parameters:
+        value = parameters.get(usable.parameter)
+        if value is not None:
+            hides = permit.plan.hides(permit.report.parameters[usable.parameter], value)
+            for field, why in usable.hidden:
+                if field in hides:
+                    return f"{usable.parameter} looks at {field}, which is {why}"
+    return ""
 
 
 def _access(standing: Standing, rule: AccessRule, context: Context) -> Access:
@@ -182,3 +219,42 @@ def _why_absent(field: str, report: Report, own: list[CellRule], cells: list[Cel
         principals = ", ".join(dict.fromkeys(row.principal for row in others))
         return f"no line grants it; it is granted to {principals}"
     return "no line grants it, to anybody"
+
+
+def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Iterator[Usable]:
+    seen = {each.field: each for each in fields}
+    for parameter in report.parameters.values():
+        if not parameter.looks_at:
+            continue
+        values = [word for word, _ in parameter.words] or [""]
+        hides = [permit.plan.hides(parameter, each) for each in values]
+        hidden = frozenset[str]().union(*hides)
+        yield Usable(
+            parameter=parameter.name,
+            by=parameter.by,
+            looks_at=tuple(name for name in report.fields if name in parameter.looks_at),
+            hidden=tuple(
+                (name, _why_hidden(seen[name], parameter))
+                for name in report.fields
+                if name in hidden
+            ),
+            never=all(hides),
+        )
+
+
+def _why_hidden(seen: Seen, parameter: Parameter) -> str:
+    """Why a field is not clear in every row; for a group, of the report's."""
+    if seen.why_absent:
+        return f"absent: {seen.why_absent}"
+    for form in seen.forms:
+        lines = ", ".join(map(str, form.lines))
+        if form.why_not:
+            continue
+        if form.form == "deny":
+            return f"hidden where {form.rows} ({lines})"
+        if form.form != "clear":
+            return f"given as {form.form} ({lines})"
+    rows = " or ".join(form.rows for form in seen.forms if not form.why_not)
+    if parameter.by is By.GROUP:
+        return f"clear only where {rows}, and groups are made of every row"
+    return f"clear only where {rows}, and other rows are given too"

@@ -15,7 +15,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from proxy.catalogue import Catalogue
+from proxy.catalogue import Catalogue, canonical
 from proxy.plan import Context, Deny, Plan, Reason, Truth
 from proxy.policy.conditions import Condition
 from proxy.policy.decide import decide
@@ -245,7 +245,9 @@ class Judge:
             parameter = report.parameters.get(name)
             if parameter is None:
                 return Refused(reason=Reason.PARAMETER.slug, cause="parameter-unknown")
-            if not parameter.uses(value) <= plan.clear:
+            if parameter.chooses and canonical(parameter, value) is None:
+                return Refused(reason=Reason.PARAMETER.slug, cause="parameter-value")
+            if plan.hides(parameter, value):
                 return Refused(reason=Reason.PARAMETER_FORBIDDEN.slug, cause="hidden-field")
         if asked.purpose and asked.purpose not in self.snapshot.catalogue.purposes:
             return Refused(reason=Reason.PURPOSE_UNKNOWN.slug, cause="unknown-purpose")

@@ -121,23 +121,27 @@ def test_prefer_reorders_the_forms_it_names_in_the_places_they_hold():
 
 
 @pytest.mark.parametrize(
-    ("lines", "prefer", "clear"),
+    ("lines", "prefer", "clear", "whole"),
     [
-        (["true, *, clear"], (), "abc"),
-        (["true, a, clear", "row.a == 1, b, clear", "true, c, redact"], (), "a"),
-        (["row.a == 1, a|b, clear"], (), "ab"),
-        (["row.a == 1, a|b, clear", "row.a == 2, b, clear"], (), "b"),
-        (["row.a == 1, a|b, clear", "row.a == 2, b, redact"], (), ""),
-        (["row.a == 1, a, clear", "true, a, round(10)"], (), ""),
-        (["true, *, clear", "row.a == 1, a, deny"], (), "bc"),
-        (["true, *, clear", "row.a == 1, *, deny"], (), "abc"),
-        (["true, *, clear", "row.a == 1, *, deny", "row.a == 2, c, deny"], (), "ab"),
-        (["row.a == 1, a, redact", "true, a, clear"], ("redact", "clear"), ""),
-        (["true, *, pseudonym"], (), ""),
+        (["true, *, clear"], (), "abc", "abc"),
+        (["true, a, clear", "row.a == 1, b, clear", "true, c, redact"], (), "a", "a"),
+        (["row.a == 1, a|b, clear"], (), "ab", ""),
+        (["row.a == 1, a|b, clear", "row.a == 2, b, clear"], (), "b", ""),
+        (["row.a == 1, a|b, clear", "row.a == 2, b, redact"], (), "", ""),
+        (["row.a == 1, a, clear", "true, a, round(10)"], (), "", ""),
+        (["true, *, clear", "row.a == 1, a, deny"], (), "bc", "bc"),
+        (["true, *, clear", "row.a == 1, *, deny"], (), "abc", ""),
+        (["true, *, clear", "row.a == 1, *, deny", "row.a == 2, c, deny"], (), "ab", ""),
+        (["row.a == 1, a, redact", "true, a, clear"], ("redact", "clear"), "", ""),
+        (["true, *, pseudonym"], (), "", ""),
     ],
 )
-def test_a_plan_says_clear_only_where_no_releasable_row_gives_another_form(lines, prefer, clear):
+def test_a_plan_says_clear_only_where_no_releasable_row_gives_another_form(
+    lines, prefer, clear, whole
+):
+    """`clear` of every row that may be released, `whole` of every row that there is."""
     for stable in (False, True):
         found = plan(*lines, prefer=prefer, stable=stable)
         assert found is not None
         assert found.clear == set(clear)
+        assert found.whole == set(whole)

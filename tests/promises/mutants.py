@@ -1,6 +1,6 @@
 """One seeded fault in each stage: context managers that break the running code from outside.
 
-The product knows nothing of them. Each names the check of grants.py that must fail with it, and what
+The product knows nothing of them. Each names the check of grants.py or inference.py that must fail with it, and what
 that failure must say, so that it fails for the fault's own reason.
 """
 
@@ -21,6 +21,7 @@ import proxy.audit.log
 import proxy.formats.csv
 import proxy.formats.json
 import proxy.gateway
+import proxy.gateway.paging
 import proxy.gateway.record
 import proxy.gateway.view
 import proxy.policy.index
@@ -28,6 +29,7 @@ import proxy.policy.preference
 import proxy.transform
 from proxy.access import Receipt
 from proxy.errors import SourceRefused
+from proxy.gateway.view import View
 from proxy.plan import Choice, Column, Deny, Plan, Reason
 from proxy.policy.lines import Effect
 from proxy.treatments.base import Operation, Site, Treatment
@@ -37,7 +39,7 @@ from proxy.treatments.encryption import Encrypt
 from proxy.treatments.masking import Partial
 from proxy.treatments.pseudonyms import Pseudonym
 from proxy.treatments.rounding import Round
-from tests.promises import grants
+from tests.promises import grants, inference
 from tests.promises.grants import Check, Stage
 
 
@@ -257,6 +259,24 @@ def _parameters_unchecked() -> Iterator[None]:
 
 
 @contextmanager
+def _hidden_orders_get_through() -> Iterator[None]:
+    with patch.object(proxy.gateway, "tells_of_hidden", lambda _: False):
+        yield
+
+
+@contextmanager
+def _pages_of_the_store_s_rows() -> Iterator[None]:
+    def of_all(self: Any, part: Any) -> bytes:
+        rows = self._page.within(self._met, part.batch.height)
+        self._met += part.batch.height
+        every = proxy.gateway.paging._those(part.batch, True, rows)
+        return View.add(self, View.part(self, part.batch.filter(every)))
+
+    with patch.object(proxy.gateway.paging.PagedView, "add", of_all):
+        yield
+
+
+@contextmanager
 def _parameters_recorded_as_they_are() -> Iterator[None]:
     with patch.object(proxy.gateway.record, "_is_open", lambda *_: True):
         yield
@@ -341,6 +361,10 @@ MUTANTS = (
            "8000 rows among 4000 others"),
     Mutant("parameters on hidden fields reach the store", _parameters_unchecked,
            grants.parameters_do_not_reach_behind_the_plan, "least="),
+    Mutant("an order by a hidden field gets through", _hidden_orders_get_through,
+           inference.orders_do_not_depend_on_what_is_hidden, "the order of"),
+    Mutant("a page is one of the store's rows", _pages_of_the_store_s_rows,
+           inference.pages_do_not_depend_on_what_is_hidden, "a page"),
     Mutant("parameters are recorded as they are", _parameters_recorded_as_they_are,
            grants.parameters_do_not_reach_behind_the_plan, "in the access log's files"),
     Mutant("release before the record", _release_before_the_record,

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 
 from tests.harness.process import Served
-from tests.promises import grants
-from tests.promises.grants import CHECKS, FORMATS, raised
+from tests.promises import grants, inference
+from tests.promises.grants import FORMATS, raised
 from tests.reference.worlds import SEEDS
+
+CHECKS = {**grants.CHECKS, **inference.CHECKS}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def at(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_promise(at, name):
-    """Each check of grants.py holds."""
+    """Each check of grants.py and inference.py holds."""
     CHECKS[name](at)
 
 

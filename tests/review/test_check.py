@@ -20,6 +20,10 @@ reports:
     title: Daily
     store: s
     variants: [{path: /sales/daily.csv, format: csv}]
+    parameters:
+      least: {type: decimal, field: net, operator: ge}
+      sort: {by: order, fields: [region, net]}
+      region: {type: text, field: region, allowed: [North, South]}
     fields:
       region: {type: text, class: public}
       paid: {type: boolean, class: internal}
@@ -51,6 +55,7 @@ EXAMPLES = {
     ),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
+    "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),
 }  # fmt: skip
 
 
@@ -83,6 +88,78 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
     assert not found.faults
     places = [(w.fault.line, w.fault.column) for w in found.warnings if w.kind == kind]
     assert places == [(line, column)]
+
+
+def said(kind: str, rules: str) -> list[str]:
+    return [w.fault.message for w in check(files(rules)).warnings if w.kind == kind]
+
+
+MASKED = "p2, role:analyst, sales/*, true, net, round(100)\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "p2, role:analyst, sales/*, true, net, clear\n",
+        "p2, role:analyst, sales/*, row.region == 'North', net, clear\n",
+        "p2, anyone, sales/*, true, net, clear\n",
+        "p2, role:senior, sales/*, true, net, clear\ng, role:analyst, role:senior\n",
+        "p2, role:senior, sales/*, true, net, clear\ng, group:analysts, role:senior\n",
+    ],
+)
+def test_nobody_is_said_to_be_kept_from_a_parameter_who_sees_its_field_in_clear(more):
+    """By the same role, another one of theirs, or everybody's; then, as without a parameter, no warning."""
+    assert said("probeable", GOOD + MASKED) == [
+        "`role:analyst` sees no `net` in clear, at which `least` of `sales/daily` looks"
+    ]
+    assert said("probeable", GOOD + MASKED + more) == []
+
+
+def test_whoever_holds_nothing_better_is_kept_from_it_all_the_same():
+    """Of two groups that hold the role, one sees the field in clear: the other does not."""
+    more = "p2, group:seniors, sales/*, true, net, clear\ng, group:seniors, role:analyst\n"
+    assert said("probeable", GOOD + MASKED + more)
+    assert not said(
+        "probeable",
+        GOOD.replace("group:analysts", "group:seniors")
+        + MASKED
+        + more.split("\ng,", maxsplit=1)[0]
+        + "\n",
+    )
+
+
+def test_a_pseudonym_of_a_field_whose_values_are_listed_is_guessable():
+    """A parameter's `allowed` says how few they are."""
+    rules = GOOD.replace("@public, clear", "@public, pseudonym")
+    assert said("guessable", rules) == [
+        "a pseudonym of `region` hides nothing: parameter `region` lists its 2 values"
+    ]
+
+
+def test_paths_that_overlap_are_a_fault_with_both_their_places(tmp_path):
+    """A target that two paths would match: which, where, and where the other one is."""
+    where = folder(tmp_path, GOOD)
+    text = REPORTS.replace("/sales/daily.csv, format: csv}", '"/sales/{region}", format: csv}')
+    (tmp_path / "reports.yaml").write_text(
+        text
+        + """\
+  sales/north:
+    title: North
+    store: s
+    variants: [{path: /sales/North, format: csv}]
+    fields: {region: {type: text, class: public}}
+"""
+    )
+    result = CliRunner().invoke(main, ["policy", "check", where])
+    assert result.exit_code == 2
+    assert (
+        "reports.yaml:19:23: error: the path can match the same target as one of `sales/daily`"
+        in result.output
+    )
+    assert "in line 7" in result.output
+    lines = result.output.splitlines()
+    at = next(n for n, line in enumerate(lines) if "19:23" in line)
+    assert lines[at + 2].index("^") == lines[at + 1].index("/sales/North")
 
 
 def test_all_faults_are_told_at_once_each_with_its_line_and_a_caret(tmp_path):

@@ -19,7 +19,7 @@ from proxy.review.explain import Said, explain
 from proxy.subject import Subject
 from tests.reference.product import ATTRIBUTES
 from tests.reference.worlds import policy_text, reports_text, world_of
-from tests.review.test_check import GOOD, folder
+from tests.review.test_check import GOOD, REPORTS, folder
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -108,3 +108,84 @@ def test_what_cannot_be_asked_is_told_without_a_traceback(tmp_path, words):
     """A malformed path, time, attribute or purpose is one message."""
     result = invoke(*words, "--policies", folder(tmp_path, GOOD))
     assert result.exit_code != 0 and "Traceback" not in result.output
+
+
+PARAMETERS = (
+    GOOD
+    + """\
+p2, role:analyst, sales/*, true, net, round(100)
+p2, group:north, sales/*, row.region == 'North', region|net, clear
+p,  group:north, sales/*, read, true, allow
+p2, group:some, sales/*, true, region, clear
+p2, group:some, sales/*, row.region == 'North', net, clear
+p,  group:some, sales/*, read, true, allow
+p2, group:half, sales/*, true, region|paid|net, clear
+p2, group:half, sales/*, row.paid, net, deny
+p,  group:half, sales/*, read, true, allow
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("group", "query", "status", "said"),
+    [
+        ("analysts", "sort=region", 0, ""),
+        (
+            "analysts",
+            "sort=net",
+            1,
+            "(403): sort looks at net, which is given as round(100) (policy.csv:4)",
+        ),
+        ("analysts", "least=5", 1, "(403): least looks at net, which is given as round(100)"),
+        (
+            "analysts",
+            "sort=paid",
+            1,
+            "(400): parameter-value; parameters of this report: least, sort, region",
+        ),
+        ("analysts", "x=1", 1, "(400): parameter-unknown"),
+        ("north", "sort=net", 0, ""),
+        (
+            "some",
+            "sort=net",
+            1,
+            "clear only where row.region == 'North', and other rows are given too",
+        ),
+        ("half", "least=5", 1, "which is hidden where row.paid (policy.csv:11)"),
+    ],
+)
+def test_it_says_why_a_parameter_is_refused(tmp_path, group, query, status, said):
+    """The field that it looks at, the form in which it is given instead, or the rows, and the line."""
+    where = folder(tmp_path, PARAMETERS)
+    words = ("alice", "GET", f"/sales/daily.csv?{query}", "--group", group, "--policies", where)
+    shown, told = invoke(*words), invoke(*words, "--json")
+    assert shown.exit_code == told.exit_code == status
+    assert said in shown.output
+    refused = json.loads(told.output).get("refused")
+    assert (refused is None) == (status == 0)
+    assert refused is None or f"({refused['status']}): {refused['why']}" in shown.output
+
+
+def test_it_says_of_each_parameter_who_may_use_it(tmp_path):
+    """Without a query too: what may be used, what is refused whatever it says, and what with some fields."""
+    where = folder(tmp_path, PARAMETERS)
+    words = ("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
+    told = json.loads(invoke(*words, "--json").output)["parameters"]
+    assert {each["parameter"]: (each["never"], [h["field"] for h in each["hidden"]]) for each in told} == {
+        "least": (True, ["net"]), "sort": (False, ["net"]), "region": (False, [])
+    }  # fmt: skip
+    shown = invoke(*words).output
+    assert "refused: net, given as round(100) (policy.csv:4)" in shown
+    assert "refused with net, given as round(100) (policy.csv:4)" in shown
+    assert "may be used" in shown
+
+
+@pytest.mark.parametrize(("group", "hidden"), [("analysts", ["net"]), ("north", [])])
+def test_it_says_that_rows_are_sorted_anew_and_for_which_field(tmp_path, group, hidden):
+    """Where the catalogue says that the store's order depends on a field that is not clear."""
+    where = folder(tmp_path, PARAMETERS)
+    ordered = REPORTS.replace("    store: s\n", "    store: s\n    ordered_by: [region, net]\n")
+    (tmp_path / "reports.yaml").write_text(ordered)
+    words = ("alice", "GET", "/sales/daily.csv", "--group", group, "--policies", where)
+    assert json.loads(invoke(*words, "--json").output)["sorted_for"] == hidden
+    assert ("the store orders them by net" in invoke(*words).output) == bool(hidden)

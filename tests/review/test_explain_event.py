@@ -19,7 +19,9 @@ CSV = "/sales/daily.csv"
 def world(tmp_path_factory):
     """A proxy that was asked, and whose folder has another policy since."""
     folder = tmp_path_factory.mktemp("event")
-    with stage(folder, reports=sales.REPORTS, rules=sales.RULES) as (store, proxy):
+    sort = "parameters:\n      sort: {by: order, fields: [date, net_sales], direction: minus}\n"
+    reports = sales.REPORTS.replace("parameters:\n", sort, 1)
+    with stage(folder, reports=reports, rules=sales.RULES) as (store, proxy):
         store.pages[CSV] = Page(sales.as_csv(sales.rows(3)))
         tokens = {
             "alice": proxy.issuer.token("alice", groups=("analysts",)),
@@ -29,6 +31,8 @@ def world(tmp_path_factory):
         events = {who: proxy.get(CSV, token=token).event for who, token in tokens.items()}
         events["stranger"] = proxy.get(CSV, token=None).event
         events["astray"] = proxy.get("/no/such", token=tokens["alice"]).event
+        for name, query in (("sorter", "sort=date,-net_sales"), ("filterer", "least=1234.5")):
+            events[name] = proxy.get(f"{CSV}?{query}", token=tokens["alice"]).event
         path = proxy.home.policies / "policy.csv"
         path.write_text("p, role:nobody, sales/daily, read, true, allow\n")
         yield proxy.home, events
@@ -70,6 +74,17 @@ def test_what_the_log_does_not_hold_is_said(world):
     _, found, shown = explained(world, "olga", "--attribute", "stores=1")
     assert "stores" not in found["event"]["unknown"]
     assert "not on record" not in shown
+
+
+@pytest.mark.parametrize(("who", "parameter"), [("sorter", "sort"), ("filterer", "least")])
+def test_a_refused_parameter_is_named_with_its_field_and_line(world, who, parameter):
+    """Of an order by what it named, of a filter though its value is on record as a digest alone."""
+    status, found, shown = explained(world, who)
+    assert (status, found["event"]["cause"]) == (0, "hidden-field")
+    assert (
+        f"the request was refused: {parameter} looks at net_sales, which is given as round(100) (policy.csv:6)"
+        in shown
+    )
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,41 @@ def test_a_parameter_is_decided_too(world, tmp_path):
     assert ("user:alice", "allowed", "sales/daily", 1) in differences(found)
 
 
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory):
+    """A proxy that was asked for orders, one of which is by a field that is not clear."""
+    sort = "parameters:\n      sort: {by: order, fields: [date, units, net_sales]}\n"
+    reports = sales.REPORTS.replace("parameters:\n", sort, 1)
+    folder = tmp_path_factory.mktemp("orders")
+    with stage(folder, reports=reports, rules=sales.RULES) as (store, proxy):
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(30)))
+        alice = proxy.issuer.token("alice", groups=("analysts",))
+        for value, status in (("date", 200), ("date,units", 200), ("net_sales", 403)):
+            assert proxy.get(f"{CSV}?sort={value}", token=alice).status == status
+    return proxy.home  # only now the directory of names has followed
+
+
+def test_an_order_is_decided_by_the_fields_that_it_named(ordered, tmp_path):
+    """A field that becomes clear allows the order by it alone; one that becomes hidden, or none of the
+    order's any more, refuses those that named it.
+    """
+    status, found, _ = replayed(ordered, tmp_path / "a")
+    assert (status, found["differences"]) == (0, [])
+    clear = ("true, net_sales, round(100)", "true, net_sales, clear")
+    _, found, _ = replayed(ordered, tmp_path / "b", *clear)
+    assert ("user:alice", "allowed", "sales/daily", 1) in differences(found)
+    hidden = (
+        "g,  group:analysts",
+        "p2, role:analyst, sales/*, true, units, deny\ng,  group:analysts",
+    )
+    _, found, _ = replayed(ordered, tmp_path / "c", *hidden)
+    assert ("user:alice", "refused", "sales/daily", 1) in differences(found)
+    reports = (ordered.policies / "reports.yaml").read_text().replace("[date, units, ", "[date, ")
+    _, found, _ = replayed(ordered, tmp_path / "d", reports=reports)
+    assert differences(found) == {("user:alice", "refused", "sales/daily", 1)}
+    assert "bad-parameter: parameter-value" in json.dumps(found)
+
+
 def test_a_purpose_is_decided_too(world, tmp_path):
     """An access that lacked its purpose would be allowed where none is asked for."""
     _, found, _ = replayed(world, tmp_path, "env.purpose in ['audit']", "true")

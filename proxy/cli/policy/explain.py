@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 import msgspec
@@ -14,14 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.catalogue import MalformedTarget, parse_target
+from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.lines import Action
-from proxy.review.explain import Explanation, Form, Said, Seen, explain
+from proxy.review.explain import (
+    Explanation,
+    Form,
+    Said,
+    Seen,
+    Usable,
+    explain,
+    why_refused,
+)
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
@@ -29,6 +37,7 @@ from proxy.values import Value, instant, scalar
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
 _BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
+_PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _SAID: Final = {
     Said.APPLIED: "green",
     Said.CONDITION_FALSE: "yellow",
@@ -73,6 +82,8 @@ def explain_(
 ) -> None:  # fmt: skip
     """Say what SUBJECT gets that asks METHOD PATH, and why: each line that counted or nearly did.
 
+    PATH may have a query: then it says too whether its parameters may be used.
+
     With --event ID it is an access of the log, which a refused requester can name: the answer's header
     `Counterfoil-Event`. It is decided again by the policy and catalogue of then, with the groups, the
     tool, the purpose, the time and the address that are on record. Attributes of its token are not on
@@ -103,11 +114,12 @@ def explain_(
     now = _time(as_of)
     who = _subject(snapshot, subject, groups, attributes, tool, now)
     try:
-        route = snapshot.catalogue.route(parse_target(path).path)
+        target = parse_target(path)
     except MalformedTarget as exc:
         raise CounterfoilError(
             f"`{visible(path)}` is not a path that can be asked for: {exc}"
         ) from None
+    route = snapshot.catalogue.route(target.path)
     if purpose and purpose not in snapshot.catalogue.purposes:
         listed = ", ".join(sorted(snapshot.catalogue.purposes)) or "none"
         raise CounterfoilError(f"`{visible(purpose)}` is not a catalogued purpose: {listed}")
@@ -121,14 +133,41 @@ def explain_(
         tool=(who.tool or "").removeprefix("tool:"), action=Action.READ, method=method.upper(),
     )  # fmt: skip
     found = explain(snapshot.policy, subject=who, report=route.report, context=context)
+    refused = None
+    if isinstance(found.decision, Permit):
+        refused = _refused(snapshot, found.decision, found, target, method.upper())
     if as_json:
-        click.echo(msgspec.json.encode(_plain(found, who, route.report.id)))
+        document = _plain(found, who, route.report.id)
+        click.echo(
+            msgspec.json.encode(document | ({"refused": refused._asdict()} if refused else {}))
+        )
     else:
         _print(found, who, route.report.id, context)
-    if method.upper() != "GET" and isinstance(found.decision, Permit):
-        click.echo(f"but {visible(method.upper())} is refused: reports can only be read (405)")
-        sys.exit(1)
-    sys.exit(0 if isinstance(found.decision, Permit) else 1)
+        if refused:
+            click.echo(f"but the request is refused ({refused.status}): {visible(refused.why)}")
+    sys.exit(0 if isinstance(found.decision, Permit) and refused is None else 1)
+
+
+class _Refused(NamedTuple):
+    """Why a request for a permitted report is refused all the same."""
+
+    status: int
+    why: str
+
+
+def _refused(
+    snapshot: Snapshot, permit: Permit, found: Explanation, target: Target, method: str
+) -> _Refused | None:
+    """What is wrong with the request itself; a target without a query is not asked for its parameters."""
+    if method != "GET":
+        return _Refused(405, f"{method}: reports can only be read")
+    try:
+        asked = snapshot.catalogue.ask(target, by=permit.subject.name).parameters
+    except BadParameter as exc:
+        known = ", ".join(permit.report.parameters) or "none"
+        return _Refused(400, f"{exc}; parameters of this report: {known}") if target.query else None
+    why = why_refused(found, permit, asked)
+    return _Refused(403, why) if why else None
 
 
 def _time(text: str | None) -> datetime:
@@ -190,8 +229,14 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
         _print(found, then.subject, then.report.id, then.context)
         if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
             click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
-        if permitted and past.decision == "deny":
-            click.echo(f"what refused it is no policy line: cause {visible(past.cause)}")
+        if isinstance(found.decision, Permit) and past.decision == "deny":
+            asked = _PARAMETERS.decode(past.parameters) if past.parameters else {}
+            why = why_refused(found, found.decision, asked) if past.cause == "hidden-field" else ""
+            click.echo(
+                f"the request was refused: {visible(why)}"
+                if why
+                else f"what refused it is no policy line: cause {visible(past.cause)}"
+            )
     sys.exit(0 if permitted else 1)
 
 
@@ -223,6 +268,13 @@ def _print(found: Explanation, who: Subject, report: str, context: Context) -> N
     _print_lines(console, found)
     if found.fields:
         _print_fields(console, found.fields)
+    if found.sorted_for:
+        hidden = visible(", ".join(found.sorted_for))
+        console.print(
+            f"\nRows are sorted anew: the store orders them by {hidden}, not clear in every row."
+        )
+    if found.parameters:
+        _print_parameters(console, found.parameters)
 
 
 def _shown(value: Value) -> str:
@@ -265,6 +317,20 @@ def _print_fields(console: Console, fields: tuple[Seen, ...]) -> None:
     console.print(table)
 
 
+def _print_parameters(console: Console, parameters: tuple[Usable, ...]) -> None:
+    table = Table("parameter", "by", "fields", "", box=None, pad_edge=False)
+    for each in parameters:
+        refused = ("refused: " if each.never else "refused with ") + "; ".join(
+            f"{field}, {why}" for field, why in each.hidden
+        )
+        table.add_row(
+            visible(each.parameter), each.by, Text(visible(", ".join(each.looks_at))),
+            Text(visible(refused), style="yellow") if each.hidden else Text("may be used", style="green"),
+        )  # fmt: skip
+    console.print("\nParameters; each field that one looks at must be clear in every row:")
+    console.print(table)
+
+
 def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
     decision = found.decision
     return {
@@ -293,5 +359,13 @@ def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
                 ],
             }
             for seen in found.fields
+        ],
+        "sorted_for": found.sorted_for,
+        "parameters": [
+            {
+                "parameter": each.parameter, "by": each.by, "fields": each.looks_at, "never": each.never,
+                "hidden": [{"field": field, "why": why} for field, why in each.hidden],
+            }
+            for each in found.parameters
         ],
     }  # fmt: skip

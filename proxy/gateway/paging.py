@@ -1,0 +1,113 @@
+"""A page of the requester's own rows, cut out of its view: the store is told nothing of it.
+
+A store's page would be one of all rows, and so tell how many of them are hidden. What is cut here are
+the rows that the plan gives, in order; once the page is full, the store is read no further. So what
+comes after it has no influence on the answer: neither rows nor, where it is still to be read, a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hmac import HMAC
+from itertools import accumulate
+from typing import Final, NamedTuple, Self
+
+import polars as pl
+
+from proxy.batch import Batch
+from proxy.few import Cells, Few
+from proxy.formats.base import Decoder, Encoder
+from proxy.gateway.view import Part, View
+from proxy.report import By, Report
+from proxy.transform import Mask, Transform
+
+
+class Page(NamedTuple):
+    """So many rows from number `first` on; `end` is the number after its last one, None for all."""
+
+    first: int
+    end: int | None
+
+    @classmethod
+    def of(cls, report: Report, parameters: Mapping[str, str]) -> Self | None:
+        """The page that a request's (canonical) parameters ask for; None where they ask for none."""
+        asked = {
+            report.parameters[name].by: int(value)
+            for name, value in parameters.items()
+            if report.parameters[name].pages
+        }
+        if not asked:
+            return None
+        first, limit = asked.get(By.OFFSET, 0), asked.get(By.LIMIT)
+        return cls(first=first, end=None if limit is None else first + limit)
+
+    def within(self, start: int, count: int) -> range:
+        """Which of `count` rows, the first of which is number `start`, are on the page."""
+        end = count if self.end is None else min(count, self.end - start)
+        return range(min(count, max(0, self.first - start)), max(0, end))
+
+
+class _Cuttable(Part, frozen=True, kw_only=True):
+    """A part with the records that it was made of, for where the page begins or ends in it."""
+
+    batch: Batch
+
+
+_NOTHING: Final = Part(records=b"", rows=0, cells={})
+
+
+class PagedView(View):
+    """A view of which only a page is given; on record are the page's rows and cells alone."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        transform: Transform,
+        encoder: Encoder,
+        digest: HMAC,
+        *,
+        page: Page,
+    ) -> None:
+        super().__init__(decoder, transform, encoder, digest)
+        self._page = page
+        self._met = 0
+        """How many of the requester's rows have come."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the page has all its rows."""
+        return self._page.end is not None and self._met >= self._page.end
+
+    def part(self, batch: Batch) -> Part:
+        """What the requester would get of some records, and the records."""
+        part = super().part(batch)
+        return _Cuttable(records=part.records, rows=part.rows, cells=part.cells, batch=batch)
+
+    def add(self, part: Part) -> bytes:
+        """What of the next bytes is on the page."""
+        assert isinstance(part, _Cuttable)
+        wanted = self._page.within(self._met, part.rows)
+        self._met += part.rows
+        if len(wanted) == part.rows:
+            return super().add(part)
+        if not wanted:
+            return super().add(_NOTHING)
+        released = self._transform.released(part.batch)
+        return super().add(super().part(part.batch.filter(_those(part.batch, released, wanted))))
+
+
+def _those(batch: Batch, released: Mask, wanted: range) -> Cells:
+    """Where a record of `batch` is one of the `wanted` ones among those that are released."""
+    if batch.few:
+        flags = [released] * batch.height if isinstance(released, bool) else released.to_list()
+        numbers = accumulate(map(int, flags))
+        return Few(
+            [flag and number - 1 in wanted for flag, number in zip(flags, numbers, strict=True)]
+        )
+    if isinstance(released, bool):
+        column = pl.Series([released], dtype=pl.Boolean).new_from_index(0, batch.height)
+    else:
+        assert isinstance(released, pl.Series)
+        column = released
+    number = column.cast(pl.UInt32).cum_sum()
+    return column & (number > wanted.start) & (number <= wanted.stop)

@@ -1,0 +1,72 @@
+"""What may not be inferred (PROMISE 1) from an order, a page, or a page of an order: checks like grants.py's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from tests.promises.grants import FORMATS, Check, Stage, path_of, rows_of, sam
+from tests.promises.vault import OPEN_RULES, REPORTS, disguised, foreign, visible, written
+
+PAGED = REPORTS.replace(
+    "      page: {type: integer}\n",
+    """\
+      limit: {by: limit, most: 20000}
+      offset: {by: offset, most: 20000}
+      sort: {by: order, fields: [flag, store], direction: minus}
+""",
+    1,
+)
+ORDERED = PAGED.replace("    key: [id]\n", "    key: [id]\n    ordered_by: [amount, pin]\n", 1)
+
+
+def _disguise(count: int, format_: str, seed: int, foreigners: int, *, ordered: bool) -> bytes:
+    """One of many documents of which sam sees the same rows, in the order of what he may not see."""
+    chance = random.Random(seed)
+    records = [disguised(visible(n), chance) for n in range(count)]
+    for _ in range(foreigners):
+        records.insert(chance.randrange(len(records) + 1), foreign(chance))
+    if ordered:
+        records.sort(key=lambda record: (record["amount"] or "", record["pin"] or ""))
+    return written(records, format_)
+
+
+def _alike(at: Stage, queries: Mapping[str, int], *, count: int, ordered: bool, what: str) -> None:
+    for format_ in FORMATS:
+        seen: dict[str, set[object]] = {query: set() for query in queries}
+        for seed, foreigners in enumerate((0, 40, 5_000)):
+            body = _disguise(count, format_, seed, foreigners, ordered=ordered)
+            at.serve(path_of(format_), body, format_, pieces=(0, 70_000, 1_300)[seed])
+            for query, rows in queries.items():
+                answer = at.ask(path_of(format_) + query, sam(at))
+                assert len(rows_of(answer, format_)) == rows, f"{what}: {query} has not {rows} rows"
+                seen[query].add(answer.seen())
+        for query, answers in seen.items():
+            assert len(answers) == 1, f"{what} of {format_}{query} tells of what is hidden"
+
+
+def pages_do_not_depend_on_what_is_hidden(at: Stage) -> None:
+    """PROMISE 1 (inference): a page has the requester's own rows, however many others lie between them."""
+    at.policy(PAGED, OPEN_RULES)
+    queries = {"?limit=10": 10, "?limit=10&offset=95": 10, "?offset=490": 10, "?offset=500": 0}
+    _alike(at, queries, count=500, ordered=False, what="a page")
+    _alike(at, {"?limit=5000&offset=100": 5000}, count=6_000, ordered=False, what="a long page")
+
+
+def orders_do_not_depend_on_what_is_hidden(at: Stage) -> None:
+    """PROMISE 1 (inference): rows that a store orders by hidden fields come in an order of their own."""
+    at.policy(ORDERED, OPEN_RULES)
+    queries = {
+        "": 300,
+        "?limit=7&offset=13": 7,
+        "?sort=-flag,store": 300,
+        "?sort=store&limit=40": 40,
+    }
+    _alike(at, queries, count=300, ordered=True, what="the order")
+    _alike(at, {"": 6_000}, count=6_000, ordered=True, what="a long answer's order")
+
+
+CHECKS: Mapping[str, Check] = {
+    check.__name__: check
+    for check in (pages_do_not_depend_on_what_is_hidden, orders_do_not_depend_on_what_is_hidden)
+}
