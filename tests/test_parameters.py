@@ -140,7 +140,7 @@ def test_whatever_order_is_asked_for_each_of_its_words_is_a_declared_one(text):
     ("was", "becomes", "message"),
     [
         ("{by: limit, most: 100}", "{by: limit}", "20:14: missing key `most`"),
-        ("{by: limit, most: 100}", "{by: limit, most: 0}", "expected `int` >= 1"),
+        ("{by: limit, most: 100}", "{by: limit, most: 0}", "the number is less than 1"),
         ("{by: offset, most: 5000}", "{by: limit, most: 5000}", "`limit` is `by: limit` already"),
         ("{by: limit, most: 100}", "{by: limit, most: 1, field: net}", "`field` is not for a parameter `by: limit`"),
         ("{by: order, fields: [date]}", "{by: order}", "missing key `fields`"),

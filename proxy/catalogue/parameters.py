@@ -41,7 +41,7 @@ def parameter_of(name: str, entry: ParameterEntry, report: ReportEntry, fault: N
     """The parameter that `entry` declares; what is wrong with it is told to `fault`."""
     for key in sorted(frozenset().union(*_OWN.values()) - _OWN[entry.by]):
         if getattr(entry, key) != getattr(_BARE, key):
-            fault(f"`{key}` is not for a parameter `by: {entry.by}`", key)
+            fault(f"`{key}` is not for a parameter `by: {entry.by}`", key, hint="take it out")
     for number, field in enumerate(entry.fields):
         if field not in report.fields:
             fault(f"unknown field `{field}`", "fields", number, hint=nearest(field, report.fields))
@@ -69,7 +69,7 @@ def parameter_of(name: str, entry: ParameterEntry, report: ReportEntry, fault: N
 
 def _filter(name: str, entry: ParameterEntry, report: ReportEntry, fault: Note) -> Parameter:
     if entry.type is None:
-        fault("missing key `type`")
+        fault("missing key `type`", hint="what a value must be, as `text` or `date`")
     if entry.field is not None:
         if entry.fields:
             fault("`field` and `fields` are one too many", "field", hint="name all in `fields`")
@@ -81,7 +81,7 @@ def _filter(name: str, entry: ParameterEntry, report: ReportEntry, fault: Note) 
             )
     type_ = entry.type or Type.TEXT
     if entry.operator in _ON_TEXT and type_ is not Type.TEXT:
-        fault(f"`{entry.operator}` is for values of type text", "operator")
+        fault(f"`{entry.operator}` is for values of type text", "operator", hint="use `eq`, `ge` …")
     anything = Parameter(name=name, type=type_)
     for number, text in enumerate(entry.allowed):
         if text in entry.allowed[:number]:
@@ -89,7 +89,7 @@ def _filter(name: str, entry: ParameterEntry, report: ReportEntry, fault: Note) 
         if canonical(anything, text) is None:
             fault(f"not a value of type {type_}", "allowed", number)
         elif entry.operator is Operator.IN and "," in text:
-            fault("a value of a list has no comma", "allowed", number)
+            fault("a value of a list has no comma", "allowed", number, hint="use `eq`")
     return Parameter(
         name=name,
         type=type_,
@@ -106,13 +106,28 @@ def _words(entry: ParameterEntry, fault: Note) -> Iterator[tuple[str, Ordering]]
         fault("missing key `fields`", hint="the fields that it may name")
     for field, spelled in entry.spelling.items():
         if field not in entry.fields:
-            fault(f"`{field}` is not one of its `fields`", "spelling", field)
+            fault(
+                f"`{field}` is not one of its `fields`",
+                "spelling",
+                field,
+                hint=nearest(field, entry.fields),
+            )
         if not spelled or "," in spelled or not spelled.isprintable():
-            fault("not a word: it is empty or has a comma", "spelling", field)
+            fault(
+                "not a word: it is empty or has a comma",
+                "spelling",
+                field,
+                hint="write it as the store takes it",
+            )
     said: dict[str, str] = {}
     for number, field in enumerate(entry.fields):
         for form, descending in _DIRECTIONS[entry.direction]:
             word = form.format(entry.spelling.get(field, field))
             if said.setdefault(word, field) != field:
-                fault(f"`{word}` could also mean `{said[word]}`", "fields", number)
+                fault(
+                    f"`{word}` could also mean `{said[word]}`",
+                    "fields",
+                    number,
+                    hint="give one of them another `spelling`",
+                )
             yield word, Ordering(field, descending)

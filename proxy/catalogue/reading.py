@@ -264,7 +264,11 @@ class _Reader:
                 )
             parameter = parameter_of(name, each, entry, self._below(*at))
             if parameter.pages and paging.setdefault(parameter.by, name) != name:
-                self._fault(f"`{paging[parameter.by]}` is `by: {parameter.by}` already", *at)
+                self._fault(
+                    f"`{paging[parameter.by]}` is `by: {parameter.by}` already",
+                    *at,
+                    hint="a report has one of each",
+                )
             yield name, parameter
 
     def _below(self, *here: str) -> Note:
@@ -287,10 +291,22 @@ class _Reader:
         if not all(entry.rows_at):
             self._fault("a member's name is empty", *at, "rows_at")
         if entry.members and not entry.rows_at:
-            self._fault("`members` stand beside rows that have a place: `rows_at`", *at, "members")
+            self._fault(
+                "`members` stand beside rows that have a place: `rows_at`",
+                *at,
+                "members",
+                hint="say where the rows are",
+            )
         for name in entry.members:
             if name in entry.rows_at[:1]:
-                self._fault("the rows are there, see `rows_at`", *at, "members", name, key=True)
+                self._fault(
+                    "the rows are there, see `rows_at`",
+                    *at,
+                    "members",
+                    name,
+                    hint="use another name",
+                    key=True,
+                )
         if entry.delimiter != "," and entry.format is not FormatName.CSV:
             self._fault("`delimiter` is for the format csv", *at, "delimiter")
         if entry.delimiter not in _DELIMITERS:
@@ -320,7 +336,11 @@ class _Reader:
                         f"undeclared parameter `{name}`", *at, hint=nearest(name, parameters)
                     )
                 elif parameters[name].pages:
-                    self._fault(f"`{name}` cuts out a page: it belongs into the query", *at)
+                    self._fault(
+                        f"`{name}` cuts out a page: it belongs into the query",
+                        *at,
+                        hint="take it out of the path",
+                    )
             elif not segment:
                 self._fault("a path has no empty segment and no `/` at its end", *at)
             elif segment in (".", ".."):

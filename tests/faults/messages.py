@@ -32,12 +32,13 @@ ELSEWHERE = {
 MAKERS = {
     "Fault": None,  # by its keyword
     "fault": 0, "_fault": 0, "_wrong": 1, "Mistake": 1, "_stop": 1, "BadTreatment": 1,
-    "BadArgument": 1,
+    "BadArgument": 1, "_Wrong": 1,
 }  # fmt: skip
 """What makes a fault -> which of its arguments is the message."""
 OTHERWISE = {
     ("policy/syntax.py", "fault"): 1,
     ("policy/conditions/check.py", "_fault"): 1,
+    ("catalogue/parameters.py", "note"): 0,
 }
 """The same for makers of one module."""
 GIVEN_BACK = {
@@ -52,12 +53,12 @@ PASSED_ON = {
     "policy/conditions/syntax.py": {"_stop"},
     "policy/grammar.py": {"fields"},  # what `_unknown` gives
     "policy/people.py": {"_read", "_groups"},  # what a Wrong holds
-    "policy/source.py": {"_cell", "_treatment", "_compiled", "_rows", "load"},
-    "policy/syntax.py": {"fault", "_line"},  # what `_separators` gives
+    "policy/source.py": {"_cell", "_treatment", "_formed", "_forms", "_clashes"},
+    "policy/syntax.py": {"fault", "read", "_cells"},  # what `_separators` gives
     "documents/__init__.py": {"fault"},
     "documents/tree.py": {"_fault"},
     "documents/typed.py": {"_wrong", "_leaf", "_struct"},  # `_outside`; a struct's own error
-    "catalogue/reading.py": {"_fault", "_store"},  # what `addresses.fault_of` gives
+    "catalogue/reading.py": {"_fault", "_store", "note"},  # what `addresses.fault_of` gives
     "identity/subjects.py": {"_source"},  # what `_refused_url` gives
     "review/specification.py": {"_fault"},
     "treatments/__init__.py": {"parse"},  # what a BadArgument says
