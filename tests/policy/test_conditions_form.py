@@ -68,6 +68,7 @@ def test_what_a_form_takes_is_what_the_parser_takes(tree, data):
         ("row.day >= date('2024-02-29')", "row.day >= date('2026-01-01')"),
         ("env.now < time('2026-12-24T18:00')", "env.now < time('2027-01-01T00:00+01:00')"),
         ("ip_in(env.ip, '10.0.0.0/8')", "ip_in(env.ip, '192.168.0.0/16')"),
+        ("row.day < env.date - days(30)", "row.day < env.date - days(007)"),
         ("starts(row.city, 'a') or row.open", "starts(row.city, 'bc') or row.open"),
     ],
 )
@@ -83,6 +84,7 @@ def test_other_literals_are_read_by_the_form(text, other):
         ("row.day >= date('2024-02-29')", "row.day >= date('2023-02-29')"),
         ("env.now < time('2026-12-24T18:00')", "env.now < time('18:00')"),
         ("ip_in(env.ip, '10.0.0.0/8')", "ip_in(env.ip, '10.0.0.1/8')"),
+        ("row.day < env.date - days(30)", "row.day < env.date - days(0.5)"),
         ("row.city == 'x'", "row.city == 5"),
         ("row.units == 5", "row.units == '5'"),
         ("row.units == 5", "row.units == " + "5" * 37),

@@ -121,6 +121,26 @@ def shape(node: Node, scope: Scope) -> Shape:
     return found
 
 
+def miswritten(node: Call) -> Mistake | None:
+    """What is wrong with a literal that is given to a function: it can be judged now.
+
+    All that a check sees of a literal but its kind, and of each one by itself (`form` relies on it).
+    """
+    match node:
+        case Call("date", (Text(text, at=at),)) if calendar_date(text) is None:
+            return Mistake(at, f"{quoted(text)} is no date", "write `date('2026-12-24')`")
+        case Call("time", (Text(text, at=at),)) if instant(text) is None:
+            hint = "write `time('2026-12-24T18:00')`, in UTC or with an offset as `+01:00`"
+            return Mistake(at, f"{quoted(text)} is no time", hint)
+        case Call("ip_in", (_, Text(text, at=at))) if network(text) is None:
+            hint = "write the first address and the length, as in `'10.0.0.0/8'`"
+            return Mistake(at, f"{quoted(text)} is no network", hint)
+        case Call("days", (Number(value, at=at),)) if value.denominator != 1:
+            return Mistake(at, "`days()` takes a whole number")
+        case _:
+            return None
+
+
 class _Checker:
     """Walks a tree; the shape None means that a fault was noted below, and silences what follows."""
 
@@ -239,24 +259,9 @@ class _Checker:
                 self._fault(
                     argument.at, "`days()` is only added to a date or time, or taken from one"
                 )
-        self._literal(node)
+        if wrong := miswritten(node):
+            self.mistakes.append(wrong)
         return Shape(known.gives)
-
-    def _literal(self, node: Call) -> None:
-        """What is written out can be judged now."""
-        match node:
-            case Call("date", (Text(text, at=at),)) if calendar_date(text) is None:
-                self._fault(at, f"{quoted(text)} is no date", "write `date('2026-12-24')`")
-            case Call("time", (Text(text, at=at),)) if instant(text) is None:
-                hint = "write `time('2026-12-24T18:00')`, in UTC or with an offset as `+01:00`"
-                self._fault(at, f"{quoted(text)} is no time", hint)
-            case Call("ip_in", (_, Text(text, at=at))) if network(text) is None:
-                hint = "write the first address and the length, as in `'10.0.0.0/8'`"
-                self._fault(at, f"{quoted(text)} is no network", hint)
-            case Call("days", (Number(value, at=at),)) if value.denominator != 1:
-                self._fault(at, "`days()` takes a whole number")
-            case _:
-                pass
 
     def _arithmetic(self, node: Arithmetic) -> Shape | None:
         left, right = self.shape(node.left), self.shape(node.right)

@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from proxy.policy.conditions.address import network
 from proxy.policy.conditions.bind import fields
-from proxy.policy.conditions.check import Scope, check
+from proxy.policy.conditions.check import Scope, check, miswritten
 from proxy.policy.conditions.condition import Condition, Meaning
 from proxy.policy.conditions.mistakes import BadCondition, Mistake
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import Call, Name, Node, Number, Text, canonical, children, names
-from proxy.values import DIGITS, calendar_date, instant, number
+from proxy.values import DIGITS, number
 
 MAX_LENGTH: Final = 10_000
 """Most characters of a condition as it is written."""
@@ -160,26 +159,21 @@ def _number(spelt: str) -> str | None:
     return None if value is None else canonical(Number(value))
 
 
-def _means(value: Callable[[str], object]) -> Judge:
-    """A text that is written out for a function, and means something to it."""
+def _argument(call: Call, place: int) -> Judge:
+    """A literal that is given to a function, and is what that takes."""
 
     def judge(spelt: str) -> str | None:
-        plain = _text(spelt)
-        return None if plain is None or value(_plain(plain)) is None else plain
+        value = number(spelt)
+        literal = Text(_plain(spelt)) if value is None else Number(value)
+        kind = _text if isinstance(call.arguments[place], Text) else _number
+        arguments = (*call.arguments[:place], literal, *call.arguments[place + 1 :])
+        return None if miswritten(Call(call.function, arguments)) else kind(spelt)
 
     return judge
 
 
 def _plain(spelt: str) -> str:
     return spelt[1:-1].replace("''", "'")
-
-
-_WRITTEN_OUT: Final = {
-    "date": _means(calendar_date),
-    "time": _means(instant),
-    "ip_in": _means(network),
-}
-"""The functions that look at a text before there is a request (`check.LITERAL`), and what they accept."""
 
 
 def _literals(node: Node) -> Iterator[tuple[int, Judge]]:
@@ -189,10 +183,12 @@ def _literals(node: Node) -> Iterator[tuple[int, Judge]]:
             yield node.at, _number
         case Text():
             yield node.at, _text
-        case Call(function, (*others, Text(at=at))) if judge := _WRITTEN_OUT.get(function):
-            for other in others:
-                yield from _literals(other)
-            yield at, judge
+        case Call(_, arguments):
+            for place, argument in enumerate(arguments):
+                if isinstance(argument, Number | Text):
+                    yield argument.at, _argument(node, place)
+                else:
+                    yield from _literals(argument)
         case _:
             for child in children(node):
                 yield from _literals(child)
