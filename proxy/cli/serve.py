@@ -14,7 +14,7 @@ import uvloop
 
 from proxy import app, config
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """mallopt(3), from glibc's malloc.h."""
 
 
@@ -27,6 +27,7 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 8 << 20)
         mallopt(_M_TRIM_THRESHOLD, 32 << 20)
+        mallopt(_M_ARENA_MAX, 1)  # what one thread freed, the next one takes
     pa.set_memory_pool(pa.system_memory_pool())
 
 

@@ -294,15 +294,17 @@ class Pieces:
 
     async def next(self) -> bytes:
         """The next piece; sets `ended` with the last one. Raises SourceRefused beyond the limit."""
-        held = bytearray()
-        while len(held) <= self._size:
+        held: list[bytes] = []  # a buffer that grows would be copied many times over
+        size = 0
+        while size <= self._size:
             part = await anext(self._source, None)
             if part is None:
                 self.ended = True
                 break
-            held += part
+            held.append(part)
+            size += len(part)
             self._left -= len(part)
             if self._left < 0:
                 raise SourceRefused("source-too-long", "the store's answer is over the byte limit")
         self._size = min(self._size * 2, self._most_at_once)
-        return bytes(held)
+        return b"".join(held)
