@@ -8,7 +8,7 @@ then the one copy there is, a few nanoseconds a piece.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.formats.bits import Bytes, Offsets
-from proxy.texts import TEXT, Texts
-
-_NONE: Final = np.empty(0, np.uint8)
+from proxy.texts import TEXT, Texts, content
 
 Span = tuple[Offsets, Offsets]
 """Where a piece of each record begins, and the offset after it."""
@@ -52,7 +50,7 @@ def cut(data: Bytes, span: Span) -> Texts:
 
 def has_any(cells: Texts, characters: bytes) -> bool:
     """Whether one of some ASCII characters is in any cell, or a cell is the empty text."""
-    places, data = _content(cells)
+    places, data = content(cells)
     if int((places[1:] == places[:-1]).sum()) > cells.null_count:
         return True
     return any((data == character).any() for character in characters)
@@ -60,17 +58,9 @@ def has_any(cells: Texts, characters: bytes) -> bool:
 
 def has_pair(cells: Texts, character: int) -> bool:
     """Whether an ASCII character stands twice in a row, in a cell or where one meets the next."""
-    _, data = _content(cells)
+    _, data = content(cells)
     found = data == character
     return bool((found[1:] & found[:-1]).any())
-
-
-def _content(cells: Texts) -> tuple[npt.NDArray[np.int64], Bytes]:
-    """The offsets of the cells, and all their text."""
-    _, offsets, content = cells.buffers()
-    places = np.frombuffer(offsets, np.int64)[cells.offset : cells.offset + len(cells) + 1]
-    first, last = int(places[0]), int(places[-1])
-    return places, np.frombuffer(content, np.uint8, last - first, first) if last > first else _NONE
 
 
 def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: int) -> bytes:
@@ -91,7 +81,7 @@ def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: 
             picked[:, at] = np.arange(held, held + height)
         held += len(arrays[-1])
     text = pc.take(pa.concat_arrays(arrays), pa.array(picked.reshape(-1)), boundscheck=False)
-    return _content(text)[1].tobytes()
+    return content(text)[1].tobytes()
 
 
 def woven(

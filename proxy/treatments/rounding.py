@@ -19,6 +19,7 @@ import polars as pl
 
 from proxy.batch import Batch
 from proxy.few import Cells, Few
+from proxy.texts import content, texts
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -41,6 +42,7 @@ _QUICK: Final = {
 _SHORT_WHOLE: Final = 12
 _SHORT_SCALE: Final = 4
 _SHORTER: Final = rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}(?:\.[0-9]{{1,{_SHORT_SCALE}}})?$"
+_TEN: Final = np.uint8(10)
 _SHORT_UNITS: Final = 10**12
 """Numbers and steps for which 64-bit integers do: a product stays below 2**63."""
 _PLAIN: Final = {
@@ -141,7 +143,7 @@ class Round(Treatment):
             values = batch.values(site.field)
             if isinstance(values, Few) or len(values) < SMALL:
                 return per_distinct(values, one)
-            if short is not None and values.str.contains(short).all():
+            if short and (_evidently_short(values) or values.str.contains(short).all()):
                 return _rounded_short(values, units, digits)
             plain = values.str.contains(quick)
             if plain.all():
@@ -214,6 +216,25 @@ def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
     return result.reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits)).cast(pl.String)
 
 
+def _evidently_short(values: pl.Series) -> bool:
+    """Whether all are of the shorter form, with a point and no sign; much quicker than a look at each."""
+    if values.null_count():
+        return False
+    places, data = content(texts(values))
+    points = np.flatnonzero(data == ord("."))
+    digits = int(((data - np.uint8(ord("0"))) < _TEN).sum())
+    if len(points) != len(values) or len(points) + digits != len(data):
+        return False
+    # As many points as cells, and each where its own cell may have it.
+    whole, fraction = points - places[:-1], places[1:] - points - 1
+    return bool(
+        whole.min() >= 1
+        and whole.max() <= _SHORT_WHOLE
+        and fraction.min() >= 1
+        and fraction.max() <= _SHORT_SCALE
+    )
+
+
 def _rounded_short(values: pl.Series, units: int, digits: int) -> pl.Series:
     """The same as `_rounded`, for texts of the shorter form."""
     exact = values.cast(pl.Decimal(_SHORT_WHOLE + _SHORT_SCALE, _SHORT_SCALE)).to_physical()
@@ -225,5 +246,5 @@ def _rounded_short(values: pl.Series, units: int, digits: int) -> pl.Series:
     result = pl.Series(count * units)
     if digits:
         result = result.cast(pl.Int128).reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits))
-    texts = result.cast(pl.String)
-    return texts.zip_with(values.is_not_null(), nulls(1)) if values.null_count() else texts
+    written = result.cast(pl.String)
+    return written.zip_with(values.is_not_null(), nulls(1)) if values.null_count() else written

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.treatments import parse
+from proxy.treatments import parse, rounding
 from proxy.treatments.rounding import Round
 from proxy.values import Type, number
 
@@ -177,3 +179,26 @@ def test_close_numbers_become_equal(apply, cells):
     """Whatever lies nearer to one multiple than to the next is given as that multiple alone."""
     rounded = apply("round(2000)", [str(cell) for cell in cells], Type.INTEGER)
     assert set(rounded) == {"0"}
+
+
+@given(
+    st.lists(
+        st.from_regex(r"[0-9]{1,13}\.[0-9]{1,5}", fullmatch=True)
+        | st.text("0123.,-e٣", max_size=6)
+        | st.none(),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_evidently_short_is_short(cells):
+    """The quick look never takes for a short number what the pattern does not."""
+    column = pl.Series(cells, dtype=pl.String)
+    if rounding._evidently_short(column):
+        assert column.str.contains(rounding._SHORTER).all()
+    plain = [
+        cell
+        for cell in cells
+        if cell is not None and re.fullmatch(r"[0-9]{1,12}\.[0-9]{1,4}", cell, re.ASCII)
+    ]
+    if plain:
+        assert rounding._evidently_short(pl.Series(plain))
