@@ -41,7 +41,10 @@ _QUICK: Final = {
 }
 _SHORT_WHOLE: Final = 12
 _SHORT_SCALE: Final = 4
-_SHORTER: Final = rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}(?:\.[0-9]{{1,{_SHORT_SCALE}}})?$"
+_SHORTER: Final = {
+    Type.INTEGER: rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}$",
+    Type.DECIMAL: rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}(?:\.[0-9]{{1,{_SHORT_SCALE}}})?$",
+}
 _TEN: Final = np.uint8(10)
 _SHORT_UNITS: Final = 10**12
 """Numbers and steps for which 64-bit integers do: a product stays below 2**63."""
@@ -136,14 +139,14 @@ class Round(Treatment):
         """Give the rounded numbers; null where a cell is no number of the field's type."""
         one = self._of_one(site.type)
         quick = _QUICK[site.type]
-        short = _SHORTER if self.units < _SHORT_UNITS and self.digits <= _SHORT_SCALE else None
+        short = self._short(site.type)
         units, digits = self.units, self.digits
 
         def rounded(batch: Batch) -> Cells:
             values = batch.values(site.field)
             if isinstance(values, Few) or len(values) < SMALL:
                 return per_distinct(values, one)
-            if short and (_evidently_short(values) or values.str.contains(short).all()):
+            if short is not None and short(values):
                 return _rounded_short(values, units, digits)
             plain = values.str.contains(quick)
             if plain.all():
@@ -155,6 +158,15 @@ class Round(Treatment):
             return _rounded(easy, units, digits).zip_with(plain, others)
 
         return rounded
+
+    def _short(self, type_: Type) -> Callable[[pl.Series], bool] | None:
+        """Whether all of a column may take the shorter road; None where this step may not."""
+        if self.units >= _SHORT_UNITS or self.digits > _SHORT_SCALE:
+            return None
+        pattern = _SHORTER[type_]
+        if type_ is Type.INTEGER:
+            return lambda values: values.str.contains(pattern).all()
+        return lambda values: _evidently_short(values) or values.str.contains(pattern).all()
 
     def _of_one(self, type_: Type) -> Callable[[str], str | None]:
         """Round one text in Python integers."""
@@ -217,7 +229,7 @@ def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
 
 
 def _evidently_short(values: pl.Series) -> bool:
-    """Whether all are of the shorter form, with a point and no sign; much quicker than a look at each."""
+    """Whether all are short decimals with a point and no sign; much quicker than a look at each."""
     if values.null_count():
         return False
     places, data = content(texts(values))

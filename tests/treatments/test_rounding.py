@@ -174,6 +174,13 @@ def test_a_fraction_is_no_integer(apply):
     assert apply("round(0.5)", ["7"], Type.INTEGER) == ["7.0"]
 
 
+@pytest.mark.parametrize("cells", [["12.5"], ["12.5", "7"], ["7", "+7", "12.0"]])
+def test_a_fraction_is_no_integer_in_a_large_batch_either(apply, cells):
+    """How many cells there are has no influence on what is a value of an integer field."""
+    alone = apply(Round(step=Fraction(5)), cells, Type.INTEGER)
+    assert apply(Round(step=Fraction(5)), cells * 300, Type.INTEGER) == alone * 300
+
+
 @given(st.lists(st.integers(-999, 999), min_size=1, max_size=20))
 def test_close_numbers_become_equal(apply, cells):
     """Whatever lies nearer to one multiple than to the next is given as that multiple alone."""
@@ -194,7 +201,7 @@ def test_what_is_evidently_short_is_short(cells):
     """The quick look never takes for a short number what the pattern does not."""
     column = pl.Series(cells, dtype=pl.String)
     if rounding._evidently_short(column):
-        assert column.str.contains(rounding._SHORTER).all()
+        assert column.str.contains(rounding._SHORTER[Type.DECIMAL]).all()
     plain = [
         cell
         for cell in cells
