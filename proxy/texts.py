@@ -17,6 +17,11 @@ TEXT: Final = pa.large_string()
 _NONE: Final = np.empty(0, np.uint8)
 
 
+def nulls(height: int) -> pl.Series:
+    """A String column of `height` nulls."""
+    return pl.Series([None], dtype=pl.String).new_from_index(0, height)
+
+
 def texts(cells: pl.Series) -> Texts:
     """The cells of a String column."""
     found = cells.to_arrow(compat_level=pl.CompatLevel.oldest())

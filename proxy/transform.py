@@ -20,8 +20,9 @@ import msgspec
 import polars as pl
 
 from proxy.batch import Batch, Lexis
-from proxy.few import Cells, Few, both, either, filtered, one_of
+from proxy.few import Cells, Few, either
 from proxy.keys import Keyring
+from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
 from proxy.plan import ColumnTest, Context, Plan, Truth
 from proxy.texts import by_distinct
 from proxy.treatments.base import Operation, Site
@@ -37,9 +38,6 @@ _REPEATS: Final = 4
 
 Counts = dict[str, dict[str, int]]
 """Field -> treatment -> cells given; never changed once it is given away."""
-
-Mask = bool | Cells
-"""Rows for which something holds: all, none, or those of a Boolean column without nulls."""
 
 
 def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Transform:
@@ -169,16 +167,13 @@ class Transform:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
         if not self._looks:
             return self._all_alike(batch)
-        batch.load(self._keyed.tested)
-        granted = _masks(
-            self._keyed, [test(batch) if callable(test) else test for test in self._tests]
-        )
-        released = _released(granted)
-        if released is False:
+        granted = self._granted(batch)
+        given = released(granted)
+        if given is False:
             return self._given(batch, 0, {}, {})
-        if released is not True:
-            batch = batch.filter(released)
-            granted = [[_filtered(mask, released) for mask in masks] for masks in granted]
+        if given is not True:
+            batch = batch.filter(given)
+            granted = [[over(mask, given) for mask in masks] for masks in granted]
         columns = self._keyed.columns
         as_read = _as_read(batch, [c for c in columns if _untouched(c, granted[c.group])])
         cells: dict[str, Cells] = {}
@@ -195,25 +190,19 @@ class Transform:
 
     def released(self, batch: Batch) -> Mask:
         """Which of `batch`'s records are given."""
-        if not self._looks:
-            return self._settled is not None
-        batch.load(self._keyed.tested)
-        tests = [test(batch) if callable(test) else test for test in self._tests]
-        return _released(_masks(self._keyed, tests))
+        return released(self._granted(batch)) if self._looks else self._settled is not None
 
     def chosen(self, batch: Batch) -> list[pl.Series]:
         """For each group of columns, which of its forms each released record has; -1 where none."""
-        batch.load(self._keyed.tested)
-        tests = [test(batch) if callable(test) else test for test in self._tests]
-        granted = _masks(self._keyed, tests)
-        released = _truths(_released(granted), batch.height)
+        granted = self._granted(batch)
+        given = truths(released(granted), batch.height)
         numbers = []
         for masks in granted:
             number = pl.Series([-1], dtype=pl.Int16).new_from_index(0, batch.height)
             for place, mask in enumerate(masks):
                 here = pl.Series([place], dtype=pl.Int16).new_from_index(0, batch.height)
-                number = here.zip_with(_truths(mask, batch.height), number)
-            numbers.append(number.filter(released))
+                number = here.zip_with(truths(mask, batch.height), number)
+            numbers.append(number.filter(given))
         return numbers
 
     def counted(self, chosen: Sequence[pl.Series]) -> Counts:
@@ -226,6 +215,11 @@ class Transform:
                 if given := tallies[column.group][place]:
                     counted[form.name] = counted.get(form.name, 0) + given
         return counts
+
+    def _granted(self, batch: Batch) -> list[list[Mask]]:
+        """For each group of columns, for each choice, the rows in which it is the one given."""
+        batch.load(self._keyed.tested)
+        return _masks(self._keyed, [t(batch) if callable(t) else t for t in self._tests])
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
@@ -287,25 +281,9 @@ def _as_read(batch: Batch, columns: Iterable[_KeyedColumn]) -> frozenset[str]:
 
 
 def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]:
-    """For each group of columns, for each choice, the rows in which it is the one given."""
-    allows = [_known_true(outcome) for outcome in outcomes]
-    return [_exclusive(whens, allows, _hidden(denies, outcomes)) for whens, denies in keyed.groups]
-
-
-def _released(granted: list[list[Mask]]) -> Mask:
-    """The rows of which some cell is granted."""
-    released: Mask = False
-    for masks in granted:
-        for mask in masks:
-            released = _or(released, mask)
-    return released
-
-
-def _truths(mask: Mask, height: int) -> pl.Series:
-    """A mask as a column of `height` truths."""
-    if isinstance(mask, bool):
-        return pl.Series([mask], dtype=pl.Boolean).new_from_index(0, height)
-    return pl.Series(mask, dtype=pl.Boolean) if isinstance(mask, Few) else mask
+    """The same from the outcomes of the plan's predicates."""
+    allows = [known_true(outcome) for outcome in outcomes]
+    return [exclusive(whens, allows, hidden(denies, outcomes)) for whens, denies in keyed.groups]
 
 
 def _build(
@@ -386,61 +364,3 @@ def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> C
         few=isinstance(cells, Few),
     )
     return lexis.write(form.operation(alone), column.type)
-
-
-def _known_true(outcome: Truth | Cells) -> Mask:
-    """Where an allow line's condition holds: unknown is false."""
-    if outcome is None or isinstance(outcome, bool):
-        return outcome is True
-    return outcome.fill_null(value=False)
-
-
-def _hidden(denies: Sequence[int], outcomes: Sequence[Truth | Cells]) -> Mask:
-    """Where any deny line's condition holds: unknown is true."""
-    hidden: Mask = False
-    for number in denies:
-        outcome = outcomes[number]
-        if outcome is None or outcome is True:
-            return True
-        if outcome is not False:
-            hidden = _or(hidden, outcome.fill_null(value=True))
-    return hidden
-
-
-def _exclusive(whens: Sequence[int], allows: Sequence[Mask], hidden: Mask) -> list[Mask]:
-    """For each choice, most preferred first, the rows in which it is the one that is given."""
-    taken = hidden
-    masks: list[Mask] = []
-    for when in whens:
-        mask = _and(allows[when], _not(taken))
-        masks.append(mask)
-        taken = _or(taken, allows[when])
-    return masks
-
-
-def _or(left: Mask, right: Mask) -> Mask:
-    if left is True or right is True:
-        return True
-    if left is False:
-        return right
-    return left if right is False else one_of(left, right)
-
-
-def _and(left: Mask, right: Mask) -> Mask:
-    if left is False or right is False:
-        return False
-    if left is True:
-        return right
-    return left if right is True else both(left, right)
-
-
-def _not(mask: Mask) -> Mask:
-    return not mask if isinstance(mask, bool) else ~mask
-
-
-def _filtered(mask: Mask, keep: Cells) -> Mask:
-    """`mask` over the kept rows; a constant where it has become one."""
-    if isinstance(mask, bool):
-        return mask
-    kept = filtered(mask, keep)
-    return True if kept.all() else kept

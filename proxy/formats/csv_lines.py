@@ -18,11 +18,10 @@ from proxy.formats import pieces
 from proxy.formats.bits import Bytes, Offsets, next_set
 from proxy.formats.csv_text import Scan
 from proxy.formats.pieces import Span
-from proxy.texts import Texts, texts
+from proxy.texts import Texts, nulls, texts
 from proxy.texts import column as column_of
 
 _QUOTE, _CR = b'"\r'
-_NULL: Final = pl.Series([None], dtype=pl.String)
 _STEP: Final = 40
 """To walk to the next delimiter costs about as much as to look at so many bytes for all of them."""
 
@@ -135,7 +134,7 @@ class Lines(Unread):
                 column = column.str.replace_all('""', '"', literal=True)
         else:
             column = column_of(pieces.cut(block.data, (starts, ends)))
-        return column.zip_with(pl.Series(~void), _NULL) if void.any() else column
+        return column.zip_with(pl.Series(~void), nulls(1)) if void.any() else column
 
     def _start(self, place: int) -> Offsets:
         """Where each record's field of that place begins."""

@@ -47,7 +47,7 @@ from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.tally import NO_REPORT, Tally
-from proxy.gateway.view import Block, Blocks, Pieces, View
+from proxy.gateway.view import Block, Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
@@ -307,15 +307,17 @@ class Gateway:
             subject=permit.subject.name,
             keyring=self._keyring,
         )
-        decoder = format_.decoder(permit.report, variant, permit.plan.reads, self._bounds.formats)
-        encoder = format_.encoder(bound.columns, variant)
-        digest = self._keyring.mac("audit-digest").start()
+        steps = Steps(
+            decoder=format_.decoder(
+                permit.report, variant, permit.plan.reads, self._bounds.formats
+            ),
+            transform=bound,
+            encoder=format_.encoder(bound.columns, variant),
+            digest=self._keyring.mac("audit-digest").start(),
+        )
         if granted.sorted_here:
             return SortedView(
-                decoder,
-                bound,
-                encoder,
-                digest,
+                steps,
                 lexis=format_.lexis,
                 plan=permit.plan,
                 asked=granted.order,
@@ -323,8 +325,8 @@ class Gateway:
                 most=self._bounds.sort_bytes,
             )
         if granted.page is not None:
-            return PagedView(decoder, bound, encoder, digest, page=granted.page)
-        return View(decoder, bound, encoder, digest)
+            return PagedView(steps, page=granted.page)
+        return View(steps)
 
     async def _stream(
         self,

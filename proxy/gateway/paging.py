@@ -8,7 +8,6 @@ comes after it has no influence on the answer: neither rows nor, where it is sti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hmac import HMAC
 from itertools import accumulate
 from typing import Final, NamedTuple, Self
 
@@ -16,10 +15,9 @@ import polars as pl
 
 from proxy.batch import Batch
 from proxy.few import Cells, Few
-from proxy.formats.base import Decoder, Encoder
-from proxy.gateway.view import Part, View
+from proxy.gateway.view import Part, Steps, View
+from proxy.masks import Mask, truths
 from proxy.report import By, Report
-from proxy.transform import Mask, Transform
 
 
 class Page(NamedTuple):
@@ -59,16 +57,8 @@ _NOTHING: Final = Part(records=b"", rows=0, cells={})
 class PagedView(View):
     """A view of which only a page is given; on record are the page's rows and cells alone."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        transform: Transform,
-        encoder: Encoder,
-        digest: HMAC,
-        *,
-        page: Page,
-    ) -> None:
-        super().__init__(decoder, transform, encoder, digest)
+    def __init__(self, steps: Steps, *, page: Page) -> None:
+        super().__init__(steps)
         self._page = page
         self._met = 0
         """How many of the requester's rows have come."""
@@ -104,10 +94,6 @@ def _those(batch: Batch, released: Mask, wanted: range) -> Cells:
         return Few(
             [flag and number - 1 in wanted for flag, number in zip(flags, numbers, strict=True)]
         )
-    if isinstance(released, bool):
-        column = pl.Series([released], dtype=pl.Boolean).new_from_index(0, batch.height)
-    else:
-        assert isinstance(released, pl.Series)
-        column = released
+    column = truths(released, batch.height)
     number = column.cast(pl.UInt32).cum_sum()
     return column & (number > wanted.start) & (number <= wanted.stop)

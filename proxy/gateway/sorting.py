@@ -12,7 +12,6 @@ the answer is refused, before anything is released; in work, some times as much 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hmac import HMAC
 from typing import Any, Final
 
 import polars as pl
@@ -20,12 +19,11 @@ import polars as pl
 from proxy.batch import Batch, Lexis
 from proxy.errors import TooLargeToSort
 from proxy.few import Cells, Few
-from proxy.formats.base import Decoder, Encoder
 from proxy.gateway.paging import Page
-from proxy.gateway.view import Part, View
+from proxy.gateway.view import Part, Steps, View
 from proxy.plan import Plan
 from proxy.report import By, Ordering, Report
-from proxy.transform import Transform
+from proxy.texts import nulls
 from proxy.values import Type, scalar
 
 _PER_CELL: Final = 16
@@ -113,10 +111,7 @@ class SortedView(View):
 
     def __init__(
         self,
-        decoder: Decoder,
-        transform: Transform,
-        encoder: Encoder,
-        digest: HMAC,
+        steps: Steps,
         *,
         lexis: Lexis,
         plan: Plan,
@@ -125,7 +120,7 @@ class SortedView(View):
         most: int,
     ) -> None:
         """`asked` are fields that are clear in every row; `most` is in bytes of cells."""
-        super().__init__(decoder, transform, encoder, digest)
+        super().__init__(steps)
         self._lexis = lexis
         self._types = plan.report.types
         self._order = order_for(plan, asked)
@@ -141,7 +136,7 @@ class SortedView(View):
             # Anew: a column that was filtered may still hold the memory of what was dropped.
             f"c{index}": pl.Series(cells.to_list(), dtype=pl.String)
             if (cells := given.batch.cells.get(name)) is not None
-            else pl.Series([None], dtype=pl.String).new_from_index(0, height)
+            else nulls(height)
             for index, (name, _) in enumerate(self._transform.columns)
         }
         frame = pl.DataFrame(columns)

@@ -59,19 +59,27 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     cells: Counts
 
 
+class Steps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the source goes through, made for one request."""
+
+    decoder: Decoder
+    transform: Transform
+    encoder: Encoder
+    digest: HMAC
+    """Takes the answer's bytes."""
+
+
 class View:
     """The pure part: source bytes in, the requester's bytes out.
 
     `records`, `add` and `finish` go in the order of the source; `part` depends on its batch alone.
     """
 
-    def __init__(
-        self, decoder: Decoder, transform: Transform, encoder: Encoder, digest: HMAC
-    ) -> None:
-        self._decoder = decoder
-        self._transform = transform
-        self._encoder = encoder
-        self._digest = digest
+    def __init__(self, steps: Steps) -> None:
+        self._decoder = steps.decoder
+        self._transform = steps.transform
+        self._encoder = steps.encoder
+        self._digest = steps.digest
         self._rows = 0
         self._cells: Counts = {}
 

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from proxy.few import Cells, Few, like
-from proxy.texts import by_distinct
+from proxy.texts import by_distinct, nulls
 from proxy.values import Type, scalar
 
 SMALL: Final = 256
@@ -28,11 +28,6 @@ _SURELY: Final = {
     Type.DATETIME: f"^{_DAY}[T ]{_CLOCK}$",
 }
 """Texts that are values of a type beyond doubt; `proxy.values.scalar` judges the others."""
-
-
-def nulls(height: int) -> pl.Series:
-    """A String column of `height` nulls."""
-    return pl.Series([None], dtype=pl.String).new_from_index(0, height)
 
 
 def per_distinct(values: Cells, function: Callable[[str], str | None]) -> Cells:

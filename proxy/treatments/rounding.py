@@ -19,7 +19,7 @@ import polars as pl
 
 from proxy.batch import Batch
 from proxy.few import Cells, Few
-from proxy.texts import content, texts
+from proxy.texts import content, nulls, texts
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -28,7 +28,7 @@ from proxy.treatments.base import (
     Site,
     Treatment,
 )
-from proxy.treatments.columns import SMALL, nulls, per_distinct
+from proxy.treatments.columns import SMALL, per_distinct
 from proxy.values import DIGITS, Type, number, scalar
 
 _WHOLE: Final = 17

@@ -14,11 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.formats import FORMATS
-from proxy.formats.base import Limits
 from proxy.gateway.paging import Page, PagedView
 from proxy.keys import Keyring
-from proxy.report import FormatName
+from tests.gateway.views import steps_of
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page as StorePage
@@ -41,14 +39,8 @@ REPORTS = sales.REPORTS.replace(
 
 def paged(view: product.View, format_: str, document: bytes, cuts: list[int], page: Page):
     """The body of a page of a view, and the block that ends it, from a source in pieces."""
-    kind = FORMATS[FormatName(format_)]
-    variant = next(each for each in view.report.variants if each.format == format_)
-    bound = view.bound()
     made = PagedView(
-        kind.decoder(view.report, variant, view.plan.reads, Limits()),
-        bound,
-        kind.encoder(bound.columns, variant),
-        KEYRING.mac("audit-digest").start(),
+        steps_of(view, format_),
         page=page,
     )
     places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]

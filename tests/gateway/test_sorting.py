@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from proxy.errors import TooLargeToSort
 from proxy.few import Few
 from proxy.formats import FORMATS
-from proxy.formats.base import Limits
 from proxy.gateway.paging import Page
 from proxy.gateway.sorting import SortedView, order_for, sortable
 from proxy.keys import Keyring
 from proxy.report import FormatName, Ordering
 from proxy.values import Type, scalar
+from tests.gateway.views import steps_of
 from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page as StorePage
@@ -38,13 +38,8 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 def answered(view, format_, document, *, asked=(), page=None, most=1 << 30, piece=700):
     """The sorted body of a view over a source that comes in pieces, and the block that ends it."""
     kind = FORMATS[FormatName(format_)]
-    variant = next(each for each in view.report.variants if each.format == format_)
-    bound = view.bound()
     made = SortedView(
-        kind.decoder(view.report, variant, view.plan.reads, Limits()),
-        bound,
-        kind.encoder(bound.columns, variant),
-        KEYRING.mac("audit-digest").start(),
+        steps_of(view, format_),
         lexis=kind.lexis,
         plan=view.plan,
         asked=asked,

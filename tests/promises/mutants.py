@@ -150,12 +150,12 @@ def _allows(true_where: Callable[[pl.Series], Any]) -> Any:
     def known(outcome: Any) -> Any:
         return true_where(outcome) if isinstance(outcome, pl.Series) else outcome is True
 
-    return patch.object(proxy.transform, "_known_true", known)
+    return patch.object(proxy.transform, "known_true", known)
 
 
 @contextmanager
 def _unknown_denies_nothing() -> Iterator[None]:
-    hidden = proxy.transform._hidden
+    hidden = proxy.transform.hidden
 
     def lenient(denies: Any, outcomes: Any) -> Any:
         known = [
@@ -164,7 +164,7 @@ def _unknown_denies_nothing() -> Iterator[None]:
         ]
         return hidden(denies, known)
 
-    with patch.object(proxy.transform, "_hidden", lenient):
+    with patch.object(proxy.transform, "hidden", lenient):
         yield
 
 

@@ -1,0 +1,24 @@
+"""Views without a server: shared by the tests of pages and of sorting."""
+
+from __future__ import annotations
+
+from proxy.formats import FORMATS, Limits
+from proxy.gateway.view import Steps
+from proxy.keys import Keyring
+from proxy.report import FormatName
+from tests.reference import product
+
+KEYRING = Keyring.generate()
+
+
+def steps_of(view: product.View, format_: str) -> Steps:
+    """What a source in that format goes through for a view."""
+    kind = FORMATS[FormatName(format_)]
+    variant = next(each for each in view.report.variants if each.format == format_)
+    bound = view.bound()
+    return Steps(
+        decoder=kind.decoder(view.report, variant, view.plan.reads, Limits()),
+        transform=bound,
+        encoder=kind.encoder(bound.columns, variant),
+        digest=KEYRING.mac("audit-digest").start(),
+    )
