@@ -29,7 +29,7 @@ class _Client(asyncio.Protocol):
         self._due = -1
         self.done = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.WriteTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.WriteTransport) -> None:  # type: ignore[override]  # narrowed
         self._transport = transport
         self._ask()
 

@@ -179,7 +179,7 @@ class App:
     async def _close_bursts(self) -> None:
         while True:
             await asyncio.sleep(_BURST_SECONDS)
-            await self.gateway.close_bursts()
+            await self.gateway.recorder.close_bursts()
 
     async def reload(self) -> bool:
         """PROMISE 3 (all or nothing): take the folder's policy whole, or keep the last good one, loudly."""

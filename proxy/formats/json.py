@@ -19,17 +19,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
@@ -40,12 +38,20 @@ from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_text import (
     WHITESPACE,
     Scan,
-    check_number,
     locate,
     name_weight,
     scan,
     strict,
     weight,
+)
+from proxy.formats.json_tokens import (
+    MISSING,
+    Layout,
+    Tokens,
+    cells_of,
+    column_of,
+    layout_of,
+    tokens_of,
 )
 from proxy.formats.json_uniform import Uniform, members
 from proxy.formats.pieces import woven
@@ -53,7 +59,6 @@ from proxy.report import FormatName, Report, Variant
 from proxy.texts import Texts, texts
 from proxy.values import Type
 
-_MISSING: Final = msgspec.Raw(b"")
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
@@ -67,139 +72,7 @@ class _Object(msgspec.Struct, gc=False):
 
 
 _OBJECTS: Final = msgspec.json.Decoder(list[_Object])
-_VOID: Final = np.zeros(256, np.bool_)
-_VOID[list(b"\nn{[")] = True
-_DIGIT: Final = np.zeros(256, np.bool_)
-_DIGIT[list(b"-0123456789")] = True
-"""First bytes of tokens that are no value, and of numbers."""
-
-_BLOCK_OF_TOKENS: Final = 32 << 10
-"""Bytes of tokens from which polars' reader beats a list."""
-
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Layout:
-    """A record type for given members, the wanted ones first."""
-
-    names: tuple[str, ...]
-    decoder: msgspec.json.Decoder[list[Any]]
-    weights: tuple[tuple[int, ...], tuple[int, ...]]
-    """The least weight of each name with its colon: in a block of any characters, of ASCII alone."""
-
-
-@lru_cache(maxsize=64)
-def _layout(names: tuple[str, ...]) -> _Layout | None:
-    """The layout of `names`; None where msgspec has no such record type."""
-    attributes = [f"f{index}" for index in range(len(names))]
-    try:
-        record = msgspec.defstruct(
-            "Record",
-            [(attribute, msgspec.Raw, _MISSING) for attribute in attributes],
-            rename=dict(zip(attributes, names, strict=True)),
-            gc=False,
-        )
-    except ValueError:  # a quote, backslash or control character in a name
-        return None
-    return _Layout(
-        names=names,
-        decoder=msgspec.json.Decoder(list[record]),  # type: ignore[valid-type]
-        weights=(
-            tuple(name_weight(name, ascii_only=False) for name in names),
-            tuple(name_weight(name, ascii_only=True) for name in names),
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Tokens:
-    """Tokens one after another, each on a line of its own, and the kind of each: its first byte."""
-
-    lines: bytes
-    kinds: npt.NDArray[np.uint8]
-    """10 where a member is missing."""
-    weight: int
-
-
-def _tokens(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
-    """Lay tokens out and check what msgspec does not; raises SourceRefused.
-
-    An object or array (no value of any field) is checked strictly.
-    """
-    if not raw:
-        return _Tokens(lines=b"", kinds=np.empty(0, np.uint8), weight=0)
-    lines = b"\n".join(raw) + b"\n"
-    data = np.frombuffer(lines, np.uint8)
-    ends = np.flatnonzero(data == ord("\n"))
-    if len(ends) != len(raw):
-        return _tokens_over_lines(raw, limits)
-    starts = np.empty_like(ends)
-    starts[0] = 0
-    starts[1:] = ends[:-1] + 1
-    kinds = data[starts]
-    for index in np.flatnonzero(kinds | 0x20 == ord("{")).tolist():
-        strict(lines[starts[index] : ends[index]], limits)
-
-    numbers = np.flatnonzero(_DIGIT[kinds])
-    if len(numbers):
-        if int((ends[numbers] - starts[numbers]).max()) > limits.number_length:
-            raise refused("number-too-large")
-        # Numbers come in runs, for tokens come column by column.
-        breaks = np.flatnonzero(numbers[1:] - numbers[:-1] != 1)
-        firsts = [0, *(breaks + 1).tolist()]
-        lasts = [*breaks.tolist(), len(numbers) - 1]
-        for first, last in zip(firsts, lasts, strict=True):
-            start, end = int(starts[numbers[first]]), int(ends[numbers[last]])
-            if lines.find(b"e", start, end) >= 0 or lines.find(b"E", start, end) >= 0:
-                for token in lines[start:end].decode().split("\n"):
-                    check_number(token, limits)
-    return _Tokens(lines=lines, kinds=kinds, weight=weight(lines))
-
-
-def _tokens_over_lines(raw: Sequence[msgspec.Raw], limits: Limits) -> _Tokens:
-    """The same where objects or arrays hold line ends: each is replaced by an empty array."""
-    total = 0
-    single: list[msgspec.Raw] = []
-    for token in raw:
-        text = bytes(token)
-        if text[:1] in {b"{", b"["}:
-            strict(text, limits)
-            total += weight(text) - 2
-            single.append(msgspec.Raw(b"[]"))
-        else:
-            single.append(token)
-    tokens = _tokens(single, limits)
-    return _Tokens(lines=tokens.lines, kinds=tokens.kinds, weight=tokens.weight + total)
-
-
-def _list(tokens: _Tokens) -> list[str | None]:
-    """One cell for each token; None for `null`, a missing member, an object or an array."""
-    cells: list[str | None] = [*tokens.lines.decode().split("\n")]
-    cells.pop()
-    for index in np.flatnonzero(_VOID[tokens.kinds]).tolist():
-        cells[index] = None
-    return cells
-
-
-def _series(tokens: _Tokens) -> pl.Series:
-    """The same as a series."""
-    if len(tokens.lines) < _BLOCK_OF_TOKENS:
-        return pl.Series(_list(tokens), dtype=pl.String)
-    void = _VOID[tokens.kinds]
-    # One column without quotes: no token holds a control character but what `_tokens` replaced, and
-    # none begins like a byte order mark or a compressed file.
-    column = pl.read_csv(
-        tokens.lines,
-        has_header=False,
-        schema={"token": pl.String},
-        separator="\x01",
-        quote_char=None,
-    )["token"]
-    if len(column) != len(void):
-        raise refused("decoder-failed")
-    return column.set(pl.Series(void), None) if void.any() else column
 
 
 class JsonDecoder(Decoder):
@@ -221,7 +94,7 @@ class JsonDecoder(Decoder):
         self._rest = b""
         self._begun = False
         """Whether a record has come."""
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
 
     def _feed(self, block: bytes) -> list[Batch]:
         if self._after is not None:
@@ -330,13 +203,13 @@ class JsonDecoder(Decoder):
         wanted = self._by_layout(text, height) or self._by_members(text, height)
         cells: dict[str, Cells]
         if height <= FEW:
-            tokens = _list(wanted)
+            tokens = cells_of(wanted)
             cells = {
                 name: Few(tokens[index * height : index * height + height])
                 for index, name in enumerate(self._wanted)
             }
         else:
-            column = _series(wanted)
+            column = column_of(wanted)
             cells = {
                 name: column.slice(index * height, height).alias(name)
                 for index, name in enumerate(self._wanted)
@@ -348,9 +221,9 @@ class JsonDecoder(Decoder):
         every = tuple(dict.fromkeys(chain(self._wanted, names)))
         self._drift(every, self._fields)
         small = len(every) <= self._limits.fields and sum(map(len, every)) <= _LAYOUT_NAMES
-        self._layout = _layout(every) if small else None
+        self._layout = layout_of(every) if small else None
 
-    def _by_layout(self, text: bytes, height: int) -> _Tokens | None:
+    def _by_layout(self, text: bytes, height: int) -> Tokens | None:
         """The wanted tokens, column by column; None where records have other members too."""
         layout = self._layout
         if layout is None:
@@ -358,8 +231,8 @@ class JsonDecoder(Decoder):
         records = _decode(layout.decoder, text)
         columns = [[*map(attrgetter(f"f{index}"), records)] for index in range(len(layout.names))]
         few = len(self._wanted)
-        wanted = _tokens([*chain.from_iterable(columns[:few])], self._limits)
-        others = _tokens([*chain.from_iterable(columns[few:])], self._limits)
+        wanted = tokens_of([*chain.from_iterable(columns[:few])], self._limits)
+        others = tokens_of([*chain.from_iterable(columns[few:])], self._limits)
         kinds = np.concatenate((wanted.kinds, others.kinds)).reshape(len(columns), height)
         present = (kinds != ord("\n")).sum(axis=1).tolist()
         members = sum(present)
@@ -370,7 +243,7 @@ class JsonDecoder(Decoder):
         least += sum(count * each for count, each in zip(present, weights, strict=True))
         return wanted if least == weight(text) else None
 
-    def _by_members(self, text: bytes, height: int) -> _Tokens:
+    def _by_members(self, text: bytes, height: int) -> Tokens:
         """The wanted tokens where members differ from record to record; raises SourceRefused."""
         records = _decode(_MEMBERS, text)
         sizes = [*map(len, records)]
@@ -378,12 +251,12 @@ class JsonDecoder(Decoder):
             raise refused("too-many-fields")
         names = Counter(chain.from_iterable(records))
         self._learn(names)
-        wanted = _tokens(
-            [record.get(name, _MISSING) for name in self._wanted for record in records],
+        wanted = tokens_of(
+            [record.get(name, MISSING) for name in self._wanted for record in records],
             self._limits,
         )
         chosen = frozenset(self._wanted)
-        others = _tokens(
+        others = tokens_of(
             [token for record in records for name, token in record.items() if name not in chosen],
             self._limits,
         )

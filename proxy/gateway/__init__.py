@@ -1,7 +1,7 @@
 """The policy enforcement point (PEP): the life of a request, from its target to its last block.
 
-PROMISE 2 (no record, no data): `record` is the one line that appends an event; `release`, `begin` and
-`refuse` cannot be called without the `Receipt` that it returns.
+PROMISE 2 (no record, no data): `recorder.Recorder.record` is the one line that appends an access's event;
+what leaves (`answers`) cannot be made without the `Receipt` that it returns.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -22,14 +21,10 @@ import msgspec
 from aiohttp import hdrs, web
 from multidict import istr
 
-from proxy import problems, transform
-from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, timestamp
+from proxy import transform
+from proxy.access import Ended, Step
 from proxy.audit.log import AccessLog
-from proxy.catalogue import (
-    BadParameter,
-    MalformedTarget,
-    parse_target,
-)
+from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.errors import (
     LogUnavailable,
     SourceRefused,
@@ -41,12 +36,13 @@ from proxy.errors import (
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.bursts import Burst, Bursts
-from proxy.gateway.drift import Alarm, Drift, Kind
+from proxy.gateway.answers import abort, begin, release
+from proxy.gateway.drift import Drift, Kind
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
+from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
-from proxy.gateway.tally import NO_REPORT, Tally
+from proxy.gateway.standing import context_of, cut_short
 from proxy.gateway.view import Block, Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
@@ -57,7 +53,6 @@ from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
-EVENT_HEADER: Final = istr("Counterfoil-Event")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
@@ -108,18 +103,14 @@ class Gateway:
         executor: Executor,
     ) -> None:
         self._policy = policy
-        self._log = log
         self._stores = stores
         self._keyring = keyring
         self._bounds = bounds
         self._executor = executor
-        self.tally = Tally()
-        """What is counted for the metrics."""
-        self._bursts = Bursts()
+        self.recorder = Recorder(log)
         self._running: Counter[str] = Counter()
         self._sorting: Counter[str] = Counter()
         self._drift = Drift()
-        self._alarms: set[asyncio.Future[None]] = set()
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
@@ -130,7 +121,7 @@ class Gateway:
     @property
     def healthy(self) -> bool:
         """Whether an access could be recorded and served now."""
-        return self._log.healthy
+        return self.recorder.healthy
 
     @property
     def stale(self) -> str:
@@ -148,11 +139,6 @@ class Gateway:
         """Report -> how many of its fields are otherwise now than the catalogue declares."""
         return self._drift.fields(self.snapshot.catalogue.reports)
 
-    @property
-    def opened(self) -> str:
-        """The id of the event with which this process opened the access log."""
-        return self._log.opened
-
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The life of a request, step by step.
 
@@ -165,19 +151,21 @@ class Gateway:
             decided = await self._decide(snapshot, request, access)  # 2, 3, 4
             match decided:
                 case Deny():
-                    return await self._refuse(access, decided)
+                    return await self.recorder.refuse(access, decided)
                 case _Granted():
                     return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
         except LogUnavailable as exc:
-            return self.unrecorded(access, exc)
+            return self.recorder.unrecorded(access, exc)
         except asyncio.CancelledError:
             if not access.parts:  # the proxy stops, and nothing of this access is on record yet
                 deny = Deny(reason=Reason.INTERNAL, cause="stopped")
-                await asyncio.shield(self.refuse(access, deny))
+                await asyncio.shield(self.recorder.refuse(access, deny))
             raise
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc))
-            return await self.refuse(access, Deny(reason=Reason.INTERNAL, cause="internal-error"))
+            return await self.recorder.refuse(
+                access, Deny(reason=Reason.INTERNAL, cause="internal-error")
+            )
 
     # ── 2, 3, 4: who asks for what, and may it ────────────────────────────────────────────────────
 
@@ -282,7 +270,7 @@ class Gateway:
                 async with Blocks(pieces, view, executor=self._executor) as blocks:
                     ready = await blocks.take()
                     if ready[0].last:
-                        receipt = await self.record(
+                        receipt = await self.recorder.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
                         return release(receipt, ready[0], format_.media_type)
@@ -291,7 +279,7 @@ class Gateway:
                     )
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
-            return await self._refuse(access, _store_failure(exc))
+            return await self.recorder.refuse(access, _store_failure(exc))
         finally:
             self._running[name] -= 1
             self._sorting[name] -= granted.sorted_here
@@ -340,7 +328,7 @@ class Gateway:
     ) -> web.StreamResponse:
         """An answer of more than one block: each record is durable before the blocks that it covers."""
         step: Step = "outcome" if ready[-1].last else "intent"
-        receipt = await self.record(
+        receipt = await self.recorder.record(
             access, step, block=ready[-1], ended="whole" if ready[-1].last else None
         )
         covered = ready[-1]
@@ -354,11 +342,19 @@ class Gateway:
                 if covered.last:
                     return response
                 ready = await blocks.take()
-                ended = await self._cut_short(snapshot, request, access, granted)
+                ended = await cut_short(
+                    granted.permit,
+                    granted.context,
+                    request,
+                    access,
+                    decided=snapshot,
+                    current=self.snapshot,
+                    now=time.time(),
+                )
                 if ended is not None:
                     break
                 step = "outcome" if ready[-1].last else "progress"
-                await self.record(
+                await self.recorder.record(
                     access, step, block=ready[-1], ended="whole" if ready[-1].last else None
                 )
                 covered = ready[-1]
@@ -383,44 +379,9 @@ class Gateway:
                     # What the records say already covers all that was released.
                     with suppress(LogUnavailable):
                         await asyncio.shield(
-                            self.record(access, "outcome", block=covered, ended=ended)
+                            self.recorder.record(access, "outcome", block=covered, ended=ended)
                         )
         return response if response is not None else web.Response(status=503)
-
-    async def _cut_short(
-        self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
-    ) -> Ended | None:
-        """Between blocks: does the permit still stand? The same plan goes on, anything else is cut.
-
-        What is recorded from here on names the policy that was asked.
-        """
-        now = time.time()
-        current = self.snapshot
-        permit = granted.permit
-        if current is snapshot and now < permit.valid_until:
-            return None
-        flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
-        if now >= permit.valid_until and flips:
-            return "expired"
-        changed: Ended = "expired" if current is snapshot else "policy-changed"
-        access.policy, access.permit = current.version, None
-        # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way, its
-        # line of people.csv another one, or at its end.
-        token = request.headers.get(hdrs.AUTHORIZATION)
-        subject = await current.identities.verify(token, now)
-        if isinstance(subject, Deny):
-            return "expired" if now >= permit.subject.expires else changed
-        if (subject.user, subject.tool) != (permit.subject.user, permit.subject.tool):
-            return changed
-        report = current.catalogue.reports.get(permit.report.id)
-        if report != permit.report:
-            return changed
-        context = _at(granted.context, datetime.fromtimestamp(now, UTC), subject)
-        again = decide(current.policy, subject=subject, report=report, context=context)
-        if not isinstance(again, Permit) or not _gives_as(again, permit):
-            return changed
-        access.subject, access.permit = subject, again
-        return None
 
     def _tell_of_drift(self, view: View, granted: _Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
@@ -428,177 +389,12 @@ class Gateway:
             return
         current = self.snapshot.catalogue.reports
         for alarm in self._drift.notice(view, granted.permit.report, granted.variant, current):
-            _LOGGER.warning("drift: %s", alarm)
-            # Not waited for: what a requester is not given shall not delay what it is.
-            task = asyncio.ensure_future(self._record_drift(alarm))
-            self._alarms.add(task)
-            task.add_done_callback(self._alarms.discard)
-
-    async def _record_drift(self, alarm: Alarm) -> None:
-        event = AccessEvent(
-            access=new_access_id(),
-            step="drift",
-            at=timestamp(time.time()),
-            report=alarm.report,
-            cause=alarm.kind,
-            policy=self.snapshot.version,
-            count=alarm.count,
-        )
-        try:
-            await self._log.append(event)
-        except LogUnavailable as exc:
-            _LOGGER.error("drift of %s is not on record: %s", alarm.report, exc)
-
-    # ── records and refusals ──────────────────────────────────────────────────────────────────────
-
-    async def record(
-        self,
-        access: Access,
-        step: Step,
-        *,
-        deny: Deny | None = None,
-        block: Block | None = None,
-        ended: Ended | None = None,
-    ) -> Receipt:
-        """PROMISE 2 (no record, no data): the one line that appends an access's event."""
-        event = access.event(step, deny=deny, block=block, ended=ended)
-        receipt = await self._log.append(event, principal=access.principal)
-        self.tally.recorded(access.report.id if access.report else NO_REPORT, event)
-        return receipt
-
-    async def refuse(self, access: Access, deny: Deny) -> web.Response:
-        """Refuse whatever happens: with a record, or with 503 where none can be made."""
-        try:
-            return await self._refuse(access, deny)
-        except LogUnavailable as exc:
-            return self.unrecorded(access, exc)
-
-    def unrecorded(self, access: Access, why: LogUnavailable) -> web.Response:
-        """The one answer that has no record, for none can be made: it says just that."""
-        _LOGGER.error("access %s: the access log failed: %s", access.id, why)
-        self.tally.unrecorded += 1
-        deny = Deny(reason=Reason.LOG_UNAVAILABLE, cause="log-unavailable")
-        return web.Response(
-            status=problems.status(deny),
-            body=problems.body(deny, access.id),
-            headers={EVENT_HEADER: access.id, "Server": "counterfoil", **problems.headers(deny)},
-        )
-
-    async def _refuse(self, access: Access, deny: Deny) -> web.Response:
-        if access.subject is None:
-            key = self._bursts.key(access.address)
-            if self._bursts.exceeds(key, access.started):
-                return await self._refuse_in_burst(key, deny)
-        access.permit = None
-        return refuse(await self.record(access, "refusal", deny=deny), deny)
-
-    async def _refuse_in_burst(self, key: str, deny: Deny) -> web.Response:
-        burst = self._bursts.open.get(key)
-        if burst is None:
-            opened = self._burst_event(new_access_id(), key)
-            burst = Burst(address=key, receipt=await self._log.append(opened))
-            burst = self._bursts.open.setdefault(key, burst)
-        burst.count += 1
-        self.tally.coalesced(deny.reason.slug)
-        return refuse(burst.receipt, deny)
-
-    def _burst_event(self, access: str, address: str, count: int = 0) -> AccessEvent:
-        return AccessEvent(
-            access=access,
-            step="burst",
-            part=1 if count else 0,
-            at=timestamp(time.time()),
-            address=address,
-            decision="deny",
-            count=count,
-        )
+            self.recorder.alarm(alarm, self.snapshot.version)
 
     async def close(self) -> None:
         """Write what is still to be written, and stop fetching keys."""
-        await self.close_bursts()
-        if self._alarms:
-            await asyncio.wait(self._alarms)
+        await self.recorder.close()
         await self.snapshot.identities.close()
-
-    async def close_bursts(self) -> None:
-        """Write the counts of the refusals that were coalesced since the last call."""
-        for burst in self._bursts.close_all(time.monotonic()):
-            if burst.count:
-                event = self._burst_event(burst.receipt.access, burst.address, burst.count)
-                with suppress(LogUnavailable):
-                    await self._log.append(event)
-
-
-# ── what leaves: each of these needs a receipt ────────────────────────────────────────────────────
-
-
-def release(receipt: Receipt, block: Block, media_type: str) -> web.Response:
-    """An answer of one block, whose `complete` record is durable."""
-    return web.Response(body=block.data, headers=_headers(receipt, media_type))
-
-
-async def begin(receipt: Receipt, request: web.BaseRequest, media_type: str) -> web.StreamResponse:
-    """The head of a longer answer, whose `intent` is durable."""
-    response = web.StreamResponse(headers=_headers(receipt, media_type))
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    return response
-
-
-def refuse(receipt: Receipt, deny: Deny) -> web.Response:
-    """A refusal on record."""
-    response = web.Response(
-        status=problems.status(deny),
-        body=problems.body(deny, receipt.access),
-        headers={**_headers(receipt, problems.MEDIA_TYPE), **problems.headers(deny)},
-    )
-    if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
-        response.force_close()
-    return response
-
-
-def abort(request: web.BaseRequest) -> None:
-    """Break the connection, so that a cut answer can never be taken for a whole one."""
-    if request.transport is not None:
-        request.transport.abort()
-
-
-def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:
-    return {
-        "Content-Type": media_type,
-        EVENT_HEADER: receipt.access,
-        "Cache-Control": "private, no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Server": "counterfoil",
-    }
-
-
-def context_of(subject: Subject, request: web.BaseRequest, access: Access) -> Context:
-    """What conditions may look at, as of the access's own instant."""
-    now = datetime.fromtimestamp(access.now, UTC)
-    return Context(
-        attributes=subject.attributes,
-        now=now,
-        date=now.date(),
-        ip=access.address,
-        purpose=access.purpose,
-        tool=(subject.tool or "").removeprefix("tool:"),
-        action=access.action,
-        method=request.method,
-    )
-
-
-def _at(context: Context, now: datetime, subject: Subject) -> Context:
-    """The same request's context at another instant, with what is then known of the subject."""
-    return replace(context, attributes=subject.attributes, now=now, date=now.date())
-
-
-def _gives_as(again: Permit, permit: Permit) -> bool:
-    """Whether both give the same rows and cells: by plans, and by the attributes that these read."""
-    before, now = permit.subject.attributes, again.subject.attributes
-    return again.plan.gives_as(permit.plan) and all(
-        before.get(name) == now.get(name) for name in permit.plan.attributes
-    )
 
 
 def _selects_on_hidden(

@@ -27,8 +27,10 @@ from aiohttp import hdrs, web
 
 from proxy.access import Receipt
 from proxy.errors import LogUnavailable, where
-from proxy.gateway import EVENT_HEADER, Gateway, context_of
+from proxy.gateway import Gateway
+from proxy.gateway.answers import EVENT_HEADER
 from proxy.gateway.record import Access
+from proxy.gateway.standing import context_of
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Reason
 from proxy.policy import granting
@@ -115,27 +117,31 @@ class Control:
         try:
             decided = await self._decide(request, access)
             if isinstance(decided, Deny):
-                return await self._gateway.refuse(access, decided)
+                return await self._gateway.recorder.refuse(access, decided)
             return await self._change(access, decided)
         except _Denied as exc:
-            return await self._gateway.refuse(access, exc.deny)
+            return await self._gateway.recorder.refuse(access, exc.deny)
         except NothingToGrant:
             detail = "The role gives nothing on this report."
-            return await self._gateway.refuse(access, _not_changed("nothing-to-grant", detail))
+            return await self._gateway.recorder.refuse(
+                access, _not_changed("nothing-to-grant", detail)
+            )
         except NotChanged as exc:
             _LOGGER.error("access %s: %s", access.id, exc)
-            return await self._gateway.refuse(access, _not_changed("not-changed", f"{exc}."))
+            return await self._gateway.recorder.refuse(
+                access, _not_changed("not-changed", f"{exc}.")
+            )
         except LogUnavailable as exc:
-            return self._gateway.unrecorded(access, exc)
+            return self._gateway.recorder.unrecorded(access, exc)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc))
             deny = Deny(reason=Reason.INTERNAL, cause="internal-error")
-            return await self._gateway.refuse(access, deny)
+            return await self._gateway.recorder.refuse(access, deny)
 
     async def _change(self, access: Access, change: _Change) -> web.Response:
         async def record() -> Receipt:
             access.parameters = change.parameters
-            return await self._gateway.record(access, "change")
+            return await self._gateway.recorder.record(access, "change")
 
         # Shielded: who goes away in the middle does not leave it half done.
         receipt = await asyncio.shield(

@@ -22,7 +22,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.gateway import EVENT_HEADER, Gateway
+from proxy.gateway import Gateway
+from proxy.gateway.answers import EVENT_HEADER
 from proxy.gateway.control import PREFIX, Control
 from proxy.gateway.record import Access
 from proxy.plan import Deny, Reason
@@ -49,7 +50,7 @@ class _ParserFault(web.Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Record, then answer."""
         access = Access(address=request.remote or "", method="")
-        refusal = await self._gateway.refuse(access, self._deny)
+        refusal = await self._gateway.recorder.refuse(access, self._deny)
         self.set_status(refusal.status)
         self.body = refusal.body
         self.headers.update(refusal.headers)
@@ -175,7 +176,7 @@ class Server(web.Server):
         deny = _fault(request)
         if deny is not None:
             access = Access(address=request.remote or "", method=request.method)
-            return await self.gateway.refuse(access, deny)
+            return await self.gateway.recorder.refuse(access, deny)
         if request.raw_path.startswith(PREFIX):
             response: web.StreamResponse = await self._control.handle(request)
         else:
@@ -191,7 +192,7 @@ class Server(web.Server):
             body=said,
             headers={
                 "Content-Type": media_type,
-                EVENT_HEADER: self.gateway.opened,
+                EVENT_HEADER: self.gateway.recorder.opened,
                 "Cache-Control": "no-store",
                 "Server": "counterfoil",
             },

@@ -59,13 +59,13 @@ def _one(value: float) -> list[Sample]:
 
 
 def _decisions(watched: Watched) -> Iterator[Sample]:
-    for report, count in watched.gateway.tally.reports.items():
+    for report, count in watched.gateway.recorder.tally.reports.items():
         for reason, number in count.decisions.items():
             yield (report, "deny" if reason else "permit", reason), number
 
 
 def _answers(watched: Watched) -> Iterator[Sample]:
-    for report, count in watched.gateway.tally.reports.items():
+    for report, count in watched.gateway.recorder.tally.reports.items():
         for ended, number in count.endings.items():
             yield (report, ended), number
 
@@ -133,7 +133,7 @@ TABLE: Final = (
         labels=("report",),
         help="Rows in answers that have ended, as they are on record.",
         read=lambda w: [
-            ((id_,), n.rows) for id_, n in w.gateway.tally.reports.items() if n.endings
+            ((id_,), n.rows) for id_, n in w.gateway.recorder.tally.reports.items() if n.endings
         ],
     ),
     Row(
@@ -142,7 +142,7 @@ TABLE: Final = (
         labels=("report",),
         help="Bytes of their bodies.",
         read=lambda w: [
-            ((id_,), n.bytes) for id_, n in w.gateway.tally.reports.items() if n.endings
+            ((id_,), n.bytes) for id_, n in w.gateway.recorder.tally.reports.items() if n.endings
         ],
     ),
     Row(
@@ -155,7 +155,7 @@ TABLE: Final = (
         name="counterfoil_unrecorded_total",
         kind="counter",
         help="Requests that were refused (503) since no record of them could be made.",
-        read=lambda w: _one(w.gateway.tally.unrecorded),
+        read=lambda w: _one(w.gateway.recorder.tally.unrecorded),
     ),
     Row(
         name="counterfoil_log_healthy",

@@ -2,7 +2,8 @@
 
 syntax.py       bytes -> records with positions
 grammar.py      the cells of a record: principals, reports, fields
-source.py       records -> checked lines -> Policy; every fault at once
+source.py       the files -> Policy, or every fault at once
+reading.py      … of their records: lines, each checked whole
 lines.py        the lines of a policy: access rules and cell rules
 preference.py   which of two forms of a cell is given
 meeting.py      forms that can meet on a field, but cannot be compared

@@ -17,8 +17,8 @@ PROXY = Path(__file__).parents[2] / "proxy"
 MODULES = (
     "snapshot.py", "documents/*.py", "addresses.py",
     "catalogue/*.py", "identity/subjects.py", "identity/jwks.py", "identity/strict.py",
-    "policy/source.py", "policy/syntax.py", "policy/grammar.py", "policy/people.py",
-    "policy/meeting.py", "policy/conditions/*.py", "treatments/*.py", "review/specification.py",
+    "policy/source.py", "policy/reading.py", "policy/syntax.py", "policy/grammar.py",
+    "policy/people.py", "policy/meeting.py", "policy/conditions/*.py", "treatments/*.py", "review/specification.py",
 )  # fmt: skip
 """Where faults of policy files are made."""
 ELSEWHERE = {
@@ -53,7 +53,8 @@ PASSED_ON = {
     "policy/conditions/syntax.py": {"_stop"},
     "policy/grammar.py": {"fields"},  # what `_unknown` gives
     "policy/people.py": {"_read", "_groups"},  # what a Wrong holds
-    "policy/source.py": {"_cell", "_treatment", "_formed", "_forms", "_clashes"},
+    "policy/reading.py": {"_cell", "_treatment", "_formed", "_forms"},
+    "policy/source.py": {"_clashes"},
     "policy/syntax.py": {"fault", "read", "_cells"},  # what `_separators` gives
     "documents/__init__.py": {"fault"},
     "documents/tree.py": {"_fault"},

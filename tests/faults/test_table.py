@@ -26,7 +26,12 @@ from tests.test_docs import ROOT, generate
 PAGES = {
     "files": ("snapshot.py",),
     "lines": ("policy/syntax.py",),
-    "rules": ("policy/source.py", "policy/grammar.py", "policy/meeting.py"),
+    "rules": (
+        "policy/source.py",
+        "policy/reading.py",
+        "policy/grammar.py",
+        "policy/meeting.py",
+    ),
     "conditions": ("policy/conditions/*.py",),
     "treatments": ("treatments/*.py",),
     "people": ("policy/people.py",),

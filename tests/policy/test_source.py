@@ -10,7 +10,7 @@ from proxy.errors import Faulty
 from proxy.plan import Permit
 from proxy.policy import decide, rules, source
 from proxy.policy.index import Policy
-from proxy.policy.source import MAX_FAULTS
+from proxy.policy.reading import MAX_FAULTS
 from proxy.values import Type
 from tests.policy.example import (
     ATTRIBUTES,

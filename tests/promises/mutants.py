@@ -19,10 +19,11 @@ import polars as pl
 
 import proxy.audit.log
 import proxy.formats.csv
-import proxy.formats.json
+import proxy.formats.json_tokens
 import proxy.gateway
 import proxy.gateway.paging
 import proxy.gateway.record
+import proxy.gateway.recorder
 import proxy.gateway.view
 import proxy.policy.index
 import proxy.policy.preference
@@ -206,7 +207,7 @@ def _columns_by_position() -> Iterator[None]:
 def _containers_are_values() -> Iterator[None]:
     void = np.zeros(256, np.bool_)
     void[list(b"\nn")] = True
-    with patch.object(proxy.formats.json, "_VOID", void):
+    with patch.object(proxy.formats.json_tokens, "_VOID", void):
         yield
 
 
@@ -290,13 +291,13 @@ def _later(work: Any) -> None:
 
 @contextmanager
 def _release_before_the_record() -> Iterator[None]:
-    record = proxy.gateway.Gateway.record
+    record = proxy.gateway.recorder.Recorder.record
 
     async def hasty(self: Any, access: Any, step: Any, **rest: Any) -> Receipt:
         _later(record(self, access, step, **rest))
         return Receipt(access=access.id, log="", index=0)
 
-    with patch.object(proxy.gateway.Gateway, "record", hasty):
+    with patch.object(proxy.gateway.recorder.Recorder, "record", hasty):
         yield
 
 

@@ -1,0 +1,60 @@
+"""What leaves: each of these needs the receipt of a record.
+
+PROMISE 2 (no record, no data): nothing else makes an answer to an access, but for the 503 that says that
+no record can be made (`recorder.Recorder.unrecorded`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from multidict import istr
+
+from proxy import problems
+from proxy.access import Receipt
+from proxy.gateway.view import Block
+from proxy.plan import Deny, Reason
+
+EVENT_HEADER: Final = istr("Counterfoil-Event")
+
+
+def release(receipt: Receipt, block: Block, media_type: str) -> web.Response:
+    """An answer of one block, whose `complete` record is durable."""
+    return web.Response(body=block.data, headers=_headers(receipt, media_type))
+
+
+async def begin(receipt: Receipt, request: web.BaseRequest, media_type: str) -> web.StreamResponse:
+    """The head of a longer answer, whose `intent` is durable."""
+    response = web.StreamResponse(headers=_headers(receipt, media_type))
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    return response
+
+
+def refuse(receipt: Receipt, deny: Deny) -> web.Response:
+    """A refusal on record."""
+    response = web.Response(
+        status=problems.status(deny),
+        body=problems.body(deny, receipt.access),
+        headers={**_headers(receipt, problems.MEDIA_TYPE), **problems.headers(deny)},
+    )
+    if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
+        response.force_close()
+    return response
+
+
+def abort(request: web.BaseRequest) -> None:
+    """Break the connection, so that a cut answer can never be taken for a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:
+    return {
+        "Content-Type": media_type,
+        EVENT_HEADER: receipt.access,
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Server": "counterfoil",
+    }
