@@ -113,10 +113,18 @@ class Policy:
         """The lines that can apply where `subject` asks to do `action` on the report of that id."""
         return self._slice(self.standing(subject), report, action)
 
-    def alone(self, names: Iterable[str], report: str, action: str) -> Slice:
-        """The lines that can apply to what these principals, roles among them, are together."""
+    def alone(
+        self, names: Iterable[str], report: str, action: str, *, through: str | None = None
+    ) -> Slice:
+        """The lines that can apply to what these principals, roles among them, are together.
+
+        `through` is the tool that asks for them.
+        """
         principals = self._principals(names)
-        return self._slice(self._same(principals, principals, None), report, action)
+        if through is None:
+            return self._slice(self._same(principals, principals, None), report, action)
+        of_tool = self._principals([through])
+        return self._slice(self._same(principals, principals | of_tool, of_tool), report, action)
 
     def standing(self, subject: Subject) -> Standing:
         """As which principals a subject asks."""
@@ -205,7 +213,7 @@ class Slice:
     ) -> None:
         self._report = report
         self._action = action
-        self._standing = standing
+        self.standing = standing
         actions = (action,) if standing.acting is None else (action, Action.ACT)
         self._access = sorted((r for r in access if r.action in actions), key=_place)
         self._decider = Decider(self._access, sets)
@@ -257,7 +265,7 @@ class Slice:
     def _judged(self, truths: tuple[Truth, ...]) -> Verdict:
         known = zip((when.text for when in self._whens), truths, strict=True)
         table = Truths({**self._fixed, **dict(known)})
-        standing = self._standing
+        standing = self.standing
         asked = self._ruling(standing.asking, self._action, table)
         if asked.cause:
             return asked
@@ -289,7 +297,7 @@ class Slice:
         if not denying:
             return Verdict(cause="no-allow-line", lines=())
         # A line about the user's own principals, or about anyone, explains more than the tool's.
-        own = self._standing.asking.allows
+        own = self.standing.asking.allows
         of_tool = all(rule.principal not in own for rule in denying)
         return Verdict(cause="tool-denied" if of_tool else "deny-line", lines=_lines(denying))
 

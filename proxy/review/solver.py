@@ -63,6 +63,8 @@ class Assignment:
     row: Mapping[str, Scalar | None]
     sub: Mapping[str, Value | None]
     env: Mapping[str, Scalar]
+    members: frozenset[str] = frozenset()
+    """What the requester is, of that which was asked about."""
 
     def context(self, *, action: str) -> Context:
         """The circumstances, for the evaluator; what no condition reads is as good as any."""
@@ -76,7 +78,7 @@ class Assignment:
             ip=told["ip"],
             purpose=told["purpose"],
             tool=told["tool"],
-            action=action,
+            action=str(self.env.get("action", action)),
             method=str(self.env.get("method", "GET")),
         )
 
@@ -108,6 +110,10 @@ class Solver:
                 false=z3.And(term.known, z3.Not(term.value)) if term.kind else FALSE,
             )
         return found
+
+    def member(self, name: str) -> Formula:
+        """Whether the requester is a member of what has this name."""
+        return self._facts.member(name)
 
     def find(self, formula: Formula, right: Callable[[Assignment], bool]) -> Assignment | None:
         """What makes `formula` true, and is `right`; None: nothing does. Raises Undecided."""
@@ -186,7 +192,14 @@ class Solver:
                 found[where][name] = self._list(model, term)
             else:
                 found[where][name] = self._value(model, term)
-        return Assignment(row=found["row"], sub=found["sub"], env=found["env"])
+        members = [
+            name
+            for name, is_one in self._facts.members.items()
+            if z3.is_true(model.eval(is_one, model_completion=True))
+        ]
+        return Assignment(
+            row=found["row"], sub=found["sub"], env=found["env"], members=frozenset(members)
+        )
 
     def _value(self, model: Any, term: Term) -> Scalar:
         at = model.eval(term.value, model_completion=True)

@@ -111,6 +111,8 @@ class Facts:
         """All that are written out."""
         self.decimals: list[Any] = []
         """Numbers that cells write: not any real one is."""
+        self.members: dict[str, Formula] = {}
+        """What the requester is, or is not: by its name."""
 
     def variable(self, where: str, name: str, type_: str, make: Callable[[str], Term]) -> Term:
         """The one variable of a name and type."""
@@ -118,6 +120,10 @@ class Facts:
         if key not in self.variables:
             self.variables[key] = make(f"{where}.{name}:{type_}")
         return self.variables[key]
+
+    def member(self, name: str) -> Formula:
+        """Whether the requester is a member of what has this name."""
+        return self.members.setdefault(name, z3.Bool(f"member {name}"))
 
     def assume(self, *formulas: Formula) -> None:
         """Say what is true of every row and requester."""
@@ -491,3 +497,8 @@ def some(*formulas: Formula) -> Formula:
 def no(*formulas: Formula) -> Formula:
     """None of them."""
     return z3.Not(some(*formulas))
+
+
+def one_at_most(*formulas: Formula) -> Formula:
+    """No two of them."""
+    return z3.AtMost(*formulas, 1) if len(formulas) > 1 else TRUE

@@ -117,6 +117,124 @@ def test_a_person_s_line_counts(folder):
     assert ["store_id", "'9999'"] in change["witness"]
 
 
+TEMPS = """
+g,  group:temps, role:temp
+p2, role:temp, sales/*, true, net_sales|@internal, deny
+"""
+
+
+def add(folder, text):
+    with (folder / "policy.csv").open("a") as file:
+        file.write(text)
+
+
+def test_a_deny_on_a_role_that_allows_nothing_is_told_with_each_role_that_does(folder):
+    """It takes from those alone who hold another role too: these are named, with what they lose."""
+    add(folder, TEMPS)
+    status, changes, shown = told("HEAD")
+    assert status == 1
+    assert {c["kind"] for c in changes} == {"loses"}
+    assert {c["principal"] for c in changes} == {"role:temp"}
+    assert {tuple(c["also"]) for c in changes} == {
+        ("role:analyst",), ("role:investigator",), ("role:store-owner",),
+    }  # fmt: skip
+    assert all(c["members"] == ["group:temps"] for c in changes)
+    of_analysts = [c for c in changes if c["also"] == ["role:analyst"]]
+    assert ("round(100)", ["net_sales"]) in [(c["was"], c["fields"]) for c in of_analysts]
+    assert "role:temp (so group:temps) together with role:analyst" in shown
+    assert "nobody" not in shown
+
+
+def told_of(changes):
+    """Who it is told of what they read, and what it is to them."""
+    return {(c["principal"], c["kind"]) for c in changes if c["action"] == "read"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["p, role:blocked, sales/*, read, true, deny", "p, tool:demo-cli, sales/*, read, true, deny",
+     "p, role:blocked, sales/*, act, true, deny", "p2, tool:demo-cli, sales/*, true, *, deny"],
+)  # fmt: skip
+def test_a_deny_is_told_both_ways(folder, line):
+    """Of a role, or of a tool through which users ask: put in it is a loss, taken out it is a gain."""
+    add(folder, f"{line}\n")
+    principal = line.split(", ")[1]
+    status, changes, _ = told("HEAD")
+    assert status == 1
+    assert told_of(changes) == {(principal, "loses rows")}
+    status, changes, _ = told(str(folder), str(as_committed(folder)))
+    assert status == 1
+    assert told_of(changes) == {(principal, "gains rows")}
+
+
+def test_cells_without_access_are_told_with_the_role_that_has_it(folder):
+    """A role of `p2` lines alone gives something to those who may read by another one."""
+    add(folder, "p2, role:margins, sales/store-daily, true, gross_margin, clear\n")
+    _, changes, _ = told("HEAD")
+    assert {(c["principal"], *c["also"], c["kind"]) for c in changes} == {
+        ("role:margins", "role:analyst", "gains"),
+        ("role:margins", "role:store-owner", "gains rows"),
+    }
+
+
+def test_a_person_whose_groups_the_token_gives_is_told_with_the_role_that_reads_its_line(folder):
+    """As the demo's own sam: two more stores are two more stores' rows."""
+    edit(folder, "people.csv", "2191|2192", "2191|2192|2001|2002")
+    status, (change,), shown = told("HEAD")
+    assert status == 1
+    assert (change["principal"], change["also"]) == ("user:sam", ["role:store-owner"])
+    assert change["kind"] == "gains rows"
+    assert change["person"] == "sub.stores now with '2001', '2002'"
+    ((name, store),) = change["witness"]
+    assert (name, store) in {("store_id", "'2001'"), ("store_id", "'2002'")}
+    assert "user:sam together with role:store-owner (sub.stores now with '2001', '2002')" in shown
+
+
+def test_a_person_s_line_that_ends_later_is_told_for_the_time_between(folder):
+    """`valid-until` is a condition on the time; one that is past both then and now is nobody's matter."""
+    old = as_committed(folder)
+    line = "subject, stores, valid-until\nuser:sam, 2191|2192, {}\n"
+    (old / "people.csv").write_text(line.format("2046-12-31"))
+    (folder / "people.csv").write_text(line.format("2056-12-31"))
+    status, (change,), _ = told("old", "policies")
+    assert status == 1
+    assert (change["principal"], change["kind"]) == ("user:sam", "gains rows")
+    assert change["when"] == (
+        "env.now >= time('2047-01-01T00:00:00Z') and env.now < time('2057-01-01T00:00:00Z')"
+    )
+    (old / "people.csv").write_text(line.format("2016-12-31"))
+    (folder / "people.csv").write_text(line.format("2019-12-31"))
+    assert told("old", "policies")[:2] == (0, [])
+
+
+def test_what_cannot_be_compared_is_said(folder):
+    """A text of which the solver knows nothing: who hangs on it is named, and the status is 1."""
+    role = "role:odd, sales/store-daily"
+    add(
+        folder, f"p, {role}, read, true, allow\np2, {role}, row.city == '\U000e0041', city, clear\n"
+    )
+    shutil.copytree(folder, folder.parent / "odd")
+    add(folder, TEMPS)
+    done = CliRunner().invoke(main, ["policy", "diff", "odd", "policies"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert (
+        "not compared: some roles and groups together, read on sales/store-daily (" in done.stdout
+    )
+    assert "nobody" not in done.stdout
+
+
+def test_other_issuers_are_not_compared_and_said_to_be_others(folder):
+    """subjects.yaml says who is who: only notes in it change nothing."""
+    text = (folder / "subjects.yaml").read_text()
+    (folder / "subjects.yaml").write_text(f"# a note\n{text}")
+    assert told("HEAD")[0] == 0
+    edit(folder, "subjects.yaml", "audience: [counterfoil]", "audience: [another]")
+    status, changes, shown = told("HEAD")
+    assert (status, changes) == (1, [])
+    assert "not compared: subjects.yaml" in shown
+    assert "nobody" not in shown
+
+
 def test_another_form_and_another_right(folder):
     """A coarser form is told as one, a right to act or grant as a right."""
     edit(folder, "policy.csv", "net_sales, round(100)", "net_sales, round(1000)")

@@ -14,7 +14,7 @@ from proxy.policy.conditions.evaluate import function
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import Name, canonical, names
 from proxy.review.constants import constant, text_constant, text_of
-from proxy.review.difference import written
+from proxy.review.pairs import written
 from proxy.review.solver import Solver
 from proxy.review.terms import SORT, Facts, Unmodelled, Writer
 from proxy.subject import AttributeType

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,16 +14,20 @@ from rich.text import Text
 
 from proxy.cli.log import visible
 from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.documents import load
 from proxy.errors import CounterfoilError, Faulty
+from proxy.identity.subjects import SubjectsFile
 from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
 from proxy.worktree import files_at
 
 if TYPE_CHECKING:
-    from proxy.review.difference import Change
+    from proxy.review.pairs import Change
 
+_SUBJECTS: Final = "subjects.yaml"
 _WIDE: Final = 4096
 _MOST_MEMBERS: Final = 6
-_NOT_COMPARED: Final = ("subjects.yaml", "model.conf", "tests.yaml")
+_GIVES_NOTHING: Final = ("model.conf", "tests.yaml")
+"""Files by which nobody gains or loses anything: of the model there is no other."""
 _COLOURS: Final = {"gains": "green", "loses": "red", "sees": "cyan", "undecided": "magenta"}
 
 
@@ -40,9 +45,9 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
     Each is a folder of policies, or a git revision of one: HEAD~1, or main:conf/policies. Without NEW
     it is the folder as it is now. Conditions are compared by a solver, for every row there could be;
     each change comes with a row, and a requester, for whom both versions were asked. Compared is what
-    each role, group, user and tool that the files name is given by itself.
+    each role, group, user and tool that the files name is given, by itself and together with others.
 
-    Exit status: 0 nobody gains or loses, 1 somebody does or it is undecided, 2 faulty files.
+    Exit status: 0 nobody gains or loses, 1 somebody does or not all can be told, 2 faulty files.
     """
     try:
         from proxy.review.difference import difference  # noqa: PLC0415 - z3 is an extra, and slow to load
@@ -66,16 +71,24 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
             click.echo(f"counterfoil: {exc}", err=True)
             sys.exit(FAULTY)
     before, after = loaded
-    changes = difference(before, after, seconds=seconds)
-    aside = [name for name in _NOT_COMPARED if files[0].get(name) != files[1].get(name)]
+    found = difference(before, after, seconds=seconds)
+    left = [*found.uncompared, *([_SUBJECTS] if _declares_others(*files) else [])]
+    aside = [name for name in _GIVES_NOTHING if files[0].get(name) != files[1].get(name)]
     if as_json:
         document = {
-            "old": before.version, "new": after.version, "changes": changes, "not-compared": aside,
+            "old": before.version, "new": after.version, "changes": found.changes,
+            "not-compared": left, "gives-nothing": aside,
         }  # fmt: skip
         click.echo(msgspec.json.encode(document, order="sorted"))
     else:
-        _print(changes, before, after, aside)
-    sys.exit(1 if changes else 0)
+        _print(found.changes, before, after, left, aside)
+    sys.exit(1 if found.changes or left else 0)
+
+
+def _declares_others(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bool:
+    """Whether the two say something else of who is who."""
+    said = [load(files[_SUBJECTS], SubjectsFile, file=_SUBJECTS).value for files in (old, new)]
+    return said[0] != said[1]
 
 
 def _files(where: str) -> dict[str, bytes]:
@@ -90,17 +103,19 @@ def _files(where: str) -> dict[str, bytes]:
 # ── for people ──
 
 
-def _print(changes: tuple[Change, ...], old: Snapshot, new: Snapshot, aside: list[str]) -> None:
+def _print(
+    changes: tuple[Change, ...], old: Snapshot, new: Snapshot, left: list[str], aside: list[str]
+) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
     console.print(f"from version {old.version[:12]} to {new.version[:12]}")
-    if not changes:
+    if not changes and not left:
         console.print("nobody gains or loses anything")
     heading: tuple[object, ...] = ()
     for each in changes:
-        if heading != (each.principal, each.members, each.reports):
-            heading = (each.principal, each.members, each.reports)
+        if heading != (each.principal, each.also, each.members, each.reports):
+            heading = (each.principal, each.also, each.members, each.reports)
             console.print()
             console.print(Text(_about(each), style="bold"))
         colour = _COLOURS[each.kind.value.split()[0]]
@@ -109,9 +124,11 @@ def _print(changes: tuple[Change, ...], old: Snapshot, new: Snapshot, aside: lis
         )
         if each.witness:
             console.print(Text(f"      such as {visible(_witness(each))}", style="dim"))
-    if aside:
-        console.print()
-        console.print(f"not compared, and not the same: {', '.join(aside)}")
+    for what, names in (("not compared", left), ("not the same, and gives nobody anything", aside)):
+        if names:
+            console.print()
+        for name in names:
+            console.print(Text(f"{what}: {visible(name)}"))
 
 
 def _about(change: Change) -> str:
@@ -120,6 +137,10 @@ def _about(change: Change) -> str:
         some = ", ".join(change.members[:_MOST_MEMBERS])
         rest = len(change.members) - _MOST_MEMBERS
         members = f" (so {some}{f' and {rest} more' if rest > 0 else ''})"
+    if change.also:
+        members += f" together with {', '.join(change.also)}"
+    if change.person:
+        members += f" ({change.person})"
     return visible(f"{change.principal}{members} on {', '.join(change.reports)}")
 
 
