@@ -285,7 +285,7 @@ class Pair:
         return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Cover:
     """A requester whose changes are told, for those who are it and more."""
 

@@ -9,6 +9,7 @@ can be, compared by itself, and told of, until there is none: then it is proved.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -32,8 +33,8 @@ from proxy.review.sides import (
 from proxy.review.solver import Assignment, Undecided
 from proxy.review.terms import Formula, Unmodelled
 
-_MOST: Final = 100
-"""Sets of principals that are told of one report and action."""
+_MOST: Final = 20
+"""Sets of principals that are told of one report and action: who reads of more knows enough."""
 _GROUP: Final = "group:"
 """A group of which no line speaks."""
 _THROUGH: Final = "through a tool"
@@ -85,6 +86,12 @@ class Together:
         ]
         self._parts = [*about.parts("group:"), *free, *self._exclusive] if claims else []
         self._tools = about.tools()
+        # What the questions have in common is written down once.
+        self._turned = functools.cache(self._written_turned)
+        self._has_it = functools.cache(self._written_has_it)
+        self._permits = functools.cache(self._written_permits)
+        self._possible = functools.cache(lambda: logic.every(*self._written_possible()))
+        self._holds = functools.cache(self._written_holds)
         self.uncompared: list[str] = []
         """Of whom, and of what, it could not be told."""
 
@@ -150,14 +157,8 @@ class Together:
 
     def _find(self, field: str, turn: Turn, covers: Sequence[Cover]) -> Who | None:
         """Somebody whose cell turns, for none of `covers`; as little as it takes."""
-        told = [
-            logic.every(self._is(each), each.turned(self._solver, field, turn, self._fixed))
-            for each in covers
-        ]
-        forms = [self._forms(version, field) for version in (0, 1)]
-        formula = logic.every(
-            self._scale(field).turned(forms, turn), logic.no(*told), *self._possible()
-        )
+        told = [self._has_it(each, field, turn) for each in covers]
+        formula = logic.every(self._turned(field, turn), logic.no(*told), self._possible())
 
         def right(at: Assignment) -> bool:
             who = self._who(at)
@@ -221,7 +222,7 @@ class Together:
 
     # ── as formulas ──
 
-    def _possible(self) -> Iterator[Formula]:
+    def _written_possible(self) -> Iterator[Formula]:
         """What is true of every requester."""
         member, through = self._solver.member, self._solver.member(_THROUGH)
         when = self._scopes[1][0]
@@ -240,6 +241,15 @@ class Together:
             other = logic.every(through, none.false, logic.no(*map(member, self._tools)))
             yield logic.some(*named, other, logic.every(logic.no(through), none.true))
 
+    def _written_turned(self, field: str, turn: Turn) -> Formula:
+        """When the requester's cell turns this way."""
+        return self._scale(field).turned([self._forms(version, field) for version in (0, 1)], turn)
+
+    def _written_has_it(self, cover: Cover, field: str, turn: Turn) -> Formula:
+        """Whether the requester is what the cover is, whose cell turns this way."""
+        turned = cover.turned(self._solver, field, turn, self._fixed)
+        return logic.every(self._is(cover), turned)
+
     def _is(self, cover: Cover) -> Formula:
         """Whether the requester is what the cover is, in both versions."""
         asked, holds = cover.pair.who, self._lends if cover.is_of_tool else self._holds
@@ -248,7 +258,7 @@ class Together:
             parts.append(self._solver.member(_THROUGH if asked.tool == ANY_TOOL else asked.tool))
         return logic.every(*parts)
 
-    def _holds(self, version: int, name: str) -> Formula:
+    def _written_holds(self, version: int, name: str) -> Formula:
         """Whether the user is a principal."""
         if name in self._always[version]:
             return logic.TRUE
@@ -265,7 +275,7 @@ class Together:
             return member(_THROUGH)
         return logic.some(*(member(each) for each in self._tools if name in lines.roles(each)))
 
-    def _permits(self, version: int) -> Formula:
+    def _written_permits(self, version: int) -> Formula:
         """When a version's access rules allow it."""
         through = self._solver.member(_THROUGH)
         acts = self._ruling(version, Action.ACT)
@@ -302,15 +312,15 @@ class Together:
         found = {MAY: permitted} if field == MAY else {}
         rules, rows = self._about.rules[version], self._scopes[version][1]
         hidden: list[Formula] = []
-        before: list[Formula] = []
         for row in rules.denying(field):
             truth = self._solver.truth(rules.rows(row), rows, self._fixed[version])
             hidden.append(logic.every(self._denied(version, row.principal), logic.no(truth.false)))
+        free, earlier = logic.every(permitted, logic.no(*hidden)), logic.FALSE
         for row in rules.giving(field):
             truth = self._solver.truth(rules.rows(row), rows, self._fixed[version])
             fires = logic.every(self._holds(version, row.principal), truth.true)
-            given = logic.every(permitted, fires, logic.no(*before, *hidden))
-            before.append(fires)
+            given = logic.every(free, fires, logic.no(earlier))
+            earlier = logic.some(earlier, fires)
             form = str(row.treatment)
             found[form] = logic.some(found[form], given) if form in found else given
         return {**found, ABSENT: logic.no(*found.values())}
