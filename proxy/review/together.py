@@ -143,7 +143,9 @@ class Together:
             f"{self._user} with what else it is" if self._user else "some roles and groups together"
         )
         what = "" if fields == [MAY] else f" ({', '.join(fields)})"
-        self.uncompared.append(f"{whose}, {self._question.action} on {self._question.report}{what}")
+        told = f"{whose}, {self._question.action} on {self._question.report}{what}"
+        if told not in self.uncompared:
+            self.uncompared.append(told)
 
     def _led(self, change: Change) -> Change:
         """The same, with what is no more what it was in the first place."""

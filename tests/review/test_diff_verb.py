@@ -217,9 +217,8 @@ def test_what_cannot_be_compared_is_said(folder):
     add(folder, TEMPS)
     done = CliRunner().invoke(main, ["policy", "diff", "odd", "policies"], catch_exceptions=False)
     assert done.exit_code == 1
-    assert (
-        "not compared: some roles and groups together, read on sales/store-daily (" in done.stdout
-    )
+    said = "some roles and groups together, read on sales/store-daily (city)"
+    assert done.stdout.endswith(f"not compared\n  {said}\n")
     assert "nobody" not in done.stdout
 
 
@@ -231,8 +230,76 @@ def test_other_issuers_are_not_compared_and_said_to_be_others(folder):
     edit(folder, "subjects.yaml", "audience: [counterfoil]", "audience: [another]")
     status, changes, shown = told("HEAD")
     assert (status, changes) == (1, [])
-    assert "not compared: subjects.yaml" in shown
+    assert "not compared\n  subjects.yaml" in shown
     assert "nobody" not in shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("daily.csv, format: csv", "daily.csv, format: csv, source: /finance/payroll.csv",
+         "sales/store-daily: /sales/store-daily.csv reads /finance/payroll.csv instead of /sales/store-daily.csv"),
+        ("http://127.0.0.1:8701", "http://127.0.0.1:8702",
+         "store demo: url is http://127.0.0.1:8702 instead of http://127.0.0.1:8701"),
+        ("file:../store-token", "file:../other-token",
+         "store demo: credential is file:../other-token instead of file:../store-token"),
+        ("      - {path: /sales/store-daily.json, format: json}\n", "",
+         "sales/store-daily: /sales/store-daily.json is no more"),
+        ("    key: [employee_no]\n    variants:\n",
+         "    key: [employee_no]\n    variants:\n      - {path: /pay.json, format: json, source: /p}\n",
+         "finance/payroll: /pay.json is new, from /p"),
+        ("rows_at: [data, rows]", "rows_at: [data, rows], members: {licence: none}",
+         "sales/producers: /sales/producers.json: members is {licence: none} instead of nothing"),
+        ("finance/payroll:\n", "finance/wages:\n", "finance/payroll: is no more"),
+        ("finance/payroll:\n", "finance/wages:\n", "finance/wages: is new, at /finance/payroll.csv"),
+        ("      from:", "      sku: {type: text, field: sku}\n      from:",
+         "sales/store-daily: the parameter sku is new"),
+        ("      from: {type: date, field: date, operator: ge}\n", "",
+         "sales/store-daily: the parameter from is no more"),
+        ("field: date, operator: ge", "field: date, operator: le",
+         "sales/store-daily: the parameter from: operator is le instead of ge"),
+        ("[reconcile, audit]", "[reconcile]", "purpose audit: is no more"),
+        ("[reconcile, audit]", "[reconcile, audit, tax]", "purpose tax: is new"),
+        ("    ordered_by: [date, store_id] #", "    #",
+         "sales/store-daily: ordered_by is nothing instead of [date, store_id]"),
+        ("salary: {type: decimal", "salary: {type: text",
+         "finance/payroll: the field salary: type is text instead of decimal"),
+        ("salary: {type: decimal, class: personal}", "salary: {type: decimal, class: public}",
+         "finance/payroll: the field salary: class is public instead of personal"),
+        ("      salary: {type: decimal, class: personal}\n", "",
+         "finance/payroll: the field salary is no more"),
+        ("      employee_no: {type: text, class: personal}\n      given_name: {type: text, class: personal}\n",
+         "      given_name: {type: text, class: personal}\n      employee_no: {type: text, class: personal}\n",
+         "finance/payroll: its fields are in another order"),
+    ],
+)  # fmt: skip
+def test_what_the_catalogue_declares_otherwise_is_told(folder, before, after, said):
+    """Where a report comes from, under which paths, by what it can be asked for: the status is 1."""
+    edit(folder, "reports.yaml", before, after)
+    done = CliRunner().invoke(main, ["policy", "diff", "HEAD", "--json"], catch_exceptions=False)
+    declared = json.loads(done.stdout)["catalogue"]
+    status, _, shown = told("HEAD")
+    assert status == done.exit_code == 1
+    assert said in [f"{each['about']}: {each['what']}" for each in declared]
+    assert f"reports.yaml\n  {declared[0]['about']}: {declared[0]['what']}\n" in shown
+    assert "nobody" not in shown
+
+
+def test_what_the_catalogue_only_writes_otherwise_is_no_change(folder):
+    """A source that is the path, a note, the order of reports: the status is 0."""
+    edit(
+        folder,
+        "reports.yaml",
+        "daily.csv, format: csv",
+        "daily.csv, format: csv, source: /sales/store-daily.csv",
+    )
+    edit(
+        folder,
+        "reports.yaml",
+        "purposes: [reconcile, audit]",
+        "purposes: [audit, reconcile] # a note",
+    )
+    assert told("HEAD")[:2] == (0, [])
 
 
 def test_another_form_and_another_right(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.documents import load
 from proxy.errors import CounterfoilError, Faulty
 from proxy.identity.subjects import SubjectsFile
+from proxy.review.catalogues import Declared, otherwise
 from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
 from proxy.worktree import files_at
 
@@ -72,17 +73,23 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
             sys.exit(FAULTY)
     before, after = loaded
     found = difference(before, after, seconds=seconds)
+    declared = otherwise(*(each["reports.yaml"] for each in files))
     left = [*found.uncompared, *([_SUBJECTS] if _declares_others(*files) else [])]
     aside = [name for name in _GIVES_NOTHING if files[0].get(name) != files[1].get(name)]
     if as_json:
         document = {
             "old": before.version, "new": after.version, "changes": found.changes,
-            "not-compared": left, "gives-nothing": aside,
+            "catalogue": declared, "not-compared": left, "gives-nothing": aside,
         }  # fmt: skip
         click.echo(msgspec.json.encode(document, order="sorted"))
     else:
-        _print(found.changes, before, after, left, aside)
-    sys.exit(1 if found.changes or left else 0)
+        console = _console()
+        console.print(f"from version {before.version[:12]} to {after.version[:12]}")
+        if not (found.changes or declared or left):
+            console.print("nobody gains or loses anything")
+        _print(console, found.changes)
+        _print_rest(console, declared, left, aside)
+    sys.exit(1 if found.changes or declared or left else 0)
 
 
 def _declares_others(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bool:
@@ -103,15 +110,15 @@ def _files(where: str) -> dict[str, bytes]:
 # ── for people ──
 
 
-def _print(
-    changes: tuple[Change, ...], old: Snapshot, new: Snapshot, left: list[str], aside: list[str]
-) -> None:
+def _console() -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
-    console.print(f"from version {old.version[:12]} to {new.version[:12]}")
-    if not changes and not left:
-        console.print("nobody gains or loses anything")
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+def _print(console: Console, changes: Iterable[Change]) -> None:
+    """Who gains and who loses."""
     heading: tuple[object, ...] = ()
     for each in changes:
         if heading != (each.principal, each.also, each.members, each.reports):
@@ -124,11 +131,23 @@ def _print(
         )
         if each.witness:
             console.print(Text(f"      such as {visible(_witness(each))}", style="dim"))
-    for what, names in (("not compared", left), ("not the same, and gives nobody anything", aside)):
-        if names:
-            console.print()
-        for name in names:
-            console.print(Text(f"{what}: {visible(name)}"))
+
+
+def _print_rest(
+    console: Console, declared: Iterable[Declared], left: Iterable[str], aside: Iterable[str]
+) -> None:
+    """What is no requester's alone."""
+    told = (
+        ("reports.yaml", [f"{each.about}: {each.what}" for each in declared]),
+        ("not compared", left),
+        ("not the same, but gives nobody anything", aside),
+    )
+    for heading, lines in told:
+        for number, line in enumerate(lines):
+            if not number:
+                console.print()
+                console.print(Text(heading, style="bold"))
+            console.print(Text(f"  {visible(line)}"))
 
 
 def _about(change: Change) -> str:
