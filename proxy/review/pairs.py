@@ -153,7 +153,8 @@ class Pair:
             types = [s.report.types.get(field) if s.report else None for s in (old, new)]
             rules = (old.rules(field), new.rules(field))
             if not access or rules[0] != rules[1] or types[0] != types[1]:
-                alike.setdefault((*rules, *types), []).append(field)
+                covered = [each.rules(field) for each in self._covers]
+                alike.setdefault((*rules, *types, *covered), []).append(field)
         for fields in alike.values():
             yield from self._asked(tuple(fields))
 
@@ -292,6 +293,11 @@ class Cover:
     pair: Pair
     fields: frozenset[str] | None = None
     """Those that have changes; None: any may."""
+
+    def rules(self, field: str) -> object:
+        """What decides about a field; equal where nothing differs."""
+        name = self._answering(field)
+        return name and (self.pair.old.rules(name), self.pair.new.rules(name))
 
     @property
     def is_of_tool(self) -> bool:
