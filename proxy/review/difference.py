@@ -58,9 +58,8 @@ def difference(old: Snapshot, new: Snapshot, *, seconds: float = SECONDS) -> Dif
                 found += together.changes(covers)
                 uncompared += together.uncompared
     told = _by_reports(_by_principals(_by_fields(found), lines))
-    order = {principal: place for place, principal in enumerate(sorted(_principals(old, new)))}
     return Difference(
-        changes=tuple(sorted(told, key=lambda each: (order[each.principal], bool(each.also)))),
+        changes=tuple(sorted(told, key=lambda each: (each.principal, len(each.also), each.also))),
         uncompared=tuple(uncompared),
     )
 
@@ -103,9 +102,9 @@ def _by_principals(changes: Sequence[Change], lines: tuple[Lines, Lines]) -> lis
             continue
         if each.also:  # which was looked for among roles first, not among those who hold them
             named = lines[0].principals | lines[1].principals
-            having = sorted(name for name in named if not name.startswith("role:"))
-        members = [other for other in having if _holds(other, each.principal, lines)]
-        told.append(replace(each, members=tuple(members)))
+            having = [*having, *(name for name in named if not name.startswith("role:"))]
+        members = {other for other in having if _holds(other, each.principal, lines)}
+        told.append(replace(each, members=tuple(sorted(members))))
     return told
 
 

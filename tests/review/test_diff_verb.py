@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -141,7 +142,8 @@ def test_a_deny_on_a_role_that_allows_nothing_is_told_with_each_role_that_does(f
     assert all(c["members"] == ["group:temps"] for c in changes)
     of_analysts = [c for c in changes if c["also"] == ["role:analyst"]]
     assert ("round(100)", ["net_sales"]) in [(c["was"], c["fields"]) for c in of_analysts]
-    assert "role:temp (so group:temps) together with role:analyst" in shown
+    assert "role:temp (so group:temps) on sales/" in shown
+    assert "together with role:analyst or role:investigator" in shown
     assert "nobody" not in shown
 
 
@@ -187,7 +189,8 @@ def test_a_person_whose_groups_the_token_gives_is_told_with_the_role_that_reads_
     assert change["person"] == "sub.stores now with '2001', '2002'"
     ((name, store),) = change["witness"]
     assert (name, store) in {("store_id", "'2001'"), ("store_id", "'2002'")}
-    assert "user:sam together with role:store-owner (sub.stores now with '2001', '2002')" in shown
+    assert "user:sam (sub.stores now with '2001', '2002') on sales/store-daily" in shown
+    assert "clear together with role:store-owner where row.store_id in sub.stores\n" in shown
 
 
 def test_a_person_s_line_that_ends_later_is_told_for_the_time_between(folder):
@@ -317,6 +320,68 @@ def test_another_form_and_another_right(folder):
         ("role:admin", "loses", "grant"),
     }
     assert "net_sales round(1000) instead of round(100)" in shown
+
+
+def lines_of(shown):
+    """The sentences that are printed, without their headings and witnesses."""
+    return [line[2:] for line in shown.splitlines() if re.match("  [^ ]", line)]
+
+
+ANALYST = (
+    "with date, store_id, city, postal_code, sku, product_name, producer, units clear, "
+    "store_name pseudonym, net_sales round(100) on sales/store-daily, "
+    "and with net_sales round(100), producer, country clear on sales/producers"
+)
+
+
+def test_a_role_that_is_called_otherwise_is_one_loss_and_one_gain(folder):
+    """All its fields, forms and reports are one sentence each."""
+    edit(folder, "policy.csv", "role:analyst", "role:reader")
+    shown = told("HEAD")[2]
+    assert lines_of(shown) == [f"loses rows {ANALYST}", f"gains rows {ANALYST}"]
+
+
+def test_the_condition_of_access_is_in_the_sentence(folder):
+    """What is lost but for some purposes is kept for these; who holds another role too loses that as well."""
+    add(folder, "p, role:analyst, sales/*, read, not (env.purpose in ['audit']), deny\n")
+    shown = told("HEAD")[2]
+    kept = "and keeps it when env.purpose in ['audit']"
+    assert lines_of(shown) == [
+        f"loses rows {ANALYST}, {kept}",
+        f"loses rows together with role:investigator, {kept}",
+        f"loses rows together with role:store-owner where row.store_id in sub.stores, {kept}",
+    ]
+
+
+def test_a_time_that_ends_later_is_told_with_both_ends(folder):
+    """A gain under a condition on the time, which was another before."""
+    clerk = "p, role:clerk, sales/producers, read, env.now < time('{}-01-01T00:00:00Z'), allow\n"
+    clerk += "p2, role:clerk, sales/producers, true, producer, clear\n"
+    add(folder, clerk.format(2047))
+    shutil.copytree(folder, folder.parent / "before")
+    edit(folder, "policy.csv", "time('2047", "time('2057")
+    (said,) = lines_of(told("before", "policies")[2])
+    assert said == (
+        "gains rows with producer clear when env.now < time('2057-01-01T00:00:00Z'), "
+        "and had it when env.now < time('2047-01-01T00:00:00Z')"
+    )
+
+
+def test_what_a_tool_may_not_do_any_more_is_told_with_those_for_whom_it_asks(folder):
+    """One deny, one sentence for all roles that lose every row by it, and one for those that have some."""
+    add(folder, "p, tool:demo-cli, sales/*, read, true, deny\n")
+    (all_of_them, some) = sorted(lines_of(told("HEAD")[2]), key=len)
+    assert set(re.findall("role:[a-z-]+", all_of_them)) == {"role:analyst", "role:investigator"}
+    assert some == "loses rows for role:store-owner where row.store_id in sub.stores"
+
+
+def test_who_is_unlike_others_only_through_a_tool_is_told_with_it(folder):
+    """A deny on `act` of a role: its holders lose what they ask for through tools."""
+    add(folder, "p, role:blocked, sales/*, act, true, deny\n")
+    said = lines_of(told("HEAD")[2])
+    assert (
+        "loses rows together with role:analyst or role:investigator through tool:demo-cli" in said
+    )
 
 
 def test_broken_policies_are_told_with_their_lines(folder):

@@ -283,7 +283,8 @@ def told_of(changes):
         assert each.kind is not Kind.UNDECIDED
         if each.action != "read":
             continue
-        for principal in (each.principal, *(() if each.also else each.members)):
+        members = [name for name in each.members if not each.also or name in ROLES]
+        for principal in (each.principal, *members):
             tools = [name for name in (principal, *each.also) if name.startswith("tool:")]
             names = frozenset({principal, *each.also}.difference(tools, ["anyone"]))
             if not any(name.startswith("group:") for name in names):

@@ -22,11 +22,10 @@ from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
 from proxy.worktree import files_at
 
 if TYPE_CHECKING:
-    from proxy.review.pairs import Change
+    from proxy.review.sentences import Sentence
 
 _SUBJECTS: Final = "subjects.yaml"
 _WIDE: Final = 4096
-_MOST_MEMBERS: Final = 6
 _GIVES_NOTHING: Final = ("model.conf", "tests.yaml")
 """Files by which nobody gains or loses anything: of the model there is no other."""
 _COLOURS: Final = {"gains": "green", "loses": "red", "sees": "cyan", "undecided": "magenta"}
@@ -52,6 +51,7 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
     """
     try:
         from proxy.review.difference import difference  # noqa: PLC0415 - z3 is an extra, and slow to load
+        from proxy.review.sentences import sentences  # noqa: PLC0415 - as above
     except ImportError:
         click.echo(
             "counterfoil: comparing needs a solver: pip install 'counterfoil[review]'", err=True
@@ -87,7 +87,7 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
         console.print(f"from version {before.version[:12]} to {after.version[:12]}")
         if not (found.changes or declared or left):
             console.print("nobody gains or loses anything")
-        _print(console, found.changes)
+        _print(console, sentences(found.changes))
         _print_rest(console, declared, left, aside)
     sys.exit(1 if found.changes or declared or left else 0)
 
@@ -117,20 +117,18 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=_WIDE)
 
 
-def _print(console: Console, changes: Iterable[Change]) -> None:
+def _print(console: Console, told: Iterable[Sentence]) -> None:
     """Who gains and who loses."""
-    heading: tuple[object, ...] = ()
-    for each in changes:
-        if heading != (each.principal, each.also, each.members, each.reports):
-            heading = (each.principal, each.also, each.members, each.reports)
+    heading = ""
+    for each in told:
+        if heading != each.heading:
+            heading = each.heading
             console.print()
-            console.print(Text(_about(each), style="bold"))
-        colour = _COLOURS[each.kind.value.split()[0]]
-        console.print(
-            Text.assemble("  ", (each.kind.value, colour), f" {visible(_sentence(each))}")
-        )
+            console.print(Text(visible(heading), style="bold"))
+        colour = _COLOURS[each.kind.split()[0]]
+        console.print(Text.assemble("  ", (each.kind, colour), f" {visible(each.text)}".rstrip()))
         if each.witness:
-            console.print(Text(f"      such as {visible(_witness(each))}", style="dim"))
+            console.print(Text(f"      such as {visible(each.witness)}", style="dim"))
 
 
 def _print_rest(
@@ -148,51 +146,3 @@ def _print_rest(
                 console.print()
                 console.print(Text(heading, style="bold"))
             console.print(Text(f"  {visible(line)}"))
-
-
-def _about(change: Change) -> str:
-    members = ""
-    if change.members:
-        some = ", ".join(change.members[:_MOST_MEMBERS])
-        rest = len(change.members) - _MOST_MEMBERS
-        members = f" (so {some}{f' and {rest} more' if rest > 0 else ''})"
-    if change.also:
-        members += f" together with {', '.join(change.also)}"
-    if change.person:
-        members += f" ({change.person})"
-    return visible(f"{change.principal}{members} on {', '.join(change.reports)}")
-
-
-def _sentence(change: Change) -> str:
-    where = "" if change.where == "true" else f" where {change.where}"
-    if not change.fields:
-        return f"the right to {change.action}" + where.replace(" where ", " when ", 1)
-    fields = ", ".join(change.fields)
-    match change.kind.value.split():
-        case ["gains", "rows"]:
-            return f"with {fields} {change.now}{where}{_had(change)}"
-        case ["gains"]:
-            return f"{fields} {change.now}{where}{_had(change)}"
-        case ["loses", "rows"]:
-            return f"with {fields} {change.was}{where}{_kept(change)}"
-        case ["loses"]:
-            return f"{fields} {change.was}{where}{_kept(change)}"
-        case ["undecided"]:
-            return f"whether {fields} is {change.now} where it was {change.was}"
-        case _:
-            return f"{fields} {change.now} instead of {change.was}{where}"
-
-
-def _kept(change: Change) -> str:
-    return f", and keeps it where {change.otherwise}" if change.otherwise else ""
-
-
-def _had(change: Change) -> str:
-    return f", and had it where {change.otherwise}" if change.otherwise else ""
-
-
-def _witness(change: Change) -> str:
-    return ", ".join(
-        f"{name} without a value" if value == "nothing" else f"{name} = {value}"
-        for name, value in change.witness
-    )
