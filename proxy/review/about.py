@@ -21,7 +21,7 @@ class Lines:
     def __init__(self, snapshot: Snapshot) -> None:
         """Look through them once."""
         policy = snapshot.policy
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._access: dict[str, list[AccessRule]] = defaultdict(list)
         self._cells: dict[str, list[CellRule]] = defaultdict(list)
         for rule in policy.access:
@@ -31,6 +31,8 @@ class Lines:
         self.principals = policy.principals
         self.roles = functools.cache(policy.roles)
         """A principal, and the roles that it holds."""
+        self.known = functools.cache(self._known)
+        """What a requester is, and the attributes of it that are certain."""
         self.held_by: dict[str, set[str]] = defaultdict(set)
         """Role -> the kinds of principals that hold it."""
         for principal in self.principals:
@@ -42,15 +44,14 @@ class Lines:
         """The principals, all roles that they hold, and `anyone`."""
         return frozenset([ANYONE]).union(*map(self.roles, names))
 
-    def known(self, who: Who) -> tuple[frozenset[str], Fixed]:
-        """What a requester is, and the attributes of it that are certain."""
-        known = known_of(self._snapshot, who)
+    def _known(self, who: Who) -> tuple[frozenset[str], Fixed]:
+        known = known_of(self.snapshot, who)
         return self.closure(known.names), known.attributes
 
     def about(self, report: str, action: str) -> Rules:
         """Those that count where `action` is asked on a report."""
-        declared = self._snapshot.catalogue.reports.get(report)
-        names = sorted(self._snapshot.policy.covering(report)) if declared else []
+        declared = self.snapshot.catalogue.reports.get(report)
+        names = sorted(self.snapshot.policy.covering(report)) if declared else []
         access = [rule for name in names for rule in self._access[name]]
         cells = [row for name in names for row in self._cells[name]]
         return Rules(

@@ -7,7 +7,7 @@ far as it is not told yet (`together`). So where nothing is told, nobody gains o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,33 +84,37 @@ def _by_fields(changes: Iterable[Change]) -> list[Change]:
     """Fields together whose change is the same in the same rows."""
     grouped: dict[Change, Change] = {}
     for each in changes:
-        key = replace(each, fields=(), witness=()) if each.fields else each
-        met = grouped.get(key)
-        grouped[key] = each if met is None else replace(met, fields=(*met.fields, *each.fields))
+        key = replace(each, fields=(), witness=())
+        met = grouped.setdefault(key, each)
+        grouped[key] = replace(met, fields=tuple(dict.fromkeys((*met.fields, *each.fields))))
     return [*grouped.values()]
 
 
-def _by_principals(changes: Sequence[Change], lines: tuple[Lines, Lines]) -> list[Change]:
+def _by_principals(changes: Iterable[Change], lines: tuple[Lines, Lines]) -> list[Change]:
     """A change that a principal has through another one is told there."""
-    same: dict[Change, list[str]] = {}
+    same: dict[Change, list[Change]] = {}
     for each in changes:
-        same.setdefault(replace(each, principal="", witness=()), []).append(each.principal)
+        same.setdefault(replace(each, principal="", witness=()), []).append(each)
     told = []
-    for each in changes:
-        having = same[replace(each, principal="", witness=())]
-        if any(_holds(each.principal, other, lines) for other in having):
-            continue
-        if each.also:  # which was looked for among roles first, not among those who hold them
-            named = lines[0].principals | lines[1].principals
-            having = [*having, *(name for name in named if not name.startswith("role:"))]
-        members = {other for other in having if _holds(other, each.principal, lines)}
-        told.append(replace(each, members=tuple(sorted(members))))
+    for alike in same.values():
+        left = [*alike]
+        for each in alike:  # one is left, also of roles that have changed places
+            if any(_holds(each.principal, other.principal, lines) for other in left):
+                left.remove(each)
+        for each in left:
+            having = [other.principal for other in alike]
+            if each.also:  # which was looked for among roles first, not among those who hold them
+                named = lines[0].principals | lines[1].principals
+                having += [name for name in named if not name.startswith("role:")]
+            members = {other for other in having if _holds(other, each.principal, lines)}
+            told.append(replace(each, members=tuple(sorted(members))))
     return told
 
 
 def _holds(member: str, other: str, lines: tuple[Lines, Lines]) -> bool:
-    """Whether it is so in one version, which is enough: what is new may be that, and a deny."""
-    who = Who(names=(member,))
+    """Whether it is so now in one version, which is enough: what is new may be that, and a deny."""
+    now, *_ = spans(lines[0].snapshot, lines[1].snapshot, member)
+    who = Who(names=(member,), span=now)
     return member != other and any(other in version.known(who)[0] for version in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +57,8 @@ class Span:
 
     begin: float = -math.inf
     end: float = math.inf
+    matters: bool = True
+    """Whether that is something else in the two versions."""
 
     @property
     def text(self) -> str:
@@ -80,12 +83,12 @@ def _instant(seconds: float) -> str:
 
 def spans(old: Snapshot, new: Snapshot, principal: str) -> tuple[Span, ...]:
     """The times, from now on, between which a line of people.csv ends in either version."""
-    people = [snapshot.identities.people.get(principal) for snapshot in (old, new)]
+    was, now = (snapshot.identities.people.get(principal) for snapshot in (old, new))
     last = datetime.max.replace(tzinfo=UTC).timestamp()
-    ends = sorted({each.until for each in people if each and time.time() < each.until < last})
+    ends = {each.until for each in (was, now) if each and time.time() < each.until < last}
+    bounds = (-math.inf, *sorted(ends), math.inf)
     return tuple(
-        Span(begin=begin, end=end)
-        for begin, end in zip((-math.inf, *ends), (*ends, math.inf), strict=True)
+        Span(begin=begin, end=end, matters=was != now) for begin, end in itertools.pairwise(bounds)
     )
 
 
@@ -236,7 +239,8 @@ class Side:
 
     def allowed(self) -> str:
         """The condition under which access is allowed."""
-        parts: list[Node] = [parse(self._who.span.text)]
+        span = self._who.span
+        parts: list[Node] = [parse(span.text)] if span.matters else []
         for ruling in self.rulings:
             parts.append(_either(map(parse, ruling.allows)))
             parts.extend(_negated(parse(text)) for text in ruling.denies)
@@ -265,7 +269,7 @@ class Side:
             parts += [solver.truth(text, self.when, fixed).false for text in ruling.denies]
         if not parts:
             return logic.FALSE
-        told = [self._who.span.text] if self._who.span != ALWAYS else []
+        told = [self._who.span.text]
         if self._who.tool and self._who.tool != ANY_TOOL and self._reads_tool:
             told.append(is_tool(self._who.tool))
         parts += [solver.truth(text, self.when, fixed).true for text in told]

@@ -210,6 +210,37 @@ def test_a_person_s_line_that_ends_later_is_told_for_the_time_between(folder):
     assert told("old", "policies")[:2] == (0, [])
 
 
+def test_a_person_s_line_that_is_the_same_is_nobody_s_news(folder):
+    """What a role gains is told there, also where people.csv gives somebody its group for a time."""
+    edit(
+        folder,
+        "subjects.yaml",
+        "groups: {claim: groups}",
+        "groups: {claim: groups, source: claim-and-people}",
+    )
+    line = (
+        "subject, groups, stores, valid-until\nuser:sam, group:sales-analysts, 2191, 2056-12-31\n"
+    )
+    (folder / "people.csv").write_text(line)
+    shutil.copytree(folder, folder.parent / "before")
+    add(folder, "p2, role:analyst, sales/producers, true, share, clear\n")
+    _, (change,), _ = told("before", "policies")
+    assert (change["principal"], change["also"], change["when"]) == ("role:analyst", [], "true")
+    assert change["members"] == ["group:sales-analysts", "user:sam"]
+
+
+def test_roles_that_change_places_are_told(folder):
+    """One holds the other in the old version, the other way round in the new one: none hides both."""
+    add(folder, "g, role:a, role:b\n")
+    shutil.copytree(folder, folder.parent / "before")
+    edit(folder, "policy.csv", "g, role:a, role:b\n", "g, role:b, role:a\n")
+    role = "role:a, sales/producers"
+    add(folder, f"p, {role}, read, true, allow\np2, {role}, true, share, clear\n")
+    _, changes, _ = told("before", "policies")
+    (alone,) = [each for each in changes if not each["also"]]
+    assert {alone["principal"], *alone["members"]} == {"role:a", "role:b"}
+
+
 def test_what_cannot_be_compared_is_said(folder):
     """A text of which the solver knows nothing: who hangs on it is named, and the status is 1."""
     role = "role:odd, sales/store-daily"
