@@ -53,6 +53,8 @@ class Lines:
         declared = self.snapshot.catalogue.reports.get(report)
         names = sorted(self.snapshot.policy.covering(report)) if declared else []
         access = [rule for name in names for rule in self._access[name]]
+        if all(rule.action != action for rule in access):
+            return Rules(declared, [], [])
         cells = [row for name in names for row in self._cells[name]]
         return Rules(
             declared,

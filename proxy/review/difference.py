@@ -37,13 +37,14 @@ def difference(old: Snapshot, new: Snapshot, *, seconds: float = SECONDS) -> Dif
     found: list[Change] = []
     uncompared: list[str] = []
     lines = (Lines(old), Lines(new))
+    everybody = [*_each(old, new)]
     for report in dict.fromkeys((*new.catalogue.reports, *old.catalogue.reports)):
         acting: list[Cover] = []
         for action in _ACTIONS:
             question = Question(old=old, new=new, report=report, action=action, seconds=seconds)
             about = About(question, lines)
             covers: list[Cover] = []
-            for who in _each(old, new):
+            for who in everybody:
                 if about.touches(who):
                     pair = Pair(question, who)
                     told = [*pair.changes()]
@@ -54,7 +55,7 @@ def difference(old: Snapshot, new: Snapshot, *, seconds: float = SECONDS) -> Dif
                 acting = covers
                 continue
             covers += acting
-            for together in questions(about):
+            for together in questions(about, everybody):
                 found += together.changes(covers)
                 uncompared += together.uncompared
     told = _by_reports(_by_principals(_by_fields(found), lines))

@@ -10,7 +10,7 @@ can be, compared by itself, and told of, until there is none: then it is proved.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -28,7 +28,6 @@ from proxy.review.sides import (
     is_tool,
     may_claim_groups,
     scopes,
-    spans,
 )
 from proxy.review.solver import Assignment, Undecided
 from proxy.review.terms import Formula, Unmodelled
@@ -40,20 +39,19 @@ _GROUP: Final = "group:"
 _THROUGH: Final = "through a tool"
 
 
-def questions(about: About) -> Iterator[Together]:
+def questions(about: About, everybody: Iterable[Who]) -> Iterator[Together]:
     """Everybody at once; then each user of whom that does not tell all."""
     if about.differs:
         yield Together(about)
-    old, new = about.question.old, about.question.new
-    people = {*old.identities.people, *new.identities.people, *about.principals}
     exclusive = frozenset(about.exclusive())
-    for user in sorted(each for each in people if each.startswith("user:")):
-        for span in spans(old, new, user):
-            who = Who(names=(user,), span=span)
-            held = frozenset().union(*(lines.known(who)[0] for lines in about.lines))
-            several = user in about.named | about.moved or len(held & exclusive) > 1
-            if (about.differs and several) or about.tells_otherwise(who):
-                yield Together(about, user, span)
+    for who in everybody:
+        (name,) = who.names
+        if not name.startswith("user:"):
+            continue
+        held = frozenset().union(*(lines.known(who)[0] for lines in about.lines))
+        several = name in about.named | about.moved or len(held & exclusive) > 1
+        if (about.differs and several) or about.tells_otherwise(who):
+            yield Together(about, name, who.span)
 
 
 class Together:
