@@ -37,8 +37,8 @@ from proxy.keys import Keyring
 from proxy.policy.index import Policy
 from proxy.policy.piecemeal import Containers, let_go
 from proxy.policy.source import POLICY_FILE
-from proxy.seal import LOCK, OWN, MustBe, uncommitted, unsealed
-from proxy.snapshot import FILES, TESTS_FILE, Snapshot, read_folder, snapshot_of, with_rules
+from proxy.seal import LOCK, MustBe, uncommitted, unsealed
+from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
 from proxy.worktree import Commit, head_of, marks_of
@@ -58,7 +58,7 @@ _AGAIN_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
-"""What of the policy is not as its own tests.yaml says."""
+"""What of the policy, as its authors wrote it, is not as its own tests.yaml says; raises Faulty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,21 +223,11 @@ class PolicyInForce:
                 _freed_gently(snapshot.policy)
             if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
                 raise _Unfit(unfit)
-            self._expect(snapshot, files)
+            if self._expectations and (missed := self._expectations(snapshot, files)):
+                raise Faulty(missed)
         if commit is not None and uncommitted(self.folder, files, commit):
             commit = None  # the files are somebody's, but not those of the commit's author
         return _Candidate(snapshot=snapshot, files=files, commit=commit)
-
-    def _expect(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
-        """Step 4, of the policy as its authors wrote it: a lockdown may be against what they expect."""
-        if self._expectations is None or TESTS_FILE not in files:
-            return
-        if any(name in files for name in OWN):
-            written = {name: content for name, content in files.items() if name not in OWN}
-            snapshot = with_rules(snapshot, written)
-            _freed_gently(snapshot.policy)
-        if faults := self._expectations(snapshot, files):
-            raise Faulty(faults)
 
     async def change(
         self,

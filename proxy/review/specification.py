@@ -38,9 +38,11 @@ from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.decide import decide
 from proxy.policy.lines import Action
+from proxy.policy.piecemeal import let_go
 from proxy.report import Report
 from proxy.review.explain import Seen, explain
-from proxy.snapshot import TESTS_FILE, Snapshot
+from proxy.seal import OWN
+from proxy.snapshot import TESTS_FILE, Snapshot, with_rules
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
 
@@ -100,22 +102,34 @@ class Outcome:
 
 
 def failures(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Fault]:
-    """What of the policy is not as its tests.yaml says; raises Faulty where that file is malformed."""
+    """What of the policy is not as its tests.yaml says; raises Faulty as `outcomes` does."""
     return [fault for outcome in outcomes(snapshot, files) for fault in outcome.faults]
 
 
 def outcomes(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Outcome]:
-    """Every test with what failed of it; raises Faulty where tests.yaml is malformed."""
+    """Every test with what failed of it, grants and lockdowns left out.
+
+    Raises Faulty where tests.yaml is malformed, or the policy is none without them.
+    """
     text = files.get(TESTS_FILE)
     if text is None:
         return []
     document = load(text, SpecificationFile, file=TESTS_FILE)
+    written = as_written(snapshot, files)
     keyring, now = Keyring.generate(), time.time()
     run = [
-        _Run(document, number, snapshot, keyring, now)
-        for number in range(len(document.value.tests))
+        _Run(document, number, written, keyring, now) for number in range(len(document.value.tests))
     ]
-    return [Outcome(name=each.name, faults=tuple(each.faults())) for each in run]
+    found = [Outcome(name=each.name, faults=tuple(each.faults())) for each in run]
+    if written is not snapshot:
+        let_go(*written.policy.pieces)  # the server runs this beside requests
+    return found
+
+
+def as_written(snapshot: Snapshot, files: Mapping[str, bytes]) -> Snapshot:
+    """The policy as its authors wrote it, without the server's own lines; raises Faulty."""
+    written = {name: content for name, content in files.items() if name not in OWN}
+    return snapshot if len(written) == len(files) else with_rules(snapshot, written)
 
 
 class _Run:

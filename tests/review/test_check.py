@@ -94,6 +94,20 @@ def said(kind: str, rules: str) -> list[str]:
     return [w.fault.message for w in check(files(rules)).warnings if w.kind == kind]
 
 
+def test_a_lockdown_makes_no_line_odd():
+    """What the server's own lines undo is no oddity of the lines that authors write."""
+    locked = {"lockdown.csv": b"p, anyone, sales/*, read, true, deny\n"}
+    assert check({**files(GOOD), **locked}).warnings == ()
+    assert said("shadowed", GOOD + locked["lockdown.csv"].decode())
+
+
+def test_a_policy_whose_only_access_rule_is_the_servers_is_checked_all_the_same():
+    """The server takes it, and so does the check."""
+    only = {"policy.csv": b"", "grants.csv": b"p, user:bob, sales/daily, read, true, allow\n"}
+    found = check({**files(GOOD), **only})
+    assert found.snapshot is not None and not found.faults
+
+
 MASKED = "p2, role:analyst, sales/*, true, net, round(100)\n"
 
 
