@@ -24,7 +24,6 @@ MODULES = (
 ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
-    "review/check.py": "warnings",
     "cli/policy/fmt.py": "a file that `fmt` cannot read",
 }
 """Where other faults are made, or what looks like it."""

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.policy.rules import MODEL
-from proxy.review.check import LINT, check
+from proxy.review.check import check
+from proxy.review.lint import LINT
 
 REPORTS = """\
 stores:

@@ -1,0 +1,56 @@
+"""The table of what is odd about a policy but no fault of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from proxy.errors import Fault
+from proxy.review import idle, telling
+from proxy.review.written import Written
+
+
+class Lint(NamedTuple):
+    """One row of the table of warnings."""
+
+    why: str
+    """What comes of it, for the documentation."""
+    look: Callable[[Written], Iterator[Fault]]
+
+
+LINT: Final[Mapping[str, Lint]] = {
+    "role-unheld": Lint(
+        "The lines of a role that nobody holds grant and deny nothing.", idle.unheld
+    ),
+    "never-applies": Lint("A line whose condition is false does nothing.", idle.never),
+    "said-twice": Lint(
+        "Of two equal lines one will be forgotten when the other is changed.", idle.twice
+    ),
+    "shadowed": Lint("A deny wins over every allow, so the line gives nothing.", idle.shadowed),
+    "nobody-reads": Lint("Cells are given only to those who may read the report.", idle.unreadable),
+    "given-to-anyone": Lint(
+        "Whoever has a valid token sees confidential or personal fields in clear.", telling.broad
+    ),
+    "contradiction": Lint(
+        "No row and no requester meets the condition, so the line does nothing. (Needs the extra `review`.)",
+        idle.contradictory,
+    ),
+    "hidden": Lint(
+        "A deny line applies wherever this one does, so it gives nothing. (Needs the extra `review`.)",
+        idle.hidden,
+    ),
+    "guessable": Lint(
+        "Equal values have equal pseudonyms: over the few values of a type, or of a parameter's `allowed`, "
+        "they hide nothing.",
+        telling.guessable,
+    ),
+    "probeable": Lint(
+        "A parameter would tell of what the form hides, so whoever sees nothing else may not use it (403).",
+        telling.probeable,
+    ),
+    "mixed-letters": Lint(
+        "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",
+        telling.mixed,
+    ),
+}
+"""Kind of warning -> why it matters, and how it is found."""
