@@ -1,4 +1,4 @@
-"""Lints: lines that do nothing, or not what they seem to."""
+"""Lints: lines that do nothing by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from proxy.errors import Fault
 from proxy.plan import Context, Line
 from proxy.policy.conditions import Condition
-from proxy.policy.lines import ANYONE, AccessRule, Action, Effect
+from proxy.policy.lines import AccessRule, Action, Effect
 from proxy.review.written import Written
 
 _ANY: Final = Context(
@@ -27,10 +27,8 @@ _ANY: Final = Context(
 
 def unheld(written: Written) -> Iterator[Fault]:
     """Lines of roles that nobody holds."""
-    policy = written.policy
-    held = {name: bool(policy.holders(name)) for name in {r.principal for r in written.rules}}
     for rule in written.rules:
-        if rule.principal.startswith("role:") and not held[rule.principal]:
+        if rule.principal.startswith("role:") and rule.principal not in written.holders:
             yield written.fault(
                 rule.line,
                 1,
@@ -39,7 +37,7 @@ def unheld(written: Written) -> Iterator[Fault]:
             )
 
 
-def _is_false(condition: Condition) -> bool:
+def is_false(condition: Condition) -> bool:
     """Whether a condition looks at nothing, and does not hold."""
     return not condition.types and not condition.reads and condition.holds(_ANY) is not True
 
@@ -48,12 +46,12 @@ def never(written: Written) -> Iterator[Fault]:
     """Lines whose condition is false."""
     policy = written.policy
     for rule in policy.access:
-        if _is_false(rule.when):
+        if is_false(rule.when):
             yield written.fault(
                 rule.line, 4, "never applies: the condition is false", "take the line out"
             )
     for row in policy.cells:
-        if row.rows and all(map(_is_false, row.rows.values())):
+        if row.rows and all(map(is_false, row.rows.values())):
             yield written.fault(
                 row.line, 3, "never applies: the condition is false", "take the line out"
             )
@@ -73,43 +71,6 @@ def twice(written: Written) -> Iterator[Fault]:
         first = said.setdefault(key, rule.line)
         if first != rule.line:
             yield written.fault(rule.line, 0, f"says what {first} says", "take one of them out")
-
-
-def shadowed(written: Written) -> Iterator[Fault]:
-    """Allow lines that a deny line wins over always."""
-    policy = written.policy
-    denials = [rule for rule in policy.cells if rule.treatment is None]
-    refusals = [
-        rule for rule in policy.access if rule.effect is Effect.DENY and rule.when.text == "true"
-    ]
-    for row in policy.cells:
-        for deny in denials if row.treatment is not None else ():
-            if deny.principal in (row.principal, ANYONE) and all(
-                report in deny.rows
-                and deny.rows[report].text == "true"
-                and named <= deny.fields[report]
-                for report, named in row.fields.items()
-            ):
-                yield written.fault(
-                    row.line, 4, f"hidden by {deny.line}", "a deny wins: take one out"
-                )
-                break
-    for rule in policy.access:
-        for refusal in refusals if rule.effect is Effect.ALLOW else ():
-            if (
-                refusal.principal in (rule.principal, ANYONE)
-                and refusal.action == rule.action
-                and refusal.report in (rule.report, *_above(rule.report))
-            ):
-                yield written.fault(
-                    rule.line, 2, f"undone by {refusal.line}", "a deny wins: take one out"
-                )
-                break
-
-
-def _above(report: str) -> tuple[str, ...]:
-    parts = report.removesuffix("/*").split("/")
-    return tuple("/".join(parts[:n]) + "/*" for n in range(1, len(parts)))
 
 
 def unreadable(written: Written) -> Iterator[Fault]:
@@ -135,39 +96,12 @@ def contradictory(written: Written) -> Iterator[Fault]:
     policy, prover = written.policy, written.prover
     message, hint = "never applies: the condition contradicts itself", "see its `and`s"
     for rule in policy.access:
-        if not _is_false(rule.when) and prover.refutes(None, rule.when.text, rule.effect):
+        if not is_false(rule.when) and prover.refutes(None, rule.when.text, rule.effect):
             yield written.fault(rule.line, 4, message, hint)
     for row in policy.cells:
         effect = Effect.DENY if row.treatment is None else Effect.ALLOW
-        open_ = {report: rows for report, rows in row.rows.items() if not _is_false(rows)}
+        open_ = {report: rows for report, rows in row.rows.items() if not is_false(rows)}
         if open_ and all(
             prover.refutes(report, rows.text, effect) for report, rows in open_.items()
         ):
             yield written.fault(row.line, 3, message, hint)
-
-
-def hidden(written: Written) -> Iterator[Fault]:
-    """Allow lines that a deny line is proved to win over wherever they apply."""
-    prover, cells = written.prover, written.policy.cells
-    denials = [
-        row
-        for row in cells
-        if row.treatment is None and {r.text for r in row.rows.values()} - {"true"}
-    ]
-    for row in cells if denials else ():
-        if row.treatment is None:
-            continue
-        for deny in denials:
-            if deny.principal in (row.principal, ANYONE) and all(
-                report in deny.rows
-                and named <= deny.fields[report]
-                and prover.hides(report, deny.rows[report].text, row.rows[report].text)
-                for report, named in row.fields.items()
-            ):
-                yield written.fault(
-                    row.line,
-                    4,
-                    f"hidden by {deny.line} in each of its rows",
-                    "a deny wins: take one out",
-                )
-                break

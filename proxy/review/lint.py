@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from proxy.errors import Fault
-from proxy.review import idle, telling
+from proxy.review import idle, telling, undone
 from proxy.review.written import Written
 
 
@@ -26,7 +26,7 @@ LINT: Final[Mapping[str, Lint]] = {
     "said-twice": Lint(
         "Of two equal lines one will be forgotten when the other is changed.", idle.twice
     ),
-    "shadowed": Lint("A deny wins over every allow, so the line gives nothing.", idle.shadowed),
+    "shadowed": Lint("A deny wins over every allow, so the line gives nothing.", undone.shadowed),
     "nobody-reads": Lint("Cells are given only to those who may read the report.", idle.unreadable),
     "given-to-anyone": Lint(
         "Whoever has a valid token sees confidential or personal fields in clear.", telling.broad
@@ -37,7 +37,7 @@ LINT: Final[Mapping[str, Lint]] = {
     ),
     "hidden": Lint(
         "A deny line applies wherever this one does, so it gives nothing. (Needs the extra `review`.)",
-        idle.hidden,
+        undone.hidden,
     ),
     "guessable": Lint(
         "Equal values have equal pseudonyms: over the few values of a type, or of a parameter's `allowed`, "

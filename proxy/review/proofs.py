@@ -38,8 +38,8 @@ class Prover:
         """Whether a condition never makes its line apply; `report` None: it is a `when`."""
         return text != "true" and self._refuted(report, text, "true", effect)
 
-    def hides(self, report: str, denied: str, text: str) -> bool:
-        """Whether a deny's rows include all in which `text` is true."""
+    def hides(self, report: str | None, denied: str, text: str) -> bool:
+        """Whether a deny applies wherever `text` is true; `report` None: they are `when`s."""
         return denied == "true" or self._refuted(report, text, denied, Effect.ALLOW)
 
     def _is_refuted(self, report: str | None, text: str, unless: str, effect: Effect) -> bool:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from proxy.errors import Fault
 from proxy.plan import Line
+from proxy.policy import grammar
 from proxy.policy.index import Policy
-from proxy.policy.lines import AccessRule, CellRule
+from proxy.policy.lines import ANYONE, AccessRule, CellRule, Effect
 from proxy.policy.reading import place
 from proxy.policy.source import RULE_FILES
-from proxy.policy.syntax import read
+from proxy.policy.syntax import Record, read
 from proxy.review.proofs import Prover
 from proxy.snapshot import Snapshot
 
 Rule = AccessRule | CellRule
+
+
+def effect_of(rule: Rule) -> Effect:
+    """Whether a line gives or takes."""
+    if isinstance(rule, AccessRule):
+        return rule.effect
+    return Effect.DENY if rule.treatment is None else Effect.ALLOW
 
 
 class Written:
@@ -30,6 +40,15 @@ class Written:
             if name in files
             for record in read(name, files[name])[0]
         }
+        self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
+        self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
+        for rule in self.policy.access:
+            self._access[rule.principal, rule.report].append(rule)
+        for row in self.policy.cells:
+            self._cells[row.principal, row.report].append(row)
+        self.held_with = functools.cache(self._held_with)
+        """What whoever is a principal is too, as far as the `g` lines tell of all its holders."""
+        self._over = functools.cache(self._find_over)
 
     @property
     def rules(self) -> Iterator[Rule]:
@@ -40,3 +59,65 @@ class Written:
     def fault(self, line: Line, cell: int, message: str, hint: str) -> Fault:
         """What is said of a line, at one of its cells."""
         return self._records[line].fault(message, hint, cell=cell)
+
+    @functools.cached_property
+    def links(self) -> tuple[Record, ...]:
+        """The `g` and `g2` lines."""
+        return tuple(each for each in self._records.values() if each.cells[0] in ("g", "g2"))
+
+    @functools.cached_property
+    def holders(self) -> Mapping[str, frozenset[str]]:
+        """Role -> the users, groups and tools that hold it, directly or through others."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for link in self.links:
+            if link.cells[0] == "g" and not link.cells[1].startswith("role:"):
+                member = grammar.principal(link.cells[1])
+                for role in self.policy.roles(member) - {member}:
+                    found[role].add(member)
+        return {role: frozenset(members) for role, members in found.items()}
+
+    # ── lines that apply beside others ──
+
+    def held_by(self, principal: str) -> frozenset[str]:
+        """What whoever is a principal is too, whoever may come to hold it: its roles, and anyone."""
+        return self.policy.roles(principal) | {ANYONE}
+
+    def _held_with(self, principal: str) -> frozenset[str]:
+        holders = self.policy.holders(principal) if principal.startswith("role:") else ()
+        common = (
+            frozenset.intersection(*map(self.policy.roles, holders)) if holders else frozenset()
+        )
+        return self.held_by(principal) | common
+
+    def access_like(self, rule: AccessRule, principals: frozenset[str]) -> list[AccessRule]:
+        """The lines about these principals, and about its action on all that a rule covers."""
+        return sorted(
+            (
+                other
+                for pattern in self._over(rule.report)
+                for principal in principals
+                for other in self._access.get((principal, pattern), ())
+                if other.action is rule.action
+            ),
+            key=_place,
+        )
+
+    def cells_on(self, report: str, principals: frozenset[str]) -> list[CellRule]:
+        """The lines about these principals and a report."""
+        return sorted(
+            (
+                row
+                for pattern in self.policy.covering(report)
+                for principal in principals
+                for row in self._cells.get((principal, pattern), ())
+            ),
+            key=_place,
+        )
+
+    def _find_over(self, pattern: str) -> frozenset[str]:
+        """The patterns that cover all that a pattern covers."""
+        return frozenset.intersection(*map(self.policy.covering, self.policy.covered(pattern)))
+
+
+def _place(rule: Rule) -> tuple[str, int]:
+    return rule.line.file, rule.line.line

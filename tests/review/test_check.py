@@ -95,6 +95,47 @@ def said(kind: str, rules: str) -> list[str]:
     return [w.fault.message for w in check(files(rules)).warnings if w.kind == kind]
 
 
+OTHERS = "g, group:others, role:analyst\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "p, anyone, sales/daily, read, true, deny\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, role:analyst, role:blocked\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, group:analysts, role:blocked\n",
+        "p, role:blocked, set:all, read, true, deny\ng, group:analysts, role:blocked\ng2, sales/*, set:all\n",
+    ],
+)
+def test_what_is_undone_is_seen_through_roles_prefixes_and_sets(more):
+    """A denial applies to whoever holds its role as well, and to all that its pattern covers."""
+    assert said("shadowed", GOOD + more) == ["undone by policy.csv:4"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "p, role:blocked, sales/*, read, true, deny\ng, group:others, role:blocked\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, group:analysts, role:blocked\n" + OTHERS,
+        "p, role:analyst, sales/*, act, true, deny\n",
+    ],
+)
+def test_what_somebody_gets_all_the_same_is_not_undone(more):
+    """Who holds the line's role without the other, or asks for something else, is not refused."""
+    assert said("shadowed", GOOD + more) == []
+
+
+def test_lines_that_hide_a_line_together_are_told_together():
+    """Two denials, each of a part of the line's fields, hide all of it; one alone does not."""
+    rules = (
+        GOOD
+        + "p2, role:analyst, sales/*, true, net|paid, clear\np2, anyone, sales/*, true, net, deny\n"
+    )
+    assert said("shadowed", rules) == []
+    rules += "p2, role:analyst, sales/*, true, paid, deny\n"
+    assert said("shadowed", rules) == ["hidden by policy.csv:5 and policy.csv:6"]
+
+
 def test_a_lockdown_makes_no_line_odd():
     """What the server's own lines undo is no oddity of the lines that authors write."""
     locked = {"lockdown.csv": b"p, anyone, sales/*, read, true, deny\n"}

@@ -42,3 +42,14 @@ def test_what_is_hidden_everywhere_is_warned_of():
     assert kinds(grant, "p2, role:r, sales/daily, row.units >= 7, *, deny\n") == []
     assert kinds(grant, "p2, role:r, sales/daily, row.units >= 3, price, deny\n") == []
     assert kinds(grant, "p2, role:other, sales/daily, row.units >= 3, *, deny\n") == ["role-unheld"]
+
+
+def test_what_is_undone_whenever_it_applies_is_warned_of():
+    """A denial under the same circumstances, or under more of them, undoes an access rule; under fewer it does not."""
+    allow = "p, user:ada, sales/daily, read, env.method == 'GET' and env.tool == 'bi', allow\n"
+    assert (
+        kinds(allow, "p, anyone, sales/daily, read, env.tool == 'bi', deny\n").count("hidden") == 1
+    )
+    assert "hidden" not in kinds(allow, "p, anyone, sales/daily, read, env.tool == 'di', deny\n")
+    unknown = "p, user:ada, sales/daily, read, 'a' not in sub.regions, deny\n"
+    assert "hidden" not in kinds(allow, unknown)
