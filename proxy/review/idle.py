@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from proxy.errors import Fault
-from proxy.plan import Context, Line
+from proxy.plan import Context
 from proxy.policy.conditions import Condition
-from proxy.policy.lines import AccessRule, Action, Effect
+from proxy.policy.lines import Action, Effect
 from proxy.review.written import Written
 
 _ANY: Final = Context(
@@ -59,18 +59,8 @@ def never(written: Written) -> Iterator[Fault]:
 
 def twice(written: Written) -> Iterator[Fault]:
     """Lines that say the same."""
-    said: dict[object, Line] = {}
-    for rule in written.rules:
-        key: object
-        if isinstance(rule, AccessRule):
-            key = (rule.principal, rule.report, rule.action, rule.when.text, rule.effect)
-        else:
-            rows = tuple((report, rows.text) for report, rows in sorted(rule.rows.items()))
-            fields = tuple(sorted(rule.fields.items()))
-            key = (rule.principal, rule.report, rows, fields, rule.treatment)
-        first = said.setdefault(key, rule.line)
-        if first != rule.line:
-            yield written.fault(rule.line, 0, f"says what {first} says", "take one of them out")
+    for line, first in written.repeats.items():
+        yield written.fault(line, 0, f"says what {first} says", "take one of them out")
 
 
 def unreadable(written: Written) -> Iterator[Fault]:

@@ -39,6 +39,11 @@ LINT: Final[Mapping[str, Lint]] = {
         "A deny line applies wherever this one does, so it gives nothing. (Needs the extra `review`.)",
         undone.hidden,
     ),
+    "redundant": Lint(
+        "Other lines do all that this one does, or give a preferred form: to edit it changes nothing. "
+        "(Where conditions differ: needs the extra `review`.)",
+        undone.redundant,
+    ),
     "guessable": Lint(
         "Equal values have equal pseudonyms: over the few values of a type, or of a parameter's `allowed`, "
         "they hide nothing.",

@@ -12,7 +12,8 @@ from typing import Final
 from proxy.errors import Fault
 from proxy.plan import Line
 from proxy.policy.lines import AccessRule, CellRule, Effect
-from proxy.review.written import Written, effect_of
+from proxy.policy.preference import order
+from proxy.review.written import Rule, Written, effect_of
 
 _HINT: Final = "a deny wins: take one out"
 
@@ -38,6 +39,71 @@ def hidden(written: Written) -> Iterator[Fault]:
         if lines and not _hidden(written, row, proved=False):
             message = f"hidden by {_listed(lines)} in each of its rows"
             yield written.fault(row.line, 4, message, _HINT)
+
+
+def redundant(written: Written) -> Iterator[Fault]:
+    """Lines beside which others are proved to give as much, or to take it, wherever they apply."""
+    for rule in written.policy.access:
+        if rule.line not in written.repeats and (line := _forestalled(written, rule)):
+            yield written.fault(rule.line, 4, _nothing(rule, (line,)), "take it out")
+    for row in written.policy.cells:
+        if row.line not in written.repeats and (lines := _bettered(written, row)):
+            yield written.fault(row.line, 5, _nothing(row, lines), "take it out")
+
+
+def _nothing(rule: Rule, lines: tuple[Line, ...]) -> str:
+    does = "denies" if effect_of(rule) is Effect.DENY else "gives"
+    return f"{does} nothing beside {_listed(lines)}"
+
+
+def _forestalled(written: Written, rule: AccessRule) -> Line | None:
+    """The line that allows or denies all that an access rule does."""
+    implies, when, effect = written.prover.implies, rule.when.text, rule.effect
+    if written.prover.refutes(None, when, effect):
+        return None
+    for other in written.access_like(rule, written.held_by(rule.principal)):
+        if (
+            other is not rule
+            and other.effect is effect
+            and implies(None, when, other.when.text, effect)
+            and (
+                # Of two that do the same the first one stays.
+                _is_before(other, rule)
+                or rule not in written.access_like(other, written.held_by(other.principal))
+                or not implies(None, other.when.text, when, effect)
+            )
+        ):
+            return other.line
+    return None
+
+
+def _bettered(written: Written, row: CellRule) -> tuple[Line, ...]:
+    """The lines that together hide all that a cell rule does, or give it in no less preferred forms."""
+    implies, effect = written.prover.implies, effect_of(row)
+
+    def betters(report: str, other: CellRule) -> bool:
+        rows, others = row.rows[report].text, other.rows[report].text
+        if other is row or effect_of(other) is not effect:
+            return False
+        if row.treatment is not None and other.treatment is not None:
+            place = order(written.policy.report(report))
+            if place(other.treatment) > place(row.treatment):
+                return False
+        return implies(report, rows, others, effect) and (
+            # Of two that do the same the first one stays.
+            _is_before(other, row)
+            or other.treatment != row.treatment
+            or row.principal not in written.held_by(other.principal)
+            or not implies(report, others, rows, effect)
+        )
+
+    if all(written.prover.refutes(r, rows.text, effect) for r, rows in row.rows.items()):
+        return ()
+    return _covered(written, row, written.held_by(row.principal), betters)
+
+
+def _is_before(one: Rule, other: Rule) -> bool:
+    return (one.line.file, one.line.line) < (other.line.file, other.line.line)
 
 
 def _undone(written: Written, rule: AccessRule, *, proved: bool) -> Line | None:

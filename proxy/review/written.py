@@ -76,6 +76,13 @@ class Written:
                     found[role].add(member)
         return {role: frozenset(members) for role, members in found.items()}
 
+    @functools.cached_property
+    def repeats(self) -> Mapping[Line, Line]:
+        """Lines that say what an earlier one says -> that one."""
+        first: dict[object, Line] = {}
+        earlier = ((rule.line, first.setdefault(_said(rule), rule.line)) for rule in self.rules)
+        return {line: before for line, before in earlier if line != before}
+
     # ── lines that apply beside others ──
 
     def held_by(self, principal: str) -> frozenset[str]:
@@ -117,6 +124,14 @@ class Written:
     def _find_over(self, pattern: str) -> frozenset[str]:
         """The patterns that cover all that a pattern covers."""
         return frozenset.intersection(*map(self.policy.covering, self.policy.covered(pattern)))
+
+
+def _said(rule: Rule) -> object:
+    """What a line says; equal where that is the same."""
+    if isinstance(rule, AccessRule):
+        return (rule.principal, rule.report, rule.action, rule.when.text, rule.effect)
+    rows = tuple((report, rows.text) for report, rows in sorted(rule.rows.items()))
+    return (rule.principal, rule.report, rows, tuple(sorted(rule.fields.items())), rule.treatment)
 
 
 def _place(rule: Rule) -> tuple[str, int]:

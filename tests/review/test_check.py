@@ -54,6 +54,9 @@ EXAMPLES = {
     "hidden": (
         "p2, role:analyst, sales/*, row.net > 5, net, clear\np2, anyone, sales/*, row.net > 3, net, deny\n", 4, 41
     ),
+    "redundant": (
+        "p2, role:analyst, sales/*, true, net, round(100)\np2, role:analyst, sales/*, true, net, round(1000)\n", 5, 39
+    ),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
     "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),

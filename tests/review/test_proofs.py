@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.review.check import check
-from tests.review.test_difference import policy_files
+from tests.review.test_difference import (
+    ATTRIBUTES,
+    LINES,
+    NUMBERS,
+    REGIONS,
+    forms,
+    policy,
+    policy_files,
+)
 
 
 def kinds(*lines):
@@ -53,3 +65,55 @@ def test_what_is_undone_whenever_it_applies_is_warned_of():
     assert "hidden" not in kinds(allow, "p, anyone, sales/daily, read, env.tool == 'di', deny\n")
     unknown = "p, user:ada, sales/daily, read, 'a' not in sub.regions, deny\n"
     assert "hidden" not in kinds(allow, unknown)
+
+
+def test_what_others_give_as_well_is_warned_of():
+    """A line whose rows are all another's, in no better a form; of two that do the same, the later one."""
+    wide = "p2, role:r, sales/daily, row.units >= 3, units|price, clear\n"
+    for narrow in ("row.units > 5, units, clear", "row.units > 5, price, round(10)"):
+        line = f"p2, role:r, sales/daily, {narrow}\n"
+        assert kinds(wide, line) == kinds(line, wide) == ["redundant"]
+    for other in (
+        "row.units > 1, units, clear",
+        "row.units > 5, *, clear",
+        "true, price, round(10)",
+    ):
+        assert kinds(wide, f"p2, role:r, sales/daily, {other}\n") == []
+    better = "p2, role:r, sales/daily, row.units > 5, price, clear\n"
+    assert kinds("p2, role:r, sales/daily, true, price, round(10)\n", better) == []
+    found = check(policy_files([wide, wide.replace("row.units >= 3", "3 <= row.units")]))
+    assert [(w.kind, w.fault.line) for w in found.warnings if w.kind == "redundant"] == [
+        ("redundant", 3)
+    ]
+
+
+def test_an_access_rule_that_another_makes_useless_is_warned_of():
+    """An allow beside one without its condition, or of a role that is held; a denial beside a wider one."""
+    given_ = "p2, role:r, sales/daily, true, units, clear\n"
+    narrow = "p, role:r, sales/daily, read, env.tool == 'bi', {}\n"
+    assert kinds(given_, narrow.format("allow")) == ["redundant"]
+    deny = "p, role:r, sales/daily, read, env.tool in ['bi', 'cli'], deny\n"
+    assert kinds(given_, deny, narrow.format("deny")) == ["redundant"]
+    assert kinds(given_, "p, anyone, sales/daily, read, env.tool == 'bi', allow\n") == []
+
+
+LINKS = "g, role:r, role:q\ng, group:all, role:r\n"
+IDLE = {"redundant", "shadowed", "hidden", "contradiction", "never-applies", "said-twice"}
+
+
+@settings(max_examples=40)
+@given(lines=st.builds(list.__add__, LINES, LINES), data=st.data())
+def test_lines_that_are_said_to_do_nothing_do_nothing(lines, data):
+    """Without all of them at once, every row of a small world is given as before."""
+    principals = st.sampled_from(["role:r", "role:q", "anyone"])
+    lines = [line.replace("role:r", data.draw(principals)) for line in lines]
+    found = check(policy_files([*lines, LINKS]))
+    assert not found.faults
+    idle = {warned.fault.line for warned in found.warnings if warned.kind in IDLE}
+    left = [line for number, line in enumerate(lines, 2) if number not in idle]
+    if not idle:
+        return
+    before, after = policy([*lines, LINKS]), policy([*left, LINKS])
+    for region, units, price, regions in itertools.product(REGIONS, NUMBERS, NUMBERS, ATTRIBUTES):
+        row = {"region": region, "units": units, "price": price}
+        assert forms(before, row, regions) == forms(after, row, regions)
