@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from typing import Final
 
 from proxy.errors import Fault
@@ -35,6 +36,20 @@ def unheld(written: Written) -> Iterator[Fault]:
                 f"nobody holds `{rule.principal}`",
                 f"give it to somebody: `g, group:…, {rule.principal}`",
             )
+
+
+def empty(written: Written) -> Iterator[Fault]:
+    """Roles that are given and have no line, where another one that does is nearly called so.
+
+    A role without lines is no mistake by itself: its lines may be still to come.
+    """
+    spoken_of = {rule.principal for rule in written.rules}
+    named = sorted(name.removeprefix("role:") for name in spoken_of if name.startswith("role:"))
+    for link in written.links:
+        idle = link.of.startswith("role:") and not written.policy.roles(link.of) & spoken_of
+        if idle and (close := get_close_matches(link.of.removeprefix("role:"), named, n=1)):
+            message, hint = f"no line is about `{link.of}`", f"did you mean `role:{close[0]}`?"
+            yield written.fault(link.line, 2, message, hint)
 
 
 def is_false(condition: Condition) -> bool:

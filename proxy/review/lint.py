@@ -22,6 +22,10 @@ LINT: Final[Mapping[str, Lint]] = {
     "role-unheld": Lint(
         "The lines of a role that nobody holds grant and deny nothing.", idle.unheld
     ),
+    "role-empty": Lint(
+        "A role that is given and has no line, but nearly the name of one that has: a slip loses a deny.",
+        idle.empty,
+    ),
     "never-applies": Lint("A line whose condition is false does nothing.", idle.never),
     "said-twice": Lint(
         "Of two equal lines one will be forgotten when the other is changed.", idle.twice

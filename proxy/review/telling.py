@@ -61,15 +61,18 @@ def guessable(written: Written) -> Iterator[Fault]:
 
 def mixed(written: Written) -> Iterator[Fault]:
     """Names with letters of two alphabets."""
-    for rule in written.rules:
-        name = rule.principal.partition(":")[2]
-        found = () if name.isascii() else sorted({a for c in name if (a := _alphabet(c))})
+    names = [(rule.line, 1, rule.principal) for rule in written.rules]
+    names += [(link.line, 1, link.member) for link in written.links]
+    names += [(link.line, 2, link.of) for link in written.links]
+    for line, cell, name in names:
+        bare = name.partition(":")[2]
+        found = () if bare.isascii() else sorted({a for c in bare if (a := _alphabet(c))})
         if len(found) > 1:
             yield written.fault(
-                rule.line,
-                1,
-                f"`{rule.principal}` mixes letters that look alike: {', '.join(found)}",
-                "write it as tokens have it",
+                line,
+                cell,
+                f"`{name}` mixes letters that look alike: {', '.join(found)}",
+                "write it as tokens have it" if cell == 1 else "write it in one alphabet",
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from proxy.errors import Fault
 from proxy.plan import Line
@@ -13,11 +14,19 @@ from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, AccessRule, CellRule, Effect
 from proxy.policy.reading import place
 from proxy.policy.source import RULE_FILES
-from proxy.policy.syntax import Record, read
+from proxy.policy.syntax import read
 from proxy.review.proofs import Prover
 from proxy.snapshot import Snapshot
 
 Rule = AccessRule | CellRule
+
+
+class Link(NamedTuple):
+    """A `g` or `g2` line."""
+
+    line: Line
+    member: str
+    of: str
 
 
 def effect_of(rule: Rule) -> Effect:
@@ -61,26 +70,32 @@ class Written:
         return self._records[line].fault(message, hint, cell=cell)
 
     @functools.cached_property
-    def links(self) -> tuple[Record, ...]:
+    def links(self) -> tuple[Link, ...]:
         """The `g` and `g2` lines."""
-        return tuple(each for each in self._records.values() if each.cells[0] in ("g", "g2"))
+        return tuple(
+            Link(place(record), grammar.principal(member) if kind == "g" else member, of)
+            for record in self._records.values()
+            if (kind := record.cells[0]) in ("g", "g2")
+            for member, of in [record.cells[1:]]
+        )
 
     @functools.cached_property
     def holders(self) -> Mapping[str, frozenset[str]]:
         """Role -> the users, groups and tools that hold it, directly or through others."""
         found: dict[str, set[str]] = defaultdict(set)
         for link in self.links:
-            if link.cells[0] == "g" and not link.cells[1].startswith("role:"):
-                member = grammar.principal(link.cells[1])
-                for role in self.policy.roles(member) - {member}:
-                    found[role].add(member)
+            if link.of.startswith("role:") and not link.member.startswith("role:"):
+                for role in self.policy.roles(link.member) - {link.member}:
+                    found[role].add(link.member)
         return {role: frozenset(members) for role, members in found.items()}
 
     @functools.cached_property
     def repeats(self) -> Mapping[Line, Line]:
         """Lines that say what an earlier one says -> that one."""
         first: dict[object, Line] = {}
-        earlier = ((rule.line, first.setdefault(_said(rule), rule.line)) for rule in self.rules)
+        said = [(rule.line, _said(rule)) for rule in self.rules]
+        said += [(link.line, (link.member, link.of)) for link in self.links]
+        earlier = [(line, first.setdefault(what, line)) for line, what in said]
         return {line: before for line, before in earlier if line != before}
 
     # ── lines that apply beside others ──

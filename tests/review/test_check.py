@@ -45,6 +45,7 @@ g,  group:analysts, role:analyst
 """
 EXAMPLES = {
     "role-unheld": ("p, role:ghost, sales/*, read, true, allow\n", 4, 4),
+    "role-empty": ("g, group:leavers, role:anaylst\n", 4, 19),
     "never-applies": ("p2, role:analyst, sales/*, 1 > 2, net, clear\n", 4, 28),
     "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
@@ -126,6 +127,32 @@ def test_what_is_undone_is_seen_through_roles_prefixes_and_sets(more):
 def test_what_somebody_gets_all_the_same_is_not_undone(more):
     """Who holds the line's role without the other, or asks for something else, is not refused."""
     assert said("shadowed", GOOD + more) == []
+
+
+def test_a_role_that_holds_another_or_resembles_none_is_not_called_empty():
+    """What it gives it has from another role; or its lines are still to come."""
+    assert (
+        said("role-empty", GOOD + "g, group:x, role:analysts\ng, role:analysts, role:analyst\n")
+        == []
+    )
+    assert said("role-empty", GOOD + "g, group:x, role:owner\n") == []
+    assert said("role-empty", GOOD + "g, group:x, role:\u0430\u043d\n") == []
+
+
+def test_a_membership_that_is_written_twice_is_said_twice():
+    """Also in quotes, and of sets."""
+    twice = "g, group:'analysts', role:analyst\ng2, sales/*, set:all\ng2, sales/*, set:all\n"
+    assert said("said-twice", GOOD + twice) == [
+        "says what policy.csv:3 says",
+        "says what policy.csv:5 says",
+    ]
+
+
+def test_letters_of_two_alphabets_are_seen_in_memberships():
+    """In the member and in the role."""
+    rules = GOOD + "g, group:le\u0430vers, role:analyst\ng, group:x, role:\u0430nalyst\n"
+    found = [w for w in check(files(rules)).warnings if w.kind == "mixed-letters"]
+    assert [(w.fault.line, w.fault.column) for w in found] == [(4, 4), (5, 13)]
 
 
 def test_lines_that_hide_a_line_together_are_told_together():
