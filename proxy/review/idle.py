@@ -10,8 +10,9 @@ from typing import Final
 from proxy.errors import Fault
 from proxy.plan import Context
 from proxy.policy.conditions import Condition
-from proxy.policy.lines import Action, Effect
-from proxy.review.written import Written
+from proxy.policy.conditions.form import UNKNOWN_HERE
+from proxy.policy.lines import AccessRule, Action, Effect
+from proxy.review.written import Rule, Written, effect_of
 
 _ANY: Final = Context(
     attributes={},
@@ -24,18 +25,23 @@ _ANY: Final = Context(
     method="",
 )
 """For conditions that look at none of it."""
+_MOST_NAMES: Final = 3
 
 
 def unheld(written: Written) -> Iterator[Fault]:
     """Lines of roles that nobody holds."""
     for rule in written.rules:
-        if rule.principal.startswith("role:") and rule.principal not in written.holders:
+        if _unheld(written, rule):
             yield written.fault(
                 rule.line,
                 1,
                 f"nobody holds `{rule.principal}`",
                 f"give it to somebody: `g, group:…, {rule.principal}`",
             )
+
+
+def _unheld(written: Written, rule: Rule) -> bool:
+    return rule.principal.startswith("role:") and rule.principal not in written.holders
 
 
 def empty(written: Written) -> Iterator[Fault]:
@@ -110,3 +116,63 @@ def contradictory(written: Written) -> Iterator[Fault]:
             prover.refutes(report, rows.text, effect) for report, rows in open_.items()
         ):
             yield written.fault(row.line, 3, message, hint)
+
+
+def elsewhere(written: Written) -> Iterator[Fault]:
+    """Row conditions that a report's lack of a field settles, which other covered reports declare."""
+    for row in written.policy.cells:
+        effect = effect_of(row)
+        settled = [
+            (report, lacking)
+            for report, rows in row.rows.items()
+            if row.fields[report]
+            and (lacking := [name for name, type_ in rows.types if type_ == UNKNOWN_HERE])
+            and _is_settled(written, report, rows.text, effect)
+        ]
+        if not settled or (effect is Effect.ALLOW and len(settled) == len(row.rows)):
+            continue  # where nothing is given of any report it contradicts itself
+        report, lacking = settled[0]
+        if effect is Effect.DENY:
+            does = f"hides {_names(sorted(row.fields[report]))} in every row"
+        else:
+            does = "gives nothing"
+        message = f"{does} of `{report}`, which has no {_names(lacking)}"
+        yield written.fault(row.line, 3, message, "name the reports alone that have it")
+
+
+def _is_settled(written: Written, report: str, text: str, effect: Effect) -> bool:
+    """Whether a condition hides all rows, or gives none."""
+    if effect is Effect.DENY:
+        return written.prover.hides(report, text, "true")
+    return written.prover.refutes(report, text, effect)
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(f"`{name}`" for name in names[:_MOST_NAMES]) + more
+
+
+def cellless(written: Written) -> Iterator[Fault]:
+    """Read rules for those who are given no cell, where whoever is given some may read without them."""
+    for rule in written.policy.access:
+        if rule.effect is Effect.DENY or rule.action is not Action.READ or _unheld(written, rule):
+            continue
+        if not any(
+            _lets_read(written, rule, report) for report in written.policy.covered(rule.report)
+        ):
+            yield written.fault(
+                rule.line,
+                2,
+                f"no line gives `{rule.principal}` a cell of it: refused all the same (404)",
+                f"add `p2, {rule.principal}, {rule.report}, …`",
+            )
+
+
+def _lets_read(written: Written, rule: AccessRule, report: str) -> bool:
+    """Whether there may be somebody who is given a cell, and reads it by this rule alone."""
+    given = written.given(report)
+    whom = written.holders.get(rule.principal, frozenset()) | {rule.principal}
+    return any(not given.isdisjoint(written.held_by(each)) for each in whom) or any(
+        all(other is rule or other.when.text != "true" for other in written.reading(each, report))
+        for each in given
+    )

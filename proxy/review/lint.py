@@ -32,6 +32,15 @@ LINT: Final[Mapping[str, Lint]] = {
     ),
     "shadowed": Lint("A deny wins over every allow, so the line gives nothing.", undone.shadowed),
     "nobody-reads": Lint("Cells are given only to those who may read the report.", idle.unreadable),
+    "no-cells": Lint(
+        "Who may read a report and is given no cell of it is refused like everybody else.",
+        idle.cellless,
+    ),
+    "field-elsewhere": Lint(
+        "A field that a report lacks is unknown there: a deny line hides all that it names, an allow line "
+        "gives nothing. (Needs the extra `review`.)",
+        idle.elsewhere,
+    ),
     "given-to-anyone": Lint(
         "Whoever has a valid token sees confidential or personal fields in clear.", telling.broad
     ),

@@ -11,7 +11,7 @@ from proxy.errors import Fault
 from proxy.plan import Line
 from proxy.policy import grammar
 from proxy.policy.index import Policy
-from proxy.policy.lines import ANYONE, AccessRule, CellRule, Effect
+from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.reading import place
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
@@ -51,12 +51,17 @@ class Written:
         }
         self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
         self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
+        self._giving: dict[str, list[CellRule]] = defaultdict(list)
         for rule in self.policy.access:
             self._access[rule.principal, rule.report].append(rule)
         for row in self.policy.cells:
             self._cells[row.principal, row.report].append(row)
+            if row.treatment is not None:
+                self._giving[row.report].append(row)
         self.held_with = functools.cache(self._held_with)
         """What whoever is a principal is too, as far as the `g` lines tell of all its holders."""
+        self.given = functools.cache(self._find_given)
+        """The principals whose own lines give cells of a report."""
         self._over = functools.cache(self._find_over)
 
     @property
@@ -134,6 +139,24 @@ class Written:
                 for row in self._cells.get((principal, pattern), ())
             ),
             key=_place,
+        )
+
+    def reading(self, principal: str, report: str) -> list[AccessRule]:
+        """The lines by which whoever is a principal may read a report."""
+        return [
+            rule
+            for pattern in self.policy.covering(report)
+            for name in self.held_by(principal)
+            for rule in self._access.get((name, pattern), ())
+            if rule.action is Action.READ and rule.effect is Effect.ALLOW
+        ]
+
+    def _find_given(self, report: str) -> frozenset[str]:
+        return frozenset(
+            row.principal
+            for pattern in self.policy.covering(report)
+            for row in self._giving.get(pattern, ())
+            if row.fields[report]
         )
 
     def _find_over(self, pattern: str) -> frozenset[str]:

@@ -29,6 +29,8 @@ reports:
       region: {type: text, class: public}
       paid: {type: boolean, class: internal}
       net: {type: decimal, class: confidential}
+  sales/stores: {title: Stores, store: s, variants: [{path: /sales/stores.csv, format: csv}],
+    fields: {region: {type: text, class: public}, rent: {type: decimal, class: confidential}}}
 """
 SUBJECTS = """\
 issuers:
@@ -50,6 +52,8 @@ EXAMPLES = {
     "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
+    "no-cells": ("p, user:bob, sales/*, read, true, allow\n", 4, 14),
+    "field-elsewhere": ("p2, role:analyst, sales/*, row.rent > 5, region, deny\n", 4, 28),
     "given-to-anyone": ("p2, anyone, sales/daily, true, net, clear\n", 4, 32),
     "contradiction": ("p2, role:analyst, sales/*, row.net > 5 and row.net < 3, net, clear\n", 4, 28),
     "hidden": (
@@ -105,7 +109,7 @@ OTHERS = "g, group:others, role:analyst\n"
 @pytest.mark.parametrize(
     "more",
     [
-        "p, anyone, sales/daily, read, true, deny\n",
+        "p, anyone, sales/*, read, true, deny\n",
         "p, role:blocked, sales/*, read, true, deny\ng, role:analyst, role:blocked\n",
         "p, role:blocked, sales/*, read, true, deny\ng, group:analysts, role:blocked\n",
         "p, role:blocked, set:all, read, true, deny\ng, group:analysts, role:blocked\ng2, sales/*, set:all\n",
@@ -153,6 +157,29 @@ def test_letters_of_two_alphabets_are_seen_in_memberships():
     rules = GOOD + "g, group:le\u0430vers, role:analyst\ng, group:x, role:\u0430nalyst\n"
     found = [w for w in check(files(rules)).warnings if w.kind == "mixed-letters"]
     assert [(w.fault.line, w.fault.column) for w in found] == [(4, 4), (5, 13)]
+
+
+NIGHT = "p, role:night, sales/*, read, true, allow\ng, group:night, role:night\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        (GOOD + NIGHT, True),
+        # Somebody who is given cells may read by day alone, or not at all, but for this line.
+        (GOOD.replace("read, true", "read, env.ip == '10.0.0.1'") + NIGHT, False),
+        (GOOD.replace("read", "act") + NIGHT, False),
+        # Given by a role that it holds, by one that its holders hold, to anyone.
+        (GOOD + NIGHT + "p2, role:late, sales/stores, true, rent, clear\ng, role:night, role:late\n", False),
+        (GOOD + NIGHT + "p2, role:late, sales/stores, true, rent, clear\ng, group:night, role:late\n", False),
+        (GOOD + NIGHT + "p2, anyone, sales/stores, true, rent, round(5)\n", False),
+        (GOOD + NIGHT + "p2, role:night, sales/stores, true, *, deny\n", True),
+    ],
+)  # fmt: skip
+def test_a_rule_that_lets_nobody_read_is_told_from_one_that_does(rules, warned):
+    """Whoever may read by it, and is given a cell, alone or by what else they hold, is enough."""
+    expected = ["no line gives `role:night` a cell of it: refused all the same (404)"]
+    assert said("no-cells", rules) == (expected if warned else [])
 
 
 def test_lines_that_hide_a_line_together_are_told_together():
@@ -239,12 +266,12 @@ def test_paths_that_overlap_are_a_fault_with_both_their_places(tmp_path):
     result = CliRunner().invoke(main, ["policy", "check", where])
     assert result.exit_code == 2
     assert (
-        "reports.yaml:19:23: error: the path can match the same target as one of `sales/daily`"
+        "reports.yaml:21:23: error: the path can match the same target as one of `sales/daily`"
         in result.output
     )
     assert "in line 7" in result.output
     lines = result.output.splitlines()
-    at = next(n for n, line in enumerate(lines) if "19:23" in line)
+    at = next(n for n, line in enumerate(lines) if "21:23" in line)
     assert lines[at + 2].index("^") == lines[at + 1].index("/sales/North")
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.review.check import check
+from tests.review.test_check import GOOD, files
 from tests.review.test_difference import (
     ATTRIBUTES,
     LINES,
@@ -21,10 +22,10 @@ from tests.review.test_difference import (
 
 
 def kinds(*lines):
-    """The kinds of warning about lines that somebody holds and may read."""
+    """The kinds of warning about lines that somebody holds and may read, whatever these give."""
     found = check(policy_files(["g, group:all, role:r\n", *lines]))
     assert not found.faults
-    return [each.kind for each in found.warnings]
+    return [each.kind for each in found.warnings if each.kind != "no-cells"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,23 @@ def test_an_access_rule_that_another_makes_useless_is_warned_of():
     deny = "p, role:r, sales/daily, read, env.tool in ['bi', 'cli'], deny\n"
     assert kinds(given_, deny, narrow.format("deny")) == ["redundant"]
     assert kinds(given_, "p, anyone, sales/daily, read, env.tool == 'bi', allow\n") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "form", "said"),
+    [
+        ("row.rent > 5", "deny", "hides `region` in every row of `sales/daily`, which has no `row.rent`"),
+        ("row.rent > 5", "clear", "gives nothing of `sales/daily`, which has no `row.rent`"),
+        ("present(row.rent) and row.rent > 5", "deny", None),
+        ("row.rent > 5 and row.region == 'North'", "deny", None),
+        ("row.rent > 5 or row.region == 'North'", "clear", None),
+    ],
+)  # fmt: skip
+def test_what_a_reports_lack_of_a_field_settles_is_warned_of(rows, form, said):
+    """A denial that no row of the report escapes, an allow line that gives none of it; no other."""
+    rules = GOOD.replace("@public", "net") + f"p2, role:analyst, sales/*, {rows}, region, {form}\n"
+    found = [w.fault.message for w in check(files(rules)).warnings if w.kind == "field-elsewhere"]
+    assert found == ([said] if said else [])
 
 
 LINKS = "g, role:r, role:q\ng, group:all, role:r\n"
