@@ -66,6 +66,14 @@ LINT: Final[Mapping[str, Lint]] = {
         "A parameter would tell of what the form hides, so whoever sees nothing else may not use it (403).",
         telling.probeable,
     ),
+    "parameter-without-field": Lint(
+        "A parameter by which the store selects tells of a field all the same, and is refused to nobody.",
+        telling.unbound,
+    ),
+    "parameter-mismatch": Lint(
+        "A value that does not compare with the field's selects nothing, or another field than it says.",
+        telling.mismatched,
+    ),
     "mixed-letters": Lint(
         "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",
         telling.mixed,

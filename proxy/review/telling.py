@@ -9,7 +9,7 @@ from typing import Final
 from proxy.errors import Fault
 from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, Action, CellRule
-from proxy.report import Operator, Report
+from proxy.report import Operator, Parameter, Report
 from proxy.review.written import Written
 from proxy.values import Type
 
@@ -20,6 +20,9 @@ _FEW_VALUES: Final = 32
 _SENSITIVE: Final = ("confidential", "personal")
 
 
+_TIMES: Final = frozenset({Type.DATE, Type.DATETIME})
+_KINDS: Final = (_TIMES, frozenset({Type.INTEGER, Type.DECIMAL}), frozenset({Type.BOOLEAN}))
+"""Types whose values compare with each other."""
 _ALPHABETS: Final = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "FULLWIDTH", "MATHEMATICAL")
 """As names of characters begin."""
 
@@ -127,3 +130,43 @@ def _masked(policy: Policy, row: CellRule, report: str, field: str) -> Iterator[
         forms = [c.treatment.name for k in columns if k.field.name == field for c in k.choices]
         if forms and "clear" not in forms:
             yield row.principal
+
+
+def unbound(written: Written) -> Iterator[Fault]:
+    """Filters of which nothing says at which field the store looks."""
+    for report, parameter in written.parameters:
+        if not parameter.fields and not parameter.allowed:
+            yield written.fault_of_parameter(
+                report.id,
+                parameter.name,
+                f"no field is named at which `{parameter.name}` looks: whoever may read may use it",
+                "name its `field`; where it selects nothing, list its values in `allowed`",
+            )
+
+
+def mismatched(written: Written) -> Iterator[Fault]:
+    """Filters whose values do not compare with what their fields hold."""
+    for report, parameter in written.parameters:
+        for name in parameter.fields:
+            type_ = report.types[name]
+            if _compares(parameter, type_):
+                continue
+            what = (
+                f"`{parameter.operator}` looks for a part of a text"
+                if parameter.type is Type.TEXT
+                else f"`{parameter.name}` is of type {parameter.type}"
+            )
+            yield written.fault_of_parameter(
+                report.id,
+                parameter.name,
+                f"{what}, and `{name}` holds values of type {type_}",
+                "see its `type`, `field` and `operator`",
+            )
+
+
+def _compares(parameter: Parameter, type_: Type) -> bool:
+    """Whether a filter's value may say something of a field's; of a text nobody knows what it writes."""
+    if parameter.type is Type.TEXT:
+        part = parameter.operator in (Operator.STARTS, Operator.CONTAINS)
+        return not part or type_ in (Type.TEXT, *_TIMES)
+    return type_ is Type.TEXT or any({parameter.type, type_} <= kind for kind in _KINDS)

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from proxy.catalogue.entries import CatalogueFile
+from proxy.documents import Document, load
 from proxy.errors import Fault
 from proxy.plan import Line
 from proxy.policy import grammar
@@ -15,6 +17,7 @@ from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.policy.reading import place
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
+from proxy.report import By, Parameter, Report
 from proxy.review.proofs import Prover
 from proxy.snapshot import Snapshot
 
@@ -43,6 +46,8 @@ class Written:
         """`files` are those of the snapshot; others do no harm."""
         self.policy: Policy = snapshot.policy
         self.prover = Prover(snapshot)
+        self._reports = snapshot.catalogue.reports
+        self._catalogue = files["reports.yaml"]
         self._records = {
             place(record): record
             for name in RULE_FILES
@@ -65,6 +70,14 @@ class Written:
         self._over = functools.cache(self._find_over)
 
     @property
+    def parameters(self) -> Iterator[tuple[Report, Parameter]]:
+        """Those by which stores filter, each with its report."""
+        for report in self._reports.values():
+            for parameter in report.parameters.values():
+                if parameter.by is By.FILTER:
+                    yield report, parameter
+
+    @property
     def rules(self) -> Iterator[Rule]:
         """The `p` lines, then the `p2` lines."""
         yield from self.policy.access
@@ -73,6 +86,16 @@ class Written:
     def fault(self, line: Line, cell: int, message: str, hint: str) -> Fault:
         """What is said of a line, at one of its cells."""
         return self._records[line].fault(message, hint, cell=cell)
+
+    def fault_of_parameter(self, report: str, name: str, message: str, hint: str) -> Fault:
+        """What is said of a parameter, at its name."""
+        return self._document.fault(
+            message, "reports", report, "parameters", name, hint=hint, key=True
+        )
+
+    @functools.cached_property
+    def _document(self) -> Document[CatalogueFile]:
+        return load(self._catalogue, CatalogueFile, file="reports.yaml")
 
     @functools.cached_property
     def links(self) -> tuple[Link, ...]:

@@ -62,6 +62,8 @@ EXAMPLES = {
     "redundant": (
         "p2, role:analyst, sales/*, true, net, round(100)\np2, role:analyst, sales/*, true, net, round(1000)\n", 5, 39
     ),
+    "parameter-without-field": ("q: {type: text}", 9, 7),
+    "parameter-mismatch": ("q: {type: date, field: net}", 9, 7),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
     "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),
@@ -78,6 +80,12 @@ def files(rules: str) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
+def with_parameter(written: str) -> dict[str, bytes]:
+    """A good folder whose first parameter is written so."""
+    reports = REPORTS.replace("parameters:\n", f"parameters:\n      {written}\n")
+    return {**files(GOOD), "reports.yaml": reports.encode()}
+
+
 def folder(path: Path, rules: str) -> str:
     for name, data in files(rules).items():
         (path / name).write_bytes(data)
@@ -90,6 +98,10 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
     assert check(files(GOOD)).warnings == ()
     more, line, column = EXAMPLES[kind]
     rules = GOOD + more
+    if kind.startswith("parameter-"):
+        kinds = [w for w in check(with_parameter(more)).warnings if w.kind.startswith("parameter-")]
+        assert [(w.kind, w.fault.line, w.fault.column) for w in kinds] == [(kind, line, column)]
+        return
     if kind == "nobody-reads":
         rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
         line, column = 2, 19
@@ -180,6 +192,27 @@ def test_a_rule_that_lets_nobody_read_is_told_from_one_that_does(rules, warned):
     """Whoever may read by it, and is given a cell, alone or by what else they hold, is enough."""
     expected = ["no line gives `role:night` a cell of it: refused all the same (404)"]
     assert said("no-cells", rules) == (expected if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("q: {type: text, allowed: [short, long]}", None),
+        ("q: {by: limit, most: 10}", None),
+        ("q: {type: text, field: net}", None),
+        ("q: {type: integer, field: net, operator: ge}", None),
+        ("q: {type: integer, field: region}", None),
+        ("q: {type: integer, field: paid}", "`q` is of type integer, and `paid` holds values of type boolean"),
+        ("q: {type: text, fields: [region, net], operator: contains}",
+         "`contains` looks for a part of a text, and `net` holds values of type decimal"),
+    ],
+)  # fmt: skip
+def test_parameters_that_cannot_be_meant_so_are_told_from_those_that_can(parameter, message):
+    """Listed values, pages, texts of any kind and numbers of any type may be meant; other pairs hardly."""
+    found = check(with_parameter(parameter))
+    assert not found.faults
+    told = [w.fault.message for w in found.warnings if w.kind.startswith("parameter-")]
+    assert told == ([message] if message else [])
 
 
 def test_lines_that_hide_a_line_together_are_told_together():
