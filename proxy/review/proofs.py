@@ -40,7 +40,7 @@ class Prover:
         self._attributes = snapshot.identities.attributes
         self._elsewhere = {n: t for report in reports.values() for n, t in report.types.items()}
         self._scope = functools.cache(self._scope_of)
-        self._never = functools.cache(self._is_never)
+        self._known: dict[tuple[str | None, tuple[_Claim, ...]], bool] = {}
 
     def refutes(self, report: str | None, text: str, effect: Effect) -> bool:
         """Whether a condition never makes its line apply; `report` None: it is a `when`."""
@@ -56,10 +56,14 @@ class Prover:
             report, (text, _APPLIES[effect]), (wider, _APPLIES_NOT[effect])
         )
 
-    def _is_never(self, report: str | None, *claims: _Claim) -> bool:
+    def _never(self, report: str | None, *claims: _Claim) -> bool:
         """Whether what is claimed of conditions is never so of all of them at once."""
-        if self._left <= 0:
-            return False
+        found = self._known.get((report, claims))
+        if found is None and self._left > 0:
+            found = self._known[report, claims] = self._is_never(report, *claims)
+        return found is True
+
+    def _is_never(self, report: str | None, *claims: _Claim) -> bool:
         try:
             from proxy.review.solver import Solver, Undecided  # noqa: PLC0415 - an extra, slow to load
             from proxy.review.terms import Unmodelled, every, no  # noqa: PLC0415 - as above

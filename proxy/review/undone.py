@@ -12,7 +12,6 @@ from typing import Final
 from proxy.errors import Fault
 from proxy.plan import Line
 from proxy.policy.lines import AccessRule, CellRule, Effect
-from proxy.policy.preference import order
 from proxy.review.written import Rule, Written, effect_of
 
 _HINT: Final = "a deny wins: take one out"
@@ -61,15 +60,15 @@ def _forestalled(written: Written, rule: AccessRule) -> Line | None:
     implies, when, effect = written.prover.implies, rule.when.text, rule.effect
     if written.prover.refutes(None, when, effect):
         return None
-    for other in written.access_like(rule, written.held_by(rule.principal)):
+    for other in written.access_beside(rule, effect, written.held_by(rule.principal)):
         if (
             other is not rule
-            and other.effect is effect
             and implies(None, when, other.when.text, effect)
             and (
                 # Of two that do the same the first one stays.
                 _is_before(other, rule)
-                or rule not in written.access_like(other, written.held_by(other.principal))
+                or rule.principal not in written.held_by(other.principal)
+                or rule.report not in written.over(other.report)
                 or not implies(None, other.when.text, when, effect)
             )
         ):
@@ -83,23 +82,27 @@ def _bettered(written: Written, row: CellRule) -> tuple[Line, ...]:
 
     def betters(report: str, other: CellRule) -> bool:
         rows, others = row.rows[report].text, other.rows[report].text
-        if other is row or effect_of(other) is not effect:
-            return False
-        if row.treatment is not None and other.treatment is not None:
-            place = order(written.policy.report(report))
-            if place(other.treatment) > place(row.treatment):
-                return False
-        return implies(report, rows, others, effect) and (
-            # Of two that do the same the first one stays.
-            _is_before(other, row)
-            or other.treatment != row.treatment
-            or row.principal not in written.held_by(other.principal)
-            or not implies(report, others, rows, effect)
+        place = written.preference(report)
+        return (
+            other is not row
+            and (
+                row.treatment is None
+                or other.treatment is None
+                or place(other.treatment) <= place(row.treatment)
+            )
+            and implies(report, rows, others, effect)
+            and (
+                # Of two that do the same the first one stays.
+                _is_before(other, row)
+                or other.treatment != row.treatment
+                or row.principal not in written.held_by(other.principal)
+                or not implies(report, others, rows, effect)
+            )
         )
 
     if all(written.prover.refutes(r, rows.text, effect) for r, rows in row.rows.items()):
         return ()
-    return _covered(written, row, written.held_by(row.principal), betters)
+    return _covered(written, row, effect, written.held_by(row.principal), betters)
 
 
 def _is_before(one: Rule, other: Rule) -> bool:
@@ -110,8 +113,8 @@ def _undone(written: Written, rule: AccessRule, *, proved: bool) -> Line | None:
     """The denial that refuses all that an access rule allows."""
     if rule.effect is Effect.DENY:
         return None
-    for deny in written.access_like(rule, written.held_with(rule.principal)):
-        if deny.effect is Effect.DENY and (
+    for deny in written.access_beside(rule, Effect.DENY, written.held_with(rule.principal)):
+        if (
             written.prover.hides(None, deny.when.text, rule.when.text)
             if proved
             else deny.when.text == "true"
@@ -125,28 +128,27 @@ def _hidden(written: Written, row: CellRule, *, proved: bool) -> tuple[Line, ...
     if effect_of(row) is Effect.DENY:
         return ()
 
-    def hides(report: str, other: CellRule) -> bool:
-        denied = other.rows[report].text
-        return effect_of(other) is Effect.DENY and (
-            written.prover.hides(report, denied, row.rows[report].text)
-            if proved
-            else denied == "true"
-        )
+    def hides(report: str, deny: CellRule) -> bool:
+        denied = deny.rows[report].text
+        if not proved:
+            return denied == "true"
+        return written.prover.hides(report, denied, row.rows[report].text)
 
-    return _covered(written, row, written.held_with(row.principal), hides)
+    return _covered(written, row, Effect.DENY, written.held_with(row.principal), hides)
 
 
 def _covered(
     written: Written,
     row: CellRule,
-    principals: frozenset[str],
+    effect: Effect,
+    also: frozenset[str],
     fits: Callable[[str, CellRule], bool],
 ) -> tuple[Line, ...]:
     """The lines that fit on each report, and together name all that a cell rule names; () where none do."""
     found: dict[Line, None] = {}
     for report, named in row.fields.items():
         left = set(named)
-        for other in written.cells_on(report, principals) if left else ():
+        for other in written.cells_beside(row, report, effect, also) if left else ():
             if left & other.fields[report] and fits(report, other):
                 left -= other.fields[report]
                 found[other.line] = None

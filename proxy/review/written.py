@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from proxy.catalogue.entries import CatalogueFile
 from proxy.documents import Document, load
@@ -14,6 +14,7 @@ from proxy.plan import Line
 from proxy.policy import grammar
 from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
+from proxy.policy.preference import order
 from proxy.policy.reading import place
 from proxy.policy.source import RULE_FILES
 from proxy.policy.syntax import read
@@ -22,6 +23,12 @@ from proxy.review.proofs import Prover
 from proxy.snapshot import Snapshot
 
 Rule = AccessRule | CellRule
+R = TypeVar("R", bound=Rule)
+
+_MOST_BESIDE: Final = 50
+"""Lines about the same, up to which each is held against each."""
+_REMEMBERED: Final = 1_024
+"""Lists of lines about the same that are kept: most lines stand near others of their principal."""
 
 
 class Link(NamedTuple):
@@ -67,7 +74,12 @@ class Written:
         """What whoever is a principal is too, as far as the `g` lines tell of all its holders."""
         self.given = functools.cache(self._find_given)
         """The principals whose own lines give cells of a report."""
-        self._over = functools.cache(self._find_over)
+        self._access_of = functools.lru_cache(_REMEMBERED)(self._find_access)
+        self._cells_of = functools.lru_cache(_REMEMBERED)(self._find_cells)
+        self.over = functools.cache(self._find_over)
+        """The patterns that cover all that a pattern covers."""
+        self.preference = functools.cache(lambda report: order(self._reports[report]))
+        """The order of forms on a report."""
 
     @property
     def parameters(self) -> Iterator[tuple[Report, Parameter]]:
@@ -139,29 +151,39 @@ class Written:
         )
         return self.held_by(principal) | common
 
-    def access_like(self, rule: AccessRule, principals: frozenset[str]) -> list[AccessRule]:
-        """The lines about these principals, and about its action on all that a rule covers."""
-        return sorted(
-            (
-                other
-                for pattern in self._over(rule.report)
-                for principal in principals
-                for other in self._access.get((principal, pattern), ())
-                if other.action is rule.action
-            ),
-            key=_place,
+    def access_beside(
+        self, rule: AccessRule, effect: Effect, also: frozenset[str]
+    ) -> list[AccessRule]:
+        """The lines of an effect about whom a rule is `also` about, and on all that it covers."""
+        found = self._access_of(effect, rule.action, self.over(rule.report), also)
+        return found.beside(rule.when.text)
+
+    def cells_beside(
+        self, row: CellRule, report: str, effect: Effect, also: frozenset[str]
+    ) -> list[CellRule]:
+        """The lines of an effect about whom a rule is `also` about, and on a report."""
+        return self._cells_of(effect, report, also).beside(row.rows[report].text)
+
+    def _find_access(
+        self, effect: Effect, action: Action, patterns: frozenset[str], principals: frozenset[str]
+    ) -> _Lines[AccessRule]:
+        return _Lines(
+            (rule, rule.when.text)
+            for pattern in patterns
+            for principal in principals
+            for rule in self._access.get((principal, pattern), ())
+            if rule.effect is effect and rule.action is action
         )
 
-    def cells_on(self, report: str, principals: frozenset[str]) -> list[CellRule]:
-        """The lines about these principals and a report."""
-        return sorted(
-            (
-                row
-                for pattern in self.policy.covering(report)
-                for principal in principals
-                for row in self._cells.get((principal, pattern), ())
-            ),
-            key=_place,
+    def _find_cells(
+        self, effect: Effect, report: str, principals: frozenset[str]
+    ) -> _Lines[CellRule]:
+        return _Lines(
+            (row, row.rows[report].text)
+            for pattern in self.policy.covering(report)
+            for principal in principals
+            for row in self._cells.get((principal, pattern), ())
+            if effect_of(row) is effect
         )
 
     def reading(self, principal: str, report: str) -> list[AccessRule]:
@@ -183,7 +205,6 @@ class Written:
         )
 
     def _find_over(self, pattern: str) -> frozenset[str]:
-        """The patterns that cover all that a pattern covers."""
         return frozenset.intersection(*map(self.policy.covering, self.policy.covered(pattern)))
 
 
@@ -195,5 +216,21 @@ def _said(rule: Rule) -> object:
     return (rule.principal, rule.report, rows, tuple(sorted(rule.fields.items())), rule.treatment)
 
 
-def _place(rule: Rule) -> tuple[str, int]:
-    return rule.line.file, rule.line.line
+class _Lines(Generic[R]):
+    """The lines about the same, in their order."""
+
+    def __init__(self, lines: Iterable[tuple[R, str]]) -> None:
+        """Each comes with its condition."""
+        found = sorted(lines, key=lambda each: (each[0].line.file, each[0].line.line))
+        self._all: list[R] = [rule for rule, _ in found]
+        self._by_text: dict[str, list[R]] = defaultdict(list)
+        for rule, text in found:
+            self._by_text[text].append(rule)
+
+    def beside(self, text: str) -> list[R]:
+        """All; of many those alone that have no condition, or that one."""
+        if len(self._all) <= _MOST_BESIDE:
+            return self._all
+        return [
+            rule for each in dict.fromkeys(("true", text)) for rule in self._by_text.get(each, ())
+        ]

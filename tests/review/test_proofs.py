@@ -88,6 +88,13 @@ def test_what_others_give_as_well_is_warned_of():
     ]
 
 
+def test_of_many_lines_those_without_a_condition_and_with_an_equal_one_are_found():
+    """More than are held against each: it stays quick, and what is plain is still told."""
+    lines = [f"p2, role:r, sales/daily, row.units == {n}, units, clear\n" for n in range(80)]
+    assert kinds(*lines, lines[7].replace("clear", "redact")) == ["redundant"]
+    assert kinds(*lines, "p2, role:r, sales/daily, true, units, clear\n") == ["redundant"] * 80
+
+
 def test_an_access_rule_that_another_makes_useless_is_warned_of():
     """An allow beside one without its condition, or of a role that is held; a denial beside a wider one."""
     given_ = "p2, role:r, sales/daily, true, units, clear\n"
