@@ -168,7 +168,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one():
         load(b"itms: {}", Root, file="f.yaml")
     assert caught.value.faults[0].hint == "did you mean `items`?"
     assert nearest("zzz", ["a", "b"]) == "known: `a`, `b`"
-    assert nearest("zzz", map(str, range(100))) == ""
+    assert nearest("zzz", map(str, range(100))).endswith("`18`, `19`, …")
 
 
 def test_a_caller_can_raise_faults_at_any_member():

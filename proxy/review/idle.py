@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Final
 
+from proxy.documents import nearest
 from proxy.errors import Fault
 from proxy.plan import Context
 from proxy.policy.conditions import Condition
 from proxy.policy.conditions.form import UNKNOWN_HERE
+from proxy.policy.conditions.syntax import parse
+from proxy.policy.conditions.tree import (
+    Comparison,
+    Items,
+    Membership,
+    Name,
+    Node,
+    Text,
+    children,
+)
 from proxy.policy.lines import AccessRule, Action, Effect
 from proxy.review.written import Rule, Written, effect_of
 
@@ -26,6 +37,8 @@ _ANY: Final = Context(
 )
 """For conditions that look at none of it."""
 _MOST_NAMES: Final = 3
+_METHODS: Final = ("GET", "HEAD")
+"""What is served."""
 
 
 def unheld(written: Written) -> Iterator[Fault]:
@@ -58,7 +71,7 @@ def empty(written: Written) -> Iterator[Fault]:
             yield written.fault(link.line, 2, message, hint)
 
 
-def is_false(condition: Condition) -> bool:
+def _is_false(condition: Condition) -> bool:
     """Whether a condition looks at nothing, and does not hold."""
     return not condition.types and not condition.reads and condition.holds(_ANY) is not True
 
@@ -67,12 +80,12 @@ def never(written: Written) -> Iterator[Fault]:
     """Lines whose condition is false."""
     policy = written.policy
     for rule in policy.access:
-        if is_false(rule.when):
+        if _is_false(rule.when):
             yield written.fault(
                 rule.line, 4, "never applies: the condition is false", "take the line out"
             )
     for row in policy.cells:
-        if row.rows and all(map(is_false, row.rows.values())):
+        if row.rows and all(map(_is_false, row.rows.values())):
             yield written.fault(
                 row.line, 3, "never applies: the condition is false", "take the line out"
             )
@@ -105,17 +118,46 @@ def unreadable(written: Written) -> Iterator[Fault]:
 def contradictory(written: Written) -> Iterator[Fault]:
     """Lines whose condition is proved to be met by nothing."""
     policy, prover = written.policy, written.prover
-    message, hint = "never applies: the condition contradicts itself", "see its `and`s"
     for rule in policy.access:
-        if not is_false(rule.when) and prover.refutes(None, rule.when.text, rule.effect):
-            yield written.fault(rule.line, 4, message, hint)
+        when = rule.when.text
+        if not _is_false(rule.when) and prover.refutes(None, when, rule.effect):
+            yield written.fault(rule.line, 4, *_why_never(when, policy.purposes))
     for row in policy.cells:
         effect = Effect.DENY if row.treatment is None else Effect.ALLOW
-        open_ = {report: rows for report, rows in row.rows.items() if not is_false(rows)}
+        open_ = {report: rows for report, rows in row.rows.items() if not _is_false(rows)}
         if open_ and all(
             prover.refutes(report, rows.text, effect) for report, rows in open_.items()
         ):
-            yield written.fault(row.line, 3, message, hint)
+            text = next(iter(open_.values())).text
+            yield written.fault(row.line, 3, *_why_never(text, policy.purposes))
+
+
+def _why_never(text: str, purposes: Sequence[str]) -> tuple[str, str]:
+    """Why a condition is never met, and what to write: a message and a hint."""
+    for name, values in _told_of(parse(text)):
+        possible = {"purpose": ("", *purposes), "method": _METHODS}.get(name)
+        if possible is not None and not set(values) & set(possible):
+            if name == "purpose":
+                hint = nearest(values[0], purposes) + "; all are in `purposes` of reports.yaml"
+                return f"never applies: `{values[0]}` is not a catalogued purpose", hint
+            return f"never applies: no request is a `{values[0]}`", "write `'GET'` or `'HEAD'`"
+    return "never applies: the condition contradicts itself", "see its `and`s"
+
+
+def _told_of(node: Node) -> Iterator[tuple[str, list[str]]]:
+    """The names of `env.*` that must be one of some texts, with these."""
+    match node:
+        case Comparison("==", Name("env", name), Text(value)) | Comparison(
+            "==", Text(value), Name("env", name)
+        ):
+            yield name, [value]
+        case Membership(Name("env", name), Items(items), False):
+            texts = [item.value for item in items if isinstance(item, Text)]
+            if len(texts) == len(items):
+                yield name, texts
+        case _:
+            for child in children(node):
+                yield from _told_of(child)
 
 
 def elsewhere(written: Written) -> Iterator[Fault]:

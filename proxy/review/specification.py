@@ -173,6 +173,9 @@ class _Run:
         if isinstance(decision, Deny):
             if not test.denied:
                 hint = "; ".join(map(str, decision.lines)) or "no line allows it"
+                if prefixed := [name for name in test.groups or () if name.startswith("group:")]:
+                    plain = prefixed[0].removeprefix("group:")
+                    hint += f"; groups are written as tokens have them: `{plain}`"
                 yield self._fault(f"{self.name}: is denied ({decision.cause})", "as", hint=hint)
             return
         if test.denied:
@@ -225,7 +228,10 @@ class _Run:
                     yield self._fault("no sample row has these values", member, at, hint=hint)
                 elif any(released is not wanted for released in matching):
                     shown = ", ".join(f"{name} {_text(value)}" for name, value in values.items())
-                    yield self._fault(f"{self.name}: the row with {shown} {word}", member, at)
+                    by = [line for seen in found_by for form in seen.forms for line in form.lines]
+                    hint = f"see {', '.join(map(str, dict.fromkeys(by)))}"
+                    message = f"{self.name}: the row with {shown} {word}"
+                    yield self._fault(message, member, at, hint=hint)
 
     def _requester(self) -> tuple[Subject, Context]:
         """Raise Faulty where the test names what there is not."""

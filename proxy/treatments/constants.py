@@ -49,7 +49,8 @@ class Constant(Treatment):
     def __post_init__(self) -> None:
         text, quoted = self.value
         if not quoted and (not _WRITTEN_NUMBER.match(text) or scalar(text, Type.DECIMAL) is None):
-            raise BadArgument("value", "an unquoted constant is a number of at most 36 digits")
+            message = "an unquoted constant is a number of at most 36 digits"
+            raise BadArgument("value", message, "write it in quotes: `constant('…')`")
 
     @property
     def fineness(self) -> tuple[object, ...]:

@@ -101,11 +101,12 @@ class Round(Treatment):
 
     def __post_init__(self) -> None:
         if self.step <= 0:
-            raise BadArgument("n", "the step of `round` is above 0")
+            raise BadArgument("n", "the step of `round` is above 0", "such as `round(100)`")
         if self.step >= 10**_WHOLE or _fraction_digits(self.step) is None:
             raise BadArgument(
                 "n",
                 f"the step of `round` has at most {_WHOLE} digits before the point, {_SCALE} after",
+                "such as `round(100)` or `round(0.05)`",
             )
 
     @property

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.review.check import check
-from tests.review.test_check import GOOD, files
+from tests.review.test_check import GOOD, REPORTS, files
 from tests.review.test_difference import (
     ATTRIBUTES,
     LINES,
@@ -40,6 +40,24 @@ def test_a_contradiction_is_warned_of(rows, form):
     """A grant that is never true is one; a deny that is sometimes unknown does apply, and is none."""
     expected = ["contradiction"] if form == "clear" else []
     assert kinds(f"p2, role:r, sales/daily, {rows}, units, {form}\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("env.purpose == 'adit'", "never applies: `adit` is not a catalogued purpose (did you mean `audit`?"),
+        ("env.ip == '::1' and 'nope' == env.purpose", "never applies: `nope` is not a catalogued purpose (known: `audit`"),
+        ("env.purpose in ['nope', 'none']", "never applies: `nope` is not a catalogued purpose"),
+        ("env.method == 'POST'", "never applies: no request is a `POST` (write `'GET'` or `'HEAD'`)"),
+        ("env.purpose in ['nope', 'audit'] and 1 > 2 and env.ip == ''", "the condition contradicts itself"),
+    ],
+)  # fmt: skip
+def test_what_no_request_can_state_is_told_by_its_name(when, told):
+    """A purpose that is not catalogued, a method that is not served."""
+    rules = GOOD + f"p, role:analyst, sales/*, read, {when}, deny\n"
+    reports = REPORTS.replace("reports:\n", "purposes: [audit]\nreports:\n").encode()
+    found = check({**files(rules), "reports.yaml": reports}).warnings
+    assert [told in str(w.fault) for w in found if w.kind == "contradiction"] == [True]
 
 
 def test_a_deny_that_is_always_false_is_warned_of():
