@@ -133,7 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: (home.folder / "kek").write_text("A" * 43 + "="),
         "does not open under this key",
     ),
-    "no policies": (lambda home: shutil.rmtree(home.policies), "policy.csv: cannot be read"),
+    "no policies": (lambda home: shutil.rmtree(home.policies), "policies: cannot be read: no such folder"),
     "an empty policy": (lambda home: home.write("policy.csv", ""), "has no `p` line"),
     "no issuer's keys": (
         lambda home: (home.policies / "jwks.json").unlink(),

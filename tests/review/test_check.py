@@ -353,3 +353,14 @@ def test_a_file_that_cannot_be_read_or_is_cut_off_anywhere_is_a_fault_and_no_tra
     (where / name).mkdir()
     result = CliRunner().invoke(main, ["policy", "check", str(where)])
     assert result.exit_code == 2 and f"{name}: error: cannot be read" in result.output
+
+
+@pytest.mark.parametrize("verb", ["check", "seal", "test"])
+def test_a_folder_that_is_not_there_is_told_of_once(tmp_path, verb):
+    """Not as the files that it lacks; with the same exit status, whatever was to be done with it."""
+    result = CliRunner().invoke(main, ["policy", verb, str(tmp_path / "nope")])
+    assert result.exit_code == 2
+    assert (
+        result.output.count(": error: ") == 1
+        and "nope: error: cannot be read: no such folder" in result.output
+    )
