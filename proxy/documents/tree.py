@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ Place = tuple[int, int]
 
 MOST_BYTES: Final = 4 << 20
 MOST_DEPTH: Final = 32
+_SAMPLE: Final = 200
 _TOO_DEEP: Final = f"nested deeper than {MOST_DEPTH} levels"
 _FLATTER: Final = "write it flatter: nothing that is read here nests so deep"
 _SEE_ABOVE: Final = "see the line above too: its indentation, quotes, brackets and `:`"
@@ -132,6 +134,9 @@ class Reader:
         return self._root
 
     def _decoded(self, raw: bytes) -> str | None:
+        if is_utf16(raw):
+            self._fault("the file is UTF-16", hint="save it as UTF-8")
+            return None
         if len(raw) > MOST_BYTES:
             hint = "take out what is not needed"
             self._fault(f"the file is larger than {MOST_BYTES >> 20} MiB", hint=hint)
@@ -223,6 +228,18 @@ class Reader:
                 self._fault(f"duplicate key `{name}`", at, f"first in line {line}")
             else:
                 frame.node.members[name] = (at, node)
+
+
+def is_utf16(raw: bytes) -> bool:
+    """Whether a file is UTF-16: by its mark, or since every other byte is NUL."""
+    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return True
+    if len(raw) % 2:
+        return False
+    halves = raw[:_SAMPLE:2], raw[1:_SAMPLE:2]
+    return any(
+        one and all(one) and not any(other) for one, other in (halves, halves[::-1]) if other
+    )
 
 
 def _place_at(text: str, index: int) -> Place:

@@ -364,3 +364,15 @@ def test_a_folder_that_is_not_there_is_told_of_once(tmp_path, verb):
         result.output.count(": error: ") == 1
         and "nope: error: cannot be read: no such folder" in result.output
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["policy.csv", "reports.yaml", "subjects.yaml", "lockdown.csv"])
+def test_a_file_in_utf_16_is_told_of_once(encoding, name):
+    """With and without a mark, whatever its lines would be taken for."""
+    whole = files(GOOD)
+    text = whole.get(name, b"p, anyone, sales/*, read, true, deny\n" * 40).decode()
+    found = check({**whole, name: text.encode(encoding)})
+    assert [(f.file, "UTF-16" in f.message, "UTF-8" in f.hint) for f in found.faults] == [
+        (name, True, True)
+    ]
