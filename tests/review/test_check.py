@@ -376,3 +376,13 @@ def test_a_file_in_utf_16_is_told_of_once(encoding, name):
     assert [(f.file, "UTF-16" in f.message, "UTF-8" in f.hint) for f in found.faults] == [
         (name, True, True)
     ]
+
+
+def test_no_colour_is_shown_to_whoever_wants_none(tmp_path):
+    """NO_COLOR counts on a terminal too (https://no-color.org)."""
+    where = folder(tmp_path, GOOD + EXAMPLES["role-unheld"][0])
+    for environment, coloured in (({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)):
+        shown = (
+            CliRunner(env=environment).invoke(main, ["policy", "check", where], color=True).output
+        )
+        assert ("\x1b[" in shown) == coloured and "warning[role-unheld]" in shown
