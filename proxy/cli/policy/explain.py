@@ -249,11 +249,12 @@ def _value(name: str, text: str, declared: AttributeType) -> Value:
 
 
 def _print(found: Explanation, who: Subject, report: str, context: Context) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)
+        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
     decision = found.decision
     asked = f"{who.name} reads {report}" + (f" through {who.tool}" if who.user and who.tool else "")
+    asked = visible(asked)
     if isinstance(decision, Deny):
         told = f"{decision.reason.status}, cause {decision.cause}"
         console.print(Text.assemble(("denied", "bold red"), f": {asked} ({told})"))
