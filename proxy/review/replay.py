@@ -28,6 +28,7 @@ from proxy.review.then import (
     Circumstances,
     Given,
     Judge,
+    Permitted,
     Refused,
     Undecided,
     Verdict,
@@ -220,7 +221,7 @@ class Replay:
 
     def _case(self, past: Past, uses: tuple[tuple[str, str], ...]) -> Tally | Finds | None:
         """What becomes of all accesses like this one, or what finds it out for each."""
-        if past.decision == "deny" and past.reason not in _BY_POLICY:
+        if past.decision == "deny" and (past.reason not in _BY_POLICY or _is_lost(past)):
             return self._skip
         principal = self._names(past.subject)
         groups = _GROUPS.decode(past.groups) if past.groups else ()
@@ -279,31 +280,31 @@ class Replay:
     def _difference(self, past: Past, asked: Asked, then: Judge | None) -> Difference | None:
         """What would be different about one access; None: nothing."""
         at = _instant(past)
-        report = self._now.report(asked)
-        name = report.id if report else asked.report
-        verdict = self._verdict(asked, report, then, past, (at, past.address))
+        reports = self._now.reports(asked)
+        name = asked.report or next((report.id for report in reports), "")
+        verdict = self._verdict(asked, reports, then, past, (at, past.address))
         permitted = past.decision == "permit"
         match verdict:
             case Undecided(why=why):
                 return Difference(kind=Kind.UNDECIDED, report=name, why=why)
             case Refused(reason=reason, cause=cause) if permitted:
                 return Difference(kind=Kind.REFUSED, report=name, why=f"{reason}: {cause}")
-            case Refused():
-                return None
-            case Given() if not permitted:
+            case Given() | Permitted() if not permitted:
                 return Difference(kind=Kind.ALLOWED, report=name)
+            case Refused() | Permitted():
+                return None
             case Given():
                 return self._cells(past, asked, then, verdict, at.timestamp())
 
     def _verdict(
         self,
         asked: Asked,
-        report: Report | None,
+        reports: tuple[Report, ...],
         then: Judge | None,
         past: Past,
         circumstances: Circumstances,
     ) -> Verdict:
-        if report is None:
+        if not reports:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
         now = circumstances[0].timestamp()
         groups, known = claimed_groups(then.snapshot if then else None, asked, now)
@@ -324,7 +325,7 @@ class Replay:
                 for truths, permits in before
             )
 
-        return self._now.verdict(asked, subject, report, circumstances, fits)
+        return self._now.verdict(asked, subject, reports, circumstances, fits)
 
     def _cells(
         self, past: Past, asked: Asked, then: Judge | None, now: Given, at: float
@@ -346,6 +347,11 @@ class Replay:
                 why = f"depends on {names}, which the log does not hold"
                 return Difference(kind=Kind.UNDECIDED, report=report, why=why)
         return Difference(kind=Kind.CHANGED, report=report, fields=found) if found else None
+
+
+def _is_lost(past: Past) -> bool:
+    """Whether it is a change of the policy about no report of then: what it named is not on record."""
+    return not past.report and past.path.startswith("/-/")
 
 
 def _instant(past: Past) -> datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -18,8 +18,9 @@ from typing import Final
 from proxy.catalogue import Catalogue, canonical
 from proxy.plan import Context, Deny, Plan, Reason, Truth
 from proxy.policy.conditions import Condition
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Slice
+from proxy.policy.lines import WITHOUT_CELLS, Action
 from proxy.report import Report
 from proxy.snapshot import Snapshot
 from proxy.subject import Person, Source, Subject
@@ -41,6 +42,7 @@ class Asked:
     tool: str
     method: str
     report: str
+    """Of a lockdown a pattern."""
     path: str
     """Where no report matched then."""
     format: str
@@ -61,6 +63,11 @@ class Given:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Permitted:
+    """It is permitted, and gives no cells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
     """It is refused."""
 
@@ -75,7 +82,7 @@ class Undecided:
     why: str
 
 
-Verdict = Given | Refused | Undecided
+Verdict = Given | Permitted | Refused | Undecided
 
 Circumstances = tuple[datetime, str]
 """When, and from which address."""
@@ -112,13 +119,18 @@ class Judge:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def report(self, asked: Asked) -> Report | None:
-        """The report that was asked for, or that its path names in this version."""
+    def reports(self, asked: Asked) -> tuple[Report, ...]:
+        """The report that was asked for, or that its path names in this version; a lockdown's all."""
         catalogue: Catalogue = self.snapshot.catalogue
+        if asked.action == Action.LOCKDOWN:
+            covered = self.snapshot.policy.covered(asked.report)
+            return tuple([catalogue.reports[name] for name in covered])
         if asked.report:
-            return catalogue.reports.get(asked.report)
-        route = catalogue.route(asked.path)
-        return route.report if route else None
+            report = catalogue.reports.get(asked.report)
+        else:
+            route = catalogue.route(asked.path)
+            report = route.report if route else None
+        return () if report is None else (report,)
 
     def ends(self, principal: str) -> float:
         """When the line of people.csv about `principal` ends, in seconds since the epoch."""
@@ -128,10 +140,10 @@ class Judge:
         self, asked: Asked, groups: tuple[str, ...] | None, now: float
     ) -> tuple[tuple[Condition, ...], Mapping[str, Value]]:
         """The `when` conditions that the time or the address may change, and what they look at."""
-        subject, report = self.subject(asked, groups, now), self.report(asked)
-        if subject is None or report is None:
+        subject = self.subject(asked, groups, now)
+        if subject is None:
             return (), {}
-        whens = self.snapshot.policy.slice(subject, report.id, asked.action).whens
+        whens = _whens(self._parts(asked, subject, self.reports(asked)))
         watched = tuple([when for when in whens if when.reads & {"now", "date", "ip"}])
         return watched, _known(subject, self.unknown(subject))
 
@@ -163,14 +175,14 @@ class Judge:
 
     def given(self, asked: Asked, now: float) -> Given | None:
         """What this version gave, where it permitted; with the groups as they are on record."""
-        subject, report = self.as_recorded(asked, now), self.report(asked)
-        if subject is None or report is None:
+        subject, reports = self.as_recorded(asked, now), self.reports(asked)
+        if subject is None or not reports:
             return None
-        plan = self.snapshot.policy.slice(subject, report.id, asked.action).plan
+        (part,) = self._parts(asked, subject, reports)
         unknown = self.unknown(subject)
-        if plan is None:
+        if part.plan is None:
             return None
-        return Given(plan=plan, attributes=_known(subject, unknown), unknown=unknown)
+        return Given(plan=part.plan, attributes=_known(subject, unknown), unknown=unknown)
 
     def truths(
         self, asked: Asked, circumstances: Circumstances
@@ -180,16 +192,16 @@ class Judge:
         None: there is no telling.
         """
         subject = self.as_recorded(asked, circumstances[0].timestamp())
-        report = self.report(asked)
-        if subject is None or report is None:
+        reports = self.reports(asked)
+        if subject is None or not reports:
             return None
         unknown = self.unknown(subject)
         context = context_of(asked, _known(subject, unknown), circumstances)
-        part = self.snapshot.policy.slice(subject, report.id, asked.action)
-        doubtful = _doubts(part, context, unknown)
+        parts = self._parts(asked, subject, reports)
+        doubtful = _doubts(parts, context, unknown)
         if not doubtful or len(doubtful) > _MOST_DOUBTS:
             return None
-        return [(assumed, _permits(part, context, assumed)) for assumed in _assumed(doubtful)]
+        return [(assumed, _permit(parts, context, assumed)) for assumed in _assumed(doubtful)]
 
     def as_recorded(self, asked: Asked, now: float) -> Subject | None:
         """The requester with the groups that are on record."""
@@ -200,26 +212,24 @@ class Judge:
         self,
         asked: Asked,
         subject: Subject,
-        report: Report,
+        reports: Sequence[Report],
         circumstances: Circumstances,
         fits: Callable[[Mapping[Condition, Truth]], bool],
     ) -> Verdict:
         """What this version says; `fits` tells which truths of conditions agree with what was."""
-        policy = self.snapshot.policy
         unknown = self.unknown(subject)
         attributes = _known(subject, unknown)
         context = context_of(asked, attributes, circumstances)
-        part = policy.slice(subject, report.id, asked.action)
-        doubtful = _doubts(part, context, unknown)
+        parts = self._parts(asked, subject, reports)
+        doubtful = _doubts(parts, context, unknown)
         if not doubtful:
-            decided = decide(policy, subject=subject, report=report, context=context)
-            if isinstance(decided, Deny):
-                return Refused(reason=decided.reason.slug, cause=decided.cause)
-            plan: Plan | None = decided.plan
+            deny = self._deny(subject, reports, context)
+            if deny is not None:
+                return Refused(reason=deny.reason.slug, cause=deny.cause)
         else:
             possible = (
                 {
-                    _permits(part, context, assumed)
+                    _permit(parts, context, assumed)
                     for assumed in _assumed(doubtful)
                     if fits(assumed)
                 }
@@ -231,11 +241,32 @@ class Judge:
             if possible != {True}:
                 names = sorted({f"sub.{n}" for when in doubtful for n in when.attributes & unknown})
                 return Undecided(why=f"depends on {', '.join(names)}, which the log does not hold")
-            plan = part.plan
-        assert plan is not None
-        return self._asked_rightly(asked, report, plan) or Given(
-            plan=plan, attributes=attributes, unknown=unknown
+        if asked.action in WITHOUT_CELLS:
+            return Permitted()
+        ((report, part),) = zip(reports, parts, strict=True)
+        assert part.plan is not None  # without one it would not be permitted
+        return self._asked_rightly(asked, report, part.plan) or Given(
+            plan=part.plan, attributes=attributes, unknown=unknown
         )
+
+    def _deny(self, subject: Subject, reports: Iterable[Report], context: Context) -> Deny | None:
+        """Why not, of the first report that is refused, as the gateway decides it."""
+        policy = self.snapshot.policy
+        for report in reports:
+            if context.action in WITHOUT_CELLS:
+                deny = refusal(policy, subject=subject, report=report, context=context)
+            else:
+                decided = decide(policy, subject=subject, report=report, context=context)
+                deny = decided if isinstance(decided, Deny) else None
+            if deny is not None:
+                return deny
+        return None
+
+    def _parts(
+        self, asked: Asked, subject: Subject, reports: Iterable[Report]
+    ) -> tuple[Slice, ...]:
+        policy = self.snapshot.policy
+        return tuple([policy.slice(subject, report.id, asked.action) for report in reports])
 
     def _asked_rightly(self, asked: Asked, report: Report, plan: Plan) -> Refused | None:
         """A refusal of what was asked along with a report that is permitted."""
@@ -275,7 +306,11 @@ def _known(subject: Subject, unknown: frozenset[str]) -> Mapping[str, Value]:
     return {name: value for name, value in subject.attributes.items() if name not in unknown}
 
 
-def _doubts(part: Slice, context: Context, unknown: frozenset[str]) -> list[Condition]:
+def _whens(parts: Iterable[Slice]) -> Iterable[Condition]:
+    return dict.fromkeys(when for part in parts for when in part.whens)
+
+
+def _doubts(parts: Iterable[Slice], context: Context, unknown: frozenset[str]) -> list[Condition]:
     """The `when` conditions whose truth hangs on unknown attributes.
 
     Kleene's logic is monotone: what is true or false without an attribute is so with any, but for
@@ -283,7 +318,7 @@ def _doubts(part: Slice, context: Context, unknown: frozenset[str]) -> list[Cond
     """
     return [
         when
-        for when in part.whens
+        for when in _whens(parts)
         if when.attributes & unknown and ("present(" in when.text or when.holds(context) is None)
     ]
 
@@ -294,6 +329,10 @@ def _assumed(doubtful: list[Condition]) -> Iterator[dict[Condition, Truth]]:
         yield dict(zip(doubtful, truths, strict=True))
 
 
-def _permits(part: Slice, context: Context, assumed: Mapping[Condition, Truth]) -> bool:
-    truths = [assumed[when] if when in assumed else when.holds(context) for when in part.whens]
-    return not part.verdict_where(tuple(truths)).cause
+def _permit(parts: Iterable[Slice], context: Context, assumed: Mapping[Condition, Truth]) -> bool:
+    """Whether all parts permit it."""
+
+    def truth(when: Condition) -> Truth:
+        return assumed[when] if when in assumed else when.holds(context)
+
+    return not any(part.verdict_where(tuple(map(truth, part.whens))).cause for part in parts)

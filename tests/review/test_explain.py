@@ -194,7 +194,16 @@ def test_it_says_that_rows_are_sorted_anew_and_for_which_field(tmp_path, group, 
 def test_what_is_typed_is_shown_as_it_is(tmp_path):
     """Names of groups, users and tools are no markup, no emoji and no second line."""
     where = folder(tmp_path, GOOD)
-    words = ("GET", "/sales/daily.csv", "--group", "[/b]", "--group", "[red]x:smile:", "--policies", where)
+    words = (
+        "GET",
+        "/sales/daily.csv",
+        "--group",
+        "[/b]",
+        "--group",
+        "[red]x:smile:",
+        "--policies",
+        where,
+    )
     result = invoke("a\n:smile:[/b]", *words, "--tool", "[bold]t")
     assert result.exit_code == 1
     assert r"user:a\n:smile:[/b] reads sales/daily through tool:[bold]t" in result.output

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -137,6 +138,54 @@ def test_an_order_is_decided_by_the_fields_that_it_named(ordered, tmp_path):
     _, found, _ = replayed(ordered, tmp_path / "d", reports=reports)
     assert differences(found) == {("user:alice", "refused", "sales/daily", 1)}
     assert "bad-parameter: parameter-value" in json.dumps(found)
+
+
+ADMIN = """\
+p, group:admins, sales/*, grant, sub.level > 3, allow
+p, group:admins, sales/*, lockdown, true, allow
+"""
+
+
+@pytest.fixture(scope="module")
+def governed(tmp_path_factory):
+    """A proxy on which ada granted and revoked, locked and lifted, and others were refused that."""
+    folder = tmp_path_factory.mktemp("governed")
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
+        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
+        nora = proxy.issuer.token("nora")
+        grant = {
+            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
+            "reason": "r",
+        }  # fmt: skip
+        lock = {"reports": "sales/*", "reason": "leak"}
+        for kind, body in (("grants", grant), ("lockdowns", lock)):
+            made = ask(proxy, "POST", f"/-/{kind}", body, by=ada)
+            assert made.status == 201
+            assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=nora).status == 404
+            assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=ada).status == 200
+        nowhere = lock | {"reports": "other/*"}
+        assert ask(proxy, "POST", "/-/lockdowns", nowhere, by=ada).status == 404
+    return proxy.home
+
+
+def test_grants_and_lockdowns_are_as_before_under_the_same_lines(governed, tmp_path):
+    """An attribute of the admin's token that is not on record raises nothing; what named no report is told apart."""
+    status, found, shown = replayed(governed, tmp_path)
+    assert (status, found["differences"]) == (0, [])
+    assert (found["unchanged"], found["skipped"]) == (6, {"not-found": 1})
+    assert "6 accesses as before" in shown
+
+
+def test_who_could_not_grant_or_lock_down_any_more_and_who_could(governed, tmp_path):
+    """Each is told with what it was about: the report of a grant, the pattern of a lockdown."""
+    refused = ("sales/*, lockdown, true, allow", "sales/daily, lockdown, true, allow")
+    _, found, _ = replayed(governed, tmp_path / "a", *refused)
+    assert differences(found) == {("user:ada", "refused", "sales/*", 2)}
+    (only,) = found["differences"]
+    assert only["why"] == "not-found: no-allow-line"
+    allowed = ("p, group:admins, sales/*, grant, sub.level", "p, anyone, sales/*, grant, 5")
+    _, found, _ = replayed(governed, tmp_path / "b", *allowed)
+    assert differences(found) == {("user:nora", "allowed", "sales/daily", 1)}
 
 
 def test_a_purpose_is_decided_too(world, tmp_path):

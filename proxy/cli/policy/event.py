@@ -72,10 +72,10 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
         path=past.path, format=past.format, action=past.action or "read", purpose=past.purpose, uses=(),
     )  # fmt: skip
     judge = Judge(snapshot)
-    report, at = judge.report(asked), instant(past.started)
+    reports, at = judge.reports(asked), instant(past.started)
     assert at is not None  # an event's own time
     subject = judge.as_recorded(asked, at.timestamp())
-    if report is None or subject is None:
+    if not reports or subject is None:
         raise CounterfoilError(
             f"no policy line decided this: it was refused before (cause {past.cause or 'none'})"
         )
@@ -85,7 +85,7 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
         past=past,
         snapshot=snapshot,
         subject=dataclasses.replace(subject, attributes=attributes),
-        report=report,
+        report=reports[0],
         context=context_of(asked, attributes, (at, past.address)),
         unknown=tuple(sorted(unknown)),
     )
