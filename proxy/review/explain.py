@@ -6,12 +6,12 @@ at the same lines again to say why; where the two disagreed, the decision would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy.plan import Column, Context, Decision, Line, Permit
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Policy, Standing
 from proxy.policy.lines import AccessRule, CellRule, Effect
 from proxy.report import By, Parameter, Report
@@ -83,24 +83,26 @@ class Usable:
 class Explanation:
     """A decision, and what led to it."""
 
-    decision: Decision
+    decision: Decision | None
+    """None: it is permitted, and gives no cells."""
     lines: tuple[Access, ...]
     fields: tuple[Seen, ...]
-    """Empty where it is a denial."""
+    """Empty where it is a denial, or gives no cells."""
     parameters: tuple[Usable, ...]
     """Likewise."""
     sorted_for: tuple[str, ...]
     """Hidden fields on which the store's order depends, so that rows are sorted anew; likewise."""
     attributes: tuple[str, ...]
     """The attributes `sub.*` that conditions of these lines look at."""
+    refused_on: str = ""
+    """Of several reports the first that is denied."""
 
 
 def explain(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Explanation:
     """What `policy` decides on a request, and why."""
     decision = decide(policy, subject=subject, report=report, context=context)
     standing = policy.standing(subject)
-    names = policy.covering(report.id)
-    rules = [rule for rule in policy.access if rule.report in names]
+    rules = _rules(policy, (report,))
     cells = [row for row in policy.cells if report.id in row.rows]
     held = [row for row in cells if _holds(standing, row)]
     texts = {rule.when.types for rule in rules} | {row.rows[report.id].types for row in held}
@@ -120,6 +122,34 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
         sorted_for=sorted_for,
         attributes=tuple(sorted(attributes)),
     )
+
+
+def explain_change(
+    policy: Policy, *, subject: Subject, reports: Sequence[Report], context: Context
+) -> Explanation:
+    """Why somebody may, or may not, do what gives no cells to all of `reports`."""
+    denials = {
+        report.id: refusal(policy, subject=subject, report=report, context=context)
+        for report in reports
+    }
+    refused_on = next((name for name, deny in denials.items() if deny is not None), "")
+    rules = _rules(policy, reports)
+    names = {name for rule in rules for name, _ in rule.when.types if name.startswith("sub.")}
+    standing = policy.standing(subject)
+    return Explanation(
+        decision=denials.get(refused_on),
+        lines=tuple(_access(standing, rule, context) for rule in rules),
+        fields=(),
+        parameters=(),
+        sorted_for=(),
+        attributes=tuple(sorted(names)),
+        refused_on=refused_on if len(reports) > 1 else "",
+    )
+
+
+def _rules(policy: Policy, reports: Sequence[Report]) -> list[AccessRule]:
+    names = frozenset().union(*(policy.covering(report.id) for report in reports))
+    return [rule for rule in policy.access if rule.report in names]
 
 
 def why_refused(found: Explanation, permit: Permit, parameters: Mapping[str, str]) -> str:

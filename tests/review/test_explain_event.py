@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -106,3 +107,66 @@ def test_what_no_line_decided_is_said(world, who, said):
 def test_it_takes_nothing_beside_the_id(world):
     """What is on record is not said again on the command line."""
     assert explained(world, "alice", "--group", "x")[0] == 2
+
+
+ADMIN = """\
+p, group:admins, sales/*, grant, sub.level > 3, allow
+p, group:admins, sales/*, lockdown, true, allow
+p, user:nora, sales/daily, lockdown, true, allow
+"""
+
+
+@pytest.fixture(scope="module")
+def governed(tmp_path_factory):
+    """A proxy on which ada may grant and lock down, and nora lock down one report of three."""
+    folder = tmp_path_factory.mktemp("governed")
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
+        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
+        nora = proxy.issuer.token("nora")
+        grant = {
+            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
+            "reason": "r",
+        }  # fmt: skip
+        lock = {"reports": "sales/*", "reason": "leak"}
+        asked = {
+            "grant": ("POST", "/-/grants", grant, ada),
+            "own": ("POST", "/-/grants", grant | {"subject": "user:ada"}, ada),
+            "forbidden": ("POST", "/-/lockdowns", lock, nora),
+            "lockdown": ("POST", "/-/lockdowns", lock, ada),
+        }
+        events = {name: ask(proxy, *words, by=by).event for name, (*words, by) in asked.items()}
+        end = f"/-/lockdowns/{events['lockdown']}"
+        events["lift"] = ask(proxy, "DELETE", end, by=ada).event
+    return proxy.home, events
+
+
+@pytest.mark.parametrize(
+    ("what", "about"),
+    [
+        ("grant", "grant on sales/daily"),
+        ("lockdown", "lockdown on sales/*"),
+        ("lift", "lockdown on sales/*"),
+    ],
+)
+def test_a_grant_and_a_lockdown_are_told_with_their_action(governed, what, about):
+    """What gives no cells is permitted by its lines alone, on all reports that it is about."""
+    status, found, shown = explained(governed, what, "--attribute", "level=5")
+    assert status == 0
+    assert (found["action"], found["decision"], found["status"]) == (
+        about.split()[0],
+        "permit",
+        200,
+    )
+    assert f"permitted: user:ada: {about}" in shown
+    assert any(line["said"] == "applied" for line in found["lines"])
+
+
+def test_a_lockdown_of_several_reports_says_which_one_refuses_it(governed):
+    """The line about another report applied, and was not enough."""
+    status, found, shown = explained(governed, "forbidden")
+    assert (status, found["refused_on"]) == (1, "sales/secret")
+    assert "denied: user:nora: lockdown on sales/* through tool:app" in shown
+    assert "(404, cause no-allow-line on sales/secret)" in shown
+    assert [line["said"] for line in found["lines"] if line["principal"] == "user:nora"] == [
+        "applied"
+    ]

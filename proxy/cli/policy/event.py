@@ -35,7 +35,9 @@ class Recalled:
     past: Past
     snapshot: Snapshot
     subject: Subject
-    report: Report
+    about: str
+    """The report, or what a lockdown calls several."""
+    reports: tuple[Report, ...]
     context: Context
     unknown: tuple[str, ...]
     """Attributes that the token may have given; the log does not hold them, nor were they named now."""
@@ -85,7 +87,8 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
         past=past,
         snapshot=snapshot,
         subject=dataclasses.replace(subject, attributes=attributes),
-        report=reports[0],
+        about=asked.report or reports[0].id,
+        reports=reports,
         context=context_of(asked, attributes, (at, past.address)),
         unknown=tuple(sorted(unknown)),
     )

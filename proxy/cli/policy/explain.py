@@ -20,7 +20,7 @@ from proxy.cli.policy import event as of_event
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit
-from proxy.policy.lines import Action
+from proxy.policy.lines import WITHOUT_CELLS, Action
 from proxy.review.explain import (
     Explanation,
     Form,
@@ -28,6 +28,7 @@ from proxy.review.explain import (
     Seen,
     Usable,
     explain,
+    explain_change,
     why_refused,
 )
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
@@ -137,7 +138,7 @@ def explain_(
     if isinstance(found.decision, Permit):
         refused = _refused(snapshot, found.decision, found, target, method.upper())
     if as_json:
-        document = _plain(found, who, route.report.id)
+        document = _plain(found, who, route.report.id, context)
         click.echo(
             msgspec.json.encode(document | ({"refused": refused._asdict()} if refused else {}))
         )
@@ -214,30 +215,39 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
     past, principal = of_event.find(id_, log)
     snapshot = of_event.snapshot_then(past, log)
     then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
-    found = explain(snapshot.policy, subject=then.subject, report=then.report, context=then.context)
-    permitted = isinstance(found.decision, Permit)
+    found = _of_then(then)
+    permitted = not isinstance(found.decision, Deny)
     if as_json:
         recorded = {
             "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
             "reason": past.reason, "cause": past.cause, "unknown": then.unknown,
         }  # fmt: skip
-        document = _plain(found, then.subject, then.report.id) | {"event": recorded}
+        document = _plain(found, then.subject, then.about, then.context) | {"event": recorded}
         click.echo(msgspec.json.encode(document))
     else:
         told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
         click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
-        _print(found, then.subject, then.report.id, then.context)
+        _print(found, then.subject, then.about, then.context)
         if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
             click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
-        if isinstance(found.decision, Permit) and past.decision == "deny":
-            asked = _PARAMETERS.decode(past.parameters) if past.parameters else {}
-            why = why_refused(found, found.decision, asked) if past.cause == "hidden-field" else ""
+        if permitted and past.decision == "deny":
+            why = ""
+            if isinstance(found.decision, Permit) and past.cause == "hidden-field":
+                parameters = _PARAMETERS.decode(past.parameters) if past.parameters else {}
+                why = why_refused(found, found.decision, parameters)
             click.echo(
                 f"the request was refused: {visible(why)}"
                 if why
                 else f"what refused it is no policy line: cause {visible(past.cause)}"
             )
     sys.exit(0 if permitted else 1)
+
+
+def _of_then(then: of_event.Recalled) -> Explanation:
+    policy, subject, context = then.snapshot.policy, then.subject, then.context
+    if context.action in WITHOUT_CELLS:
+        return explain_change(policy, subject=subject, reports=then.reports, context=context)
+    return explain(policy, subject=subject, report=then.reports[0], context=context)
 
 
 def _value(name: str, text: str, declared: AttributeType) -> Value:
@@ -248,15 +258,17 @@ def _value(name: str, text: str, declared: AttributeType) -> Value:
     return tuple(known) if declared.many else known[0]
 
 
-def _print(found: Explanation, who: Subject, report: str, context: Context) -> None:
+def _print(found: Explanation, who: Subject, about: str, context: Context) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
     decision = found.decision
-    asked = f"{who.name} reads {report}" + (f" through {who.tool}" if who.user and who.tool else "")
-    asked = visible(asked)
+    does = " reads" if context.action == Action.READ else f": {context.action} on"
+    through = f" through {who.tool}" if who.user and who.tool else ""
+    asked = visible(f"{who.name}{does} {about}{through}")
     if isinstance(decision, Deny):
         told = f"{decision.reason.status}, cause {decision.cause}"
+        told += f" on {found.refused_on}" if found.refused_on else ""
         console.print(Text.assemble(("denied", "bold red"), f": {asked} ({told})"))
     else:
         console.print(Text.assemble(("permitted", "bold green"), f": {asked}"))
@@ -332,13 +344,15 @@ def _print_parameters(console: Console, parameters: tuple[Usable, ...]) -> None:
     console.print(table)
 
 
-def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
+def _plain(found: Explanation, who: Subject, about: str, context: Context) -> dict[str, Any]:
     decision = found.decision
     return {
         "subject": who.name,
         "groups": who.groups,
-        "report": report,
-        "decision": "permit" if isinstance(decision, Permit) else "deny",
+        "action": context.action,
+        "report": about,
+        "refused_on": found.refused_on,
+        "decision": "deny" if isinstance(decision, Deny) else "permit",
         "cause": decision.cause if isinstance(decision, Deny) else "",
         "status": decision.reason.status if isinstance(decision, Deny) else 200,
         "lines": [
