@@ -22,12 +22,14 @@ from proxy.audit.query import Past
 from proxy.plan import Reason, Truth
 from proxy.policy.conditions import Condition
 from proxy.report import Report
+from proxy.review.alike import Alike
 from proxy.review.cells import FieldChange, changes, doubtful, recorded
 from proxy.review.then import (
     Asked,
     Circumstances,
     Given,
     Judge,
+    Look,
     Permitted,
     Refused,
     Undecided,
@@ -101,8 +103,8 @@ class Replayed:
 
 
 Finds = Callable[[Past], Tally | None]
-Watched = tuple[tuple[Condition, ...], Mapping[str, Value]]
-"""Conditions, and the attributes that they look at."""
+Watched = tuple[tuple[Look, ...], Mapping[str, Value]]
+"""What looks at conditions, and the attributes that these read."""
 
 
 class _Varying:
@@ -122,7 +124,7 @@ class _Varying:
         return (
             self._then is None
             or min(self._ends) < math.inf
-            or any(whens for whens, _ in self._watch((), at))
+            or any(looks for looks, _ in self._watch((), at))
         )
 
     def __call__(self, past: Past) -> Tally | None:
@@ -131,9 +133,9 @@ class _Varying:
         now = at.timestamp()
         ended = tuple([now >= end for end in self._ends])
         key: list[object] = [ended]
-        for whens, attributes in self._watched.get(ended) or self._watch(ended, at):
+        for looks, attributes in self._watched.get(ended) or self._watch(ended, at):
             context = context_of(self._asked, attributes, (at, past.address))
-            key += [when.holds(context) for when in whens]
+            key += [look(context) for look in looks]
         if self._then is None and past.fields:
             fields = _FIELDS.decode(past.fields)
             key += [(f, *forms, sum(forms.values()) < past.rows) for f, forms in fields.items()]
@@ -164,6 +166,7 @@ class Replay:
         names: Callable[[str], str],
     ) -> None:
         self._now = Judge(candidate)
+        self._alike = Alike()
         self._choosing = {
             (report.id, parameter.name)
             for report in candidate.catalogue.reports.values()
@@ -294,7 +297,7 @@ class Replay:
             case Refused() | Permitted():
                 return None
             case Given():
-                return self._cells(past, asked, then, verdict, at.timestamp())
+                return self._cells(past, asked, then, verdict, (at, past.address))
 
     def _verdict(
         self,
@@ -328,11 +331,16 @@ class Replay:
         return self._now.verdict(asked, subject, reports, circumstances, fits)
 
     def _cells(
-        self, past: Past, asked: Asked, then: Judge | None, now: Given, at: float
+        self,
+        past: Past,
+        asked: Asked,
+        then: Judge | None,
+        now: Given,
+        circumstances: Circumstances,
     ) -> Difference | None:
         """How the cells of an access that stays permitted would change."""
         report = now.plan.report.id
-        before = then.given(asked, at) if then else None
+        before = then.given(asked, circumstances) if then else None
         if before is None:
             fields = _FIELDS.decode(past.fields) if past.fields else {}
             found = recorded(fields, past.rows, now)
@@ -340,7 +348,7 @@ class Replay:
                 why = "depends on the rows: the policy of then is not kept"
                 return Difference(kind=Kind.UNDECIDED, report=report, why=why)
         else:
-            found = changes(before, now)
+            found = changes(before, now, self._alike)
             unsure = doubtful(before, now)
             if not found and unsure:
                 names = ", ".join(f"sub.{name}" for name in sorted(unsure))

@@ -8,6 +8,7 @@ hangs on these is `Undecided`, unless the decision on record leaves one way alon
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.catalogue import Catalogue, canonical
-from proxy.plan import Context, Deny, Plan, Reason, Truth
-from proxy.policy.conditions import Condition
+from proxy.plan import Context, Deny, Plan, Predicate, Reason, Truth
+from proxy.policy.conditions import Condition, Scope
 from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Slice
 from proxy.policy.lines import WITHOUT_CELLS, Action
@@ -29,6 +30,8 @@ from proxy.values import Value
 _MOST_DOUBTS: Final = 5
 """Conditions that hang on unknown attributes, up to which every combination of truths is looked at."""
 _TRUTHS: Final[tuple[Truth, ...]] = (True, False, None)
+_CHANGING: Final = frozenset({"now", "date", "ip"})
+"""What of `env.*` differs between accesses that are otherwise alike."""
 _NOBODY: Final = Person(attributes=MappingProxyType({}))
 
 
@@ -57,9 +60,14 @@ class Given:
     """It is permitted: what may be given."""
 
     plan: Plan
-    attributes: Mapping[str, Value]
+    context: Context
+    """With the attributes that are known."""
     unknown: frozenset[str]
     """Attributes that the log does not hold."""
+    scope: Scope
+    """Of the plan's conditions."""
+    purposes: tuple[str, ...]
+    """All that the version catalogues."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +91,9 @@ class Undecided:
 
 
 Verdict = Given | Permitted | Refused | Undecided
+
+Look = Callable[[Context], object]
+"""What becomes of a condition in a context."""
 
 Circumstances = tuple[datetime, str]
 """When, and from which address."""
@@ -118,6 +129,9 @@ class Judge:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        reports = snapshot.catalogue.reports
+        self._elsewhere = {n: t for report in reports.values() for n, t in report.types.items()}
+        self._scope = functools.cache(self._scope_of)
 
     def reports(self, asked: Asked) -> tuple[Report, ...]:
         """The report that was asked for, or that its path names in this version; a lockdown's all."""
@@ -138,14 +152,21 @@ class Judge:
 
     def watched(
         self, asked: Asked, groups: tuple[str, ...] | None, now: float
-    ) -> tuple[tuple[Condition, ...], Mapping[str, Value]]:
-        """The `when` conditions that the time or the address may change, and what they look at."""
+    ) -> tuple[tuple[Look, ...], Mapping[str, Value]]:
+        """What the time or the address may change, and the attributes that it hangs on too."""
         subject = self.subject(asked, groups, now)
         if subject is None:
             return (), {}
-        whens = _whens(self._parts(asked, subject, self.reports(asked)))
-        watched = tuple([when for when in whens if when.reads & {"now", "date", "ip"}])
-        return watched, _known(subject, self.unknown(subject))
+        unknown = self.unknown(subject)
+        parts = self._parts(asked, subject, self.reports(asked))
+        looks: list[Look] = [when.holds for when in _whens(parts) if when.reads & _CHANGING]
+        looks += [
+            functools.partial(bound_to, rows, unknown)
+            for part in parts
+            for rows in (part.plan.predicates if part.plan else ())
+            if rows.reads & _CHANGING
+        ]
+        return tuple(looks), _known(subject, unknown)
 
     def reads_groups(self, principal: str, now: float) -> bool:
         """Whether it depends on the token in which groups `principal` is."""
@@ -173,16 +194,18 @@ class Judge:
             and not (source is Source.PEOPLE_ELSE_CLAIM and name in subject.attributes)
         )
 
-    def given(self, asked: Asked, now: float) -> Given | None:
+    def given(self, asked: Asked, circumstances: Circumstances) -> Given | None:
         """What this version gave, where it permitted; with the groups as they are on record."""
-        subject, reports = self.as_recorded(asked, now), self.reports(asked)
+        subject = self.as_recorded(asked, circumstances[0].timestamp())
+        reports = self.reports(asked)
         if subject is None or not reports:
             return None
         (part,) = self._parts(asked, subject, reports)
         unknown = self.unknown(subject)
         if part.plan is None:
             return None
-        return Given(plan=part.plan, attributes=_known(subject, unknown), unknown=unknown)
+        context = context_of(asked, _known(subject, unknown), circumstances)
+        return self._given(part.plan, context, unknown)
 
     def truths(
         self, asked: Asked, circumstances: Circumstances
@@ -218,8 +241,7 @@ class Judge:
     ) -> Verdict:
         """What this version says; `fits` tells which truths of conditions agree with what was."""
         unknown = self.unknown(subject)
-        attributes = _known(subject, unknown)
-        context = context_of(asked, attributes, circumstances)
+        context = context_of(asked, _known(subject, unknown), circumstances)
         parts = self._parts(asked, subject, reports)
         doubtful = _doubts(parts, context, unknown)
         if not doubtful:
@@ -245,8 +267,24 @@ class Judge:
             return Permitted()
         ((report, part),) = zip(reports, parts, strict=True)
         assert part.plan is not None  # without one it would not be permitted
-        return self._asked_rightly(asked, report, part.plan) or Given(
-            plan=part.plan, attributes=attributes, unknown=unknown
+        return self._asked_rightly(asked, report, part.plan) or self._given(
+            part.plan, context, unknown
+        )
+
+    def _given(self, plan: Plan, context: Context, unknown: frozenset[str]) -> Given:
+        return Given(
+            plan=plan,
+            context=context,
+            unknown=unknown,
+            scope=self._scope(plan.report.id),
+            purposes=self.snapshot.policy.purposes,
+        )
+
+    def _scope_of(self, report: str) -> Scope:
+        return Scope(
+            fields=self.snapshot.catalogue.reports[report].types,
+            elsewhere=self._elsewhere,
+            attributes=self.snapshot.identities.attributes,
         )
 
     def _deny(self, subject: Subject, reports: Iterable[Report], context: Context) -> Deny | None:
@@ -300,6 +338,17 @@ def context_of(
         action=asked.action,
         method=asked.method,
     )
+
+
+def bound_to(predicate: Predicate, unknown: frozenset[str], context: Context) -> Truth | Predicate:
+    """Its truth; or the predicate itself where that hangs on the row, or on an attribute in `unknown`."""
+    guessed = predicate.attributes & unknown
+    if guessed and "present(" in predicate.text:
+        return predicate  # the one function that is not unknown where its argument is
+    truth = predicate.bind(context)
+    if callable(truth) or (truth is None and guessed):
+        return predicate
+    return truth
 
 
 def _known(subject: Subject, unknown: frozenset[str]) -> Mapping[str, Value]:
