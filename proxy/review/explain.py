@@ -85,14 +85,14 @@ class Explanation:
 
     decision: Decision | None
     """None: it is permitted, and gives no cells."""
-    lines: tuple[Access, ...]
-    fields: tuple[Seen, ...]
+    lines: tuple[Access, ...] = ()
+    fields: tuple[Seen, ...] = ()
     """Empty where it is a denial, or gives no cells."""
-    parameters: tuple[Usable, ...]
+    parameters: tuple[Usable, ...] = ()
     """Likewise."""
-    sorted_for: tuple[str, ...]
+    sorted_for: tuple[str, ...] = ()
     """Hidden fields on which the store's order depends, so that rows are sorted anew; likewise."""
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
     """The attributes `sub.*` that conditions of these lines look at."""
     refused_on: str = ""
     """Of several reports the first that is denied."""
@@ -139,9 +139,6 @@ def explain_change(
     return Explanation(
         decision=denials.get(refused_on),
         lines=tuple(_access(standing, rule, context) for rule in rules),
-        fields=(),
-        parameters=(),
-        sorted_for=(),
         attributes=tuple(sorted(names)),
         refused_on=refused_on if len(reports) > 1 else "",
     )

@@ -105,9 +105,52 @@ def test_a_denial_says_why(tmp_path, words, said):
      ("alice", "GET", "/x", "--attribute", "shoe=9"), ("alice", "GET", "/x", "--purpose", "fun")],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_told_without_a_traceback(tmp_path, words):
-    """A malformed path, time, attribute or purpose is one message."""
+    """A malformed path, time, attribute or purpose is one message, and exit status 2: it is no denial."""
     result = invoke(*words, "--policies", folder(tmp_path, GOOD))
-    assert result.exit_code != 0 and "Traceback" not in result.output
+    assert result.exit_code == 2 and result.stderr.startswith("counterfoil: ")
+
+
+AUDITED = GOOD + "p, role:auditor, sales/*, read, env.purpose in ['audit'], allow\np2, role:auditor, sales/*, true, region, clear\n"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "cause", "headline"),
+    [
+        (("analysts", "GET", ""), 200, "", "permitted: user:alice reads sales/daily"),
+        (("analysts", "POST", ""), 405, "method", "refused: user:alice reads sales/daily (405, cause method)"),
+        (("analysts", "GET", "?foo=1"), 400, "parameter-unknown", "refused: "),
+        (("others", "POST", "?foo=1"), 404, "no-allow-line", "denied: "),
+        (("auditors", "GET", ""), 403, "purpose-required", "denied: "),
+        (("auditors", "POST", "?foo=1"), 405, "method", "denied: "),
+        (("auditors", "GET", "?foo=1"), 400, "parameter-unknown", "denied: "),
+    ],
+)  # fmt: skip
+def test_it_says_what_the_proxy_would_answer(tmp_path, words, status, cause, headline):
+    """Headline, JSON and exit status are those of the request, not of the lines alone; in the order of the proxy."""
+    group, method, query = words
+    where = folder(tmp_path, AUDITED + "g, group:auditors, role:auditor\n")
+    reports = (tmp_path / "reports.yaml").read_text()
+    (tmp_path / "reports.yaml").write_text(f"purposes: [audit]\n{reports}")
+    asked = ("alice", method, f"/sales/daily.csv{query}", "--group", group, "--policies", where)
+    shown, told = invoke(*asked), invoke(*asked, "--json")
+    assert shown.exit_code == told.exit_code == (0 if status == 200 else 1)
+    document = json.loads(told.output)
+    decision = "permit" if status == 200 else "deny"
+    assert (document["decision"], document["status"], document["cause"]) == (
+        decision,
+        status,
+        cause,
+    )
+    assert shown.output.startswith(headline)
+
+
+def test_an_unknown_report_is_json_too(tmp_path):
+    """A program gets one object, with the paths that there are."""
+    words = ("alice", "GET", "/nope", "--policies", folder(tmp_path, GOOD), "--json")
+    result = invoke(*words)
+    document = json.loads(result.output)
+    assert (result.exit_code, document["decision"], document["status"]) == (1, "deny", 404)
+    assert (document["cause"], document["paths"]) == ("unknown-report", ["/sales/daily.csv"])
 
 
 PARAMETERS = (

@@ -43,6 +43,16 @@ class Recalled:
     """Attributes that the token may have given; the log does not hold them, nor were they named now."""
 
 
+class DecidedBefore(CounterfoilError):
+    """No policy line was asked: it was refused before."""
+
+    def __init__(self, past: Past, why: str) -> None:
+        self.past = past
+        super().__init__(
+            f"no policy line decided this: {why} (cause {visible(past.cause) or 'none'})"
+        )
+
+
 def snapshot_then(past: Past, log: Path) -> Snapshot:
     """The policy that was in force; raises CounterfoilError where it is not kept."""
     files = Versions.beside(Path(os.path.realpath(log))).files(past.policy)
@@ -50,7 +60,10 @@ def snapshot_then(past: Past, log: Path) -> Snapshot:
 
 
 def find(id_: str, log: Path) -> tuple[Past, str]:
-    """The access of an event's id, and its requester's name; raises CounterfoilError."""
+    """The access of an event's id, and its requester's name.
+
+    Raises DecidedBefore, or CounterfoilError where there is no telling.
+    """
     if _ID.match(id_) is None:
         raise CounterfoilError("an event's id is the 32 hexadecimal digits of `Counterfoil-Event`")
     with Reader(log) as reader:
@@ -61,13 +74,14 @@ def find(id_: str, log: Path) -> tuple[Past, str]:
     if not past.decision:
         raise CounterfoilError("this event is of no access: `counterfoil log query` tells of it")
     if not principal:
-        why = "its requester's name was erased" if past.subject else "its requester was not known"
-        raise CounterfoilError(f"no policy line decided this: {why} (cause {past.cause or 'none'})")
+        if not past.subject:
+            raise DecidedBefore(past, "its requester was not known")
+        raise CounterfoilError("its requester's name was erased: no lines about it can be found")
     return past, principal
 
 
 def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, Value]) -> Recalled:
-    """The request as it was then; `named`: attributes of the token. Raises CounterfoilError."""
+    """The request as it was then; `named`: attributes of the token. Raises DecidedBefore."""
     groups = _GROUPS.decode(past.groups) if past.groups else ()
     asked = Asked(
         principal=principal, groups=groups, tool=past.tool, method=past.method, report=past.report,
@@ -78,9 +92,7 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
     assert at is not None  # an event's own time
     subject = judge.as_recorded(asked, at.timestamp())
     if not reports or subject is None:
-        raise CounterfoilError(
-            f"no policy line decided this: it was refused before (cause {past.cause or 'none'})"
-        )
+        raise DecidedBefore(past, "it was refused before")
     unknown = judge.unknown(subject) - set(named)
     attributes = {n: v for n, v in subject.attributes.items() if n not in unknown} | dict(named)
     return Recalled(
