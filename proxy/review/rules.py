@@ -7,12 +7,12 @@ order of a list, of `and` and of `or` is always the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 
-from proxy.plan import Column, Predicate, Truth
+from proxy.plan import Column, Plan, Predicate, Truth
 from proxy.policy.conditions import Scope
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import (
@@ -31,6 +31,9 @@ from proxy.policy.conditions.tree import (
 from proxy.review.then import Given, bound_to
 
 Key = tuple[object, ...]
+
+Bound = tuple[Truth | Predicate, ...]
+"""A plan's predicates by number; a truth where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,22 +67,26 @@ class Rules:
         return frozenset().union(*(rows.attributes for rows in self.conditions))
 
 
-def rules_of(given: Given) -> dict[str, Rules]:
+def bound_for(given: Given) -> Bound:
+    """The plan's predicates, with all that needs no row folded in."""
+    return tuple([bound_to(rows, given.unknown, given.context) for rows in given.plan.predicates])
+
+
+def rules_of(plan: Plan, bound: Bound, scope: Scope) -> Mapping[str, Rules]:
     """The rules of each field that may be given, in the catalogue's order."""
-    bound = [bound_to(rows, given.unknown, given.context) for rows in given.plan.predicates]
     found = {}
-    for column in given.plan.columns:
+    for column in plan.columns:
         denies = [bound[number] for number in column.denies]
         forms = () if True in denies or None in denies else tuple(_forms(column, bound))
         if forms:
             hiding = tuple([rows for rows in denies if not isinstance(rows, bool | None)])
             found[column.field.name] = Rules(
-                forms=forms, denies=hiding, key=_key(forms, hiding, given.scope)
+                forms=forms, denies=hiding, key=_key(forms, hiding, scope)
             )
     return found
 
 
-def _forms(column: Column, bound: list[Truth | Predicate]) -> Iterator[Form]:
+def _forms(column: Column, bound: Bound) -> Iterator[Form]:
     met: set[str] = set()
     for name, choices in groupby(column.choices, key=lambda choice: str(choice.treatment)):
         places = [bound[choice.when] for choice in choices]

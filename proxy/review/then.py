@@ -16,13 +16,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from proxy.catalogue import Catalogue, canonical
+from proxy.catalogue import Catalogue
 from proxy.plan import Context, Deny, Plan, Predicate, Reason, Truth
 from proxy.policy.conditions import Condition, Scope
 from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Slice
 from proxy.policy.lines import WITHOUT_CELLS, Action
 from proxy.report import Report
+from proxy.review.uses import Use, fault
 from proxy.snapshot import Snapshot
 from proxy.subject import Person, Source, Subject
 from proxy.values import Value
@@ -51,8 +52,8 @@ class Asked:
     format: str
     action: str
     purpose: str
-    uses: tuple[tuple[str, str], ...]
-    """The parameters, by name; values only where it depends on them which fields are looked at."""
+    uses: tuple[Use, ...] | None
+    """The parameters; None where the log does not hold them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,20 +307,23 @@ class Judge:
         policy = self.snapshot.policy
         return tuple([policy.slice(subject, report.id, asked.action) for report in reports])
 
-    def _asked_rightly(self, asked: Asked, report: Report, plan: Plan) -> Refused | None:
-        """A refusal of what was asked along with a report that is permitted."""
+    def _asked_rightly(
+        self, asked: Asked, report: Report, plan: Plan
+    ) -> Refused | Undecided | None:
+        """A refusal of what was asked along with a report that is permitted, in the gateway's order."""
         if asked.format and asked.format not in {v.format for v in report.variants}:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
-        for name, value in asked.uses:
-            parameter = report.parameters.get(name)
-            if parameter is None:
-                return Refused(reason=Reason.PARAMETER.slug, cause="parameter-unknown")
-            if parameter.chooses and canonical(parameter, value) is None:
-                return Refused(reason=Reason.PARAMETER.slug, cause="parameter-value")
-            if plan.hides(parameter, value):
-                return Refused(reason=Reason.PARAMETER_FORBIDDEN.slug, cause="hidden-field")
+        uses = asked.uses or ()
+        if asked.uses is not None and (cause := fault(uses, report)):
+            return Refused(reason=Reason.PARAMETER.slug, cause=cause)
         if asked.purpose and asked.purpose not in self.snapshot.catalogue.purposes:
             return Refused(reason=Reason.PURPOSE_UNKNOWN.slug, cause="unknown-purpose")
+        if any(plan.hides(report.parameters[use.name], use.value) for use in uses):
+            return Refused(reason=Reason.PARAMETER_FORBIDDEN.slug, cause="hidden-field")
+        for use in uses:
+            if use.good is None:
+                why = f"depends on the value of `{use.name}`, of which the log holds a digest alone"
+                return Undecided(why=why)
         return None
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from proxy.audit.query import Past
 from proxy.review.alike import Alike
-from proxy.review.cells import changes
+from proxy.review.cells import Cells
 from proxy.review.replay import Kind, Replay
 from proxy.review.rules import ordered
 from proxy.review.then import Asked, Judge
@@ -32,7 +32,7 @@ HELD = "g, user:u, role:r\n"
 def changed(before, after, *, at=NOW):
     """The changes for a member of the role, whose attributes the log does not hold."""
     given_ = [Judge(each).given(ASKED, (at, "127.0.0.1")) for each in (before, after)]
-    return changes(*given_, Alike(seconds=10))
+    return Cells(Alike(seconds=10)).changes(*given_)
 
 
 @settings(max_examples=40)

@@ -85,7 +85,7 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
     groups = _GROUPS.decode(past.groups) if past.groups else ()
     asked = Asked(
         principal=principal, groups=groups, tool=past.tool, method=past.method, report=past.report,
-        path=past.path, format=past.format, action=past.action or "read", purpose=past.purpose, uses=(),
+        path=past.path, format=past.format, action=past.action or "read", purpose=past.purpose, uses=None,
     )  # fmt: skip
     judge = Judge(snapshot)
     reports, at = judge.reports(asked), instant(past.started)
