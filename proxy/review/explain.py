@@ -67,16 +67,18 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usable:
-    """One parameter of the report that has fields, and what keeps the requester from it."""
+    """One parameter of the report, and what keeps the requester from it."""
 
     parameter: str
     by: str
     looks_at: tuple[str, ...]
-    """Its fields; of an order or a group those that its value may name."""
+    """Its fields; of an order or a group those that its value may name, of a page none."""
     hidden: tuple[tuple[str, str], ...]
     """(field, why): what it is refused for."""
     never: bool
     """Whether it is refused whatever its value is."""
+    most: int = 0
+    """Of a limit or an offset: the largest value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,8 +253,6 @@ def _why_absent(field: str, report: Report, own: list[CellRule], cells: list[Cel
 def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Iterator[Usable]:
     seen = {each.field: each for each in fields}
     for parameter in report.parameters.values():
-        if not parameter.looks_at:
-            continue
         values = [word for word, _ in parameter.words] or [""]
         hides = [permit.plan.hides(parameter, each) for each in values]
         hidden = frozenset[str]().union(*hides)
@@ -266,6 +266,7 @@ def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Ite
                 if name in hidden
             ),
             never=all(hides),
+            most=parameter.most,
         )
 
 

@@ -212,12 +212,17 @@ def test_it_says_why_a_parameter_is_refused(tmp_path, group, query, status, said
 def test_it_says_of_each_parameter_who_may_use_it(tmp_path):
     """Without a query too: what may be used, what is refused whatever it says, and what with some fields."""
     where = folder(tmp_path, PARAMETERS)
+    pages = "parameters:\n      limit: {by: limit, most: 500}\n      q: {type: text}\n"
+    (tmp_path / "reports.yaml").write_text(REPORTS.replace("parameters:\n", pages))
     words = ("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
     told = json.loads(invoke(*words, "--json").output)["parameters"]
     assert {each["parameter"]: (each["never"], [h["field"] for h in each["hidden"]]) for each in told} == {
-        "least": (True, ["net"]), "sort": (False, ["net"]), "region": (False, [])
+        "limit": (False, []), "q": (False, []), "least": (True, ["net"]), "sort": (False, ["net"]),
+        "region": (False, []),
     }  # fmt: skip
+    assert {each["parameter"]: each["most"] for each in told if each["most"]} == {"limit": 500}
     shown = invoke(*words).output
+    assert "may be used, up to 500" in shown
     assert "refused: net, given as round(100) (policy.csv:4)" in shown
     assert "refused with net, given as round(100) (policy.csv:4)" in shown
     assert "may be used" in shown

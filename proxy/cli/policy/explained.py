@@ -154,7 +154,7 @@ def _show_parameters(console: Console, parameters: tuple[Usable, ...]) -> None:
 
 def _use(usable: Usable) -> str:
     if not usable.hidden:
-        return "may be used"
+        return "may be used" + (f", up to {usable.most}" if usable.most else "")
     hidden = "; ".join(f"{field}, {why}" for field, why in usable.hidden)
     return f"{'refused:' if usable.never else 'refused with'} {hidden}"
 
@@ -196,6 +196,7 @@ def document(explained: Explained) -> dict[str, Any]:
         "parameters": [
             {
                 "parameter": each.parameter, "by": each.by, "fields": each.looks_at, "never": each.never,
+                "most": each.most,
                 "hidden": [{"field": field, "why": why} for field, why in each.hidden],
             }
             for each in found.parameters
