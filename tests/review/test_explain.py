@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from proxy import policy
 from proxy.catalogue import Catalogue
@@ -256,3 +258,23 @@ def test_what_is_typed_is_shown_as_it_is(tmp_path):
     assert result.exit_code == 1
     assert r"user:a\n:smile:[/b] reads sales/daily through tool:[bold]t" in result.output
     assert "groups: group:[/b], group:[red]x:smile:" in result.output
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_cuts_nothing_off(tmp_path, width, monkeypatch):
+    """Each line's place stands there whole, and each word of a condition, on however many lines."""
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    filler = "".join(
+        f"p, user:someone-else-{number}, sales/*, read, true, allow\n" for number in range(120)
+    )
+    rules = (
+        GOOD
+        + filler
+        + "p, role:analyst, sales/*, read, env.purpose in ['audit', 'reconcile'], deny\n"
+        "p2, role:analyst, sales/*, row.region == 'Donaudampfschifffahrtsgesellschaft', net, clear\n"
+    )
+    where = folder(tmp_path, rules)
+    result = invoke("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert "policy.csv:124" in text and "policy.csv:125" in text and "…" not in text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from proxy.cli.log import visible
@@ -20,6 +22,7 @@ from proxy.values import Value
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
 _BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
+_PLACE: Final = re.compile(r"\S+\.csv:[0-9]+\S*")
 _SAID: Final = {
     Said.APPLIED: "green",
     Said.CONDITION_FALSE: "yellow",
@@ -102,7 +105,8 @@ def _shown(value: Value) -> str:
 
 def _show_lines(console: Console, found: Explanation) -> None:
     lines = sorted(found.lines, key=lambda line: line.said is not Said.APPLIED)
-    table = Table("line", "who", "action", "when", "effect", "", box=None, pad_edge=False)
+    places = _column("line", (str(each.line) for each in lines))
+    table = _table(places, "who", "action", "when", "effect", "")
     for each in lines:
         table.add_row(
             *map(Text, map(visible, (str(each.line), each.principal, each.action, each.when, each.effect))),
@@ -133,7 +137,7 @@ def _show_fields(console: Console, fields: tuple[Seen, ...]) -> None:
                 why = f"not given: {form.why_not} ({why})"
             rows.append((Text(visible(form.form), style=style), Text(where), shown, Text(why)))
             shown = Text("″")
-    table = Table("form", "in rows where", "fields", "why", box=None, pad_edge=False)
+    table = _table("form", "in rows where", "fields", _column("why", (str(r[3]) for r in rows)))
     for row in rows:
         table.add_row(*row)
     console.print("\nCells; of several forms the first whose rows match is given, and a deny wins:")
@@ -144,7 +148,7 @@ def _show_parameters(console: Console, parameters: tuple[Usable, ...]) -> None:
     told = [
         Text(visible(_use(each)), style="yellow" if each.hidden else "green") for each in parameters
     ]
-    table = Table("parameter", "by", "fields", "", box=None, pad_edge=False)
+    table = _table("parameter", "by", "fields", _column("", map(str, told)))
     for each, use in zip(parameters, told, strict=True):
         looks_at = Text(visible(", ".join(each.looks_at)))
         table.add_row(visible(each.parameter), each.by, looks_at, use)
@@ -157,6 +161,18 @@ def _use(usable: Usable) -> str:
         return "may be used" + (f", up to {usable.most}" if usable.most else "")
     hidden = "; ".join(f"{field}, {why}" for field, why in usable.hidden)
     return f"{'refused:' if usable.never else 'refused with'} {hidden}"
+
+
+def _table(*columns: str | Column) -> Table:
+    """A table of which nothing is cut off, on a narrow terminal neither."""
+    folding = (Column(c, overflow="fold") if isinstance(c, str) else c for c in columns)
+    return Table(*folding, box=None, pad_edge=False)
+
+
+def _column(header: str, texts: Iterable[str]) -> Column:
+    """A column as wide as the places of lines in it, which are broken nowhere."""
+    places = (place for text in texts for place in _PLACE.findall(text))
+    return Column(header, overflow="fold", min_width=max(map(len, places), default=None))
 
 
 def document(explained: Explained) -> dict[str, Any]:
