@@ -21,7 +21,7 @@ from proxy.review.explain import Said, explain
 from proxy.subject import Subject
 from tests.reference.product import ATTRIBUTES
 from tests.reference.worlds import policy_text, reports_text, world_of
-from tests.review.test_check import GOOD, REPORTS, folder
+from tests.review.test_check import GOOD, REPORTS, SUBJECTS, folder
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -278,3 +278,49 @@ def test_a_narrow_terminal_cuts_nothing_off(tmp_path, width, monkeypatch):
     result = invoke("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
     text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
     assert "policy.csv:124" in text and "policy.csv:125" in text and "…" not in text
+
+
+PEOPLE = (
+    SUBJECTS.replace("{claim: groups}", "{claim: groups, source: people-else-claim}")
+    + """\
+    attributes:
+      stores: {type: text, many: true, source: people}
+      region: {claim: region, type: text, source: people-else-claim}
+      level: {claim: level, type: integer}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--attribute", "stores=2001"), "`stores`: not what the token of user:sam says counts, but people.csv"),
+        (("--attribute", "region=South"), "`region`: not what"),
+        (("--group", "other", "--attribute", "stores=1"), "`stores`, its groups: not what"),
+        (("--attribute", "level=1", "--attribute", "level=2"), "`level` is named twice"),
+        (("--ip", "foo"), "`foo` is not an address"),
+    ],
+)  # fmt: skip
+def test_what_would_not_count_is_not_left_out_in_silence(tmp_path, words, said):
+    """An attribute or group that people.csv decides, a second value, an address that is none: exit status 2."""
+    where = folder(tmp_path, GOOD)
+    (tmp_path / "subjects.yaml").write_text(PEOPLE)
+    (tmp_path / "people.csv").write_text(
+        "subject, groups, stores, region\nuser:sam, group:mine, 1|2, 'North'\n"
+    )
+    asked = ("GET", "/sales/daily.csv", "--policies", where)
+    result = invoke("sam", *asked, *words)
+    assert result.exit_code == 2 and said in result.stderr
+    told = json.loads(invoke("sam", *asked, "--attribute", "level=1", "--json").output)
+    assert told["groups"] == ["group:mine"]
+    assert invoke("zoe", *asked, "--attribute", "region=South", "--group", "x").exit_code == 1
+
+
+@pytest.mark.parametrize("subject", ["role:analyst", "group:x", "set:s", "anyone", ""])
+def test_who_is_no_subject_is_told_so(tmp_path, subject):
+    """A role or a group asks for nothing; a user of that name is written out."""
+    asked = ("GET", "/sales/daily.csv", "--policies", folder(tmp_path, GOOD))
+    result = invoke(subject, *asked)
+    assert result.exit_code == 2 and "name a user or a tool" in result.stderr
+    assert invoke(f"user:{subject or 'x'}", *asked).exit_code == 1
+    assert invoke("tool:bi", *asked, "--tool", "other").exit_code == 2

@@ -200,3 +200,16 @@ def test_a_lockdown_of_several_reports_says_which_one_refuses_it(governed):
     assert [line["said"] for line in found["lines"] if line["principal"] == "user:nora"] == [
         "applied"
     ]
+
+
+def test_what_the_token_did_not_decide_cannot_be_named_for_it(tmp_path):
+    """An attribute that people.csv gave is known as it was; another value for it is refused."""
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES) as (_, proxy):
+        subjects = (proxy.home.policies / "subjects.yaml").read_text()
+        proxy.home.write("subjects.yaml", subjects.replace("claim: level,", "source: people,"))
+        proxy.home.write("people.csv", "subject, level\nuser:alice, 5\n")
+        assert proxy.reload()
+        alice = proxy.issuer.token("alice", groups=("analysts",))
+        events = {"alice": proxy.get(CSV, token=alice).event}
+    status, _, shown = explained((proxy.home, events), "alice", "--attribute", "level=7")
+    assert status == 2 and "came from people.csv" in shown

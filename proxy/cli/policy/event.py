@@ -81,7 +81,10 @@ def find(id_: str, log: Path) -> tuple[Past, str]:
 
 
 def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, Value]) -> Recalled:
-    """The request as it was then; `named`: attributes of the token. Raises DecidedBefore."""
+    """The request as it was then; `named`: attributes of the token. Raises DecidedBefore.
+
+    Raises CounterfoilError where something is named that its token did not decide.
+    """
     groups = _GROUPS.decode(past.groups) if past.groups else ()
     asked = Asked(
         principal=principal, groups=groups, tool=past.tool, method=past.method, report=past.report,
@@ -93,7 +96,12 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
     subject = judge.as_recorded(asked, at.timestamp())
     if not reports or subject is None:
         raise DecidedBefore(past, "it was refused before")
-    unknown = judge.unknown(subject) - set(named)
+    claims = judge.unknown(subject)
+    for name in named.keys() - claims:
+        raise CounterfoilError(
+            f"`{name}` of {visible(principal)} came from people.csv, and not from its token"
+        )
+    unknown = claims - set(named)
     attributes = {n: v for n, v in subject.attributes.items() if n not in unknown} | dict(named)
     return Recalled(
         past=past,

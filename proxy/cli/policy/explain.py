@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from proxy.cli.policy.explained import Answer, Explained
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit, Reason
+from proxy.policy.conditions.address import address
 from proxy.policy.lines import WITHOUT_CELLS, Action
 from proxy.review.explain import Explanation, explain, explain_change, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
@@ -27,6 +29,8 @@ from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
 
 _PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
+_NO_SUBJECT: Final = re.compile(r"(?:group|role|set):|(?:anyone)?\Z")
+"""What is no subject, unless it is written as `user:…`."""
 _STATUS: Final = {reason.slug: reason.status for reason in Reason}
 
 
@@ -93,6 +97,8 @@ def explain_(
             permitted = _explain_event(event, log, attributes, as_json=as_json)
         else:
             snapshot, now = _snapshot(folder), _time(as_of)
+            if address(ip) is None:
+                raise CounterfoilError(f"`{visible(ip)}` is not an address: 10.0.0.7, 2001:db8::1")
             who = _subject(snapshot, subject, groups, attributes, tool, now)
             if purpose and purpose not in snapshot.catalogue.purposes:
                 listed = ", ".join(sorted(snapshot.catalogue.purposes)) or "none"
@@ -205,18 +211,31 @@ def _subject(
     snapshot: Snapshot, name: str, groups: tuple[str, ...], attributes: tuple[str, ...],
     tool: str | None, now: datetime,
 ) -> Subject:  # fmt: skip
+    if _NO_SUBJECT.match(name):
+        raise CounterfoilError(
+            f"`{visible(name)}` asks for nothing: name a user or a tool, and what it holds by --group"
+        )
     given = _attributes(snapshot, attributes)
     typed = name if name.startswith(("user:", "tool:")) else f"user:{name}"
-    through = None if tool is None else f"tool:{tool.removeprefix('tool:')}"
+    if tool is not None and typed.startswith("tool:"):
+        raise CounterfoilError("a tool that asks by itself asks through no other: leave out --tool")
+    claimed = tuple(f"group:{group.removeprefix('group:')}" for group in groups)
     found = snapshot.identities.subject_of(
         typed,
-        groups=tuple(f"group:{group.removeprefix('group:')}" for group in groups) or None,
+        groups=claimed or None,
         attributes=given,
-        tool=through,
+        tool=None if tool is None else f"tool:{tool.removeprefix('tool:')}",
         now=now.timestamp(),
     )
     if found is None:
         raise CounterfoilError(f"no issuer of subjects.yaml has a subject named `{visible(name)}`")
+    left_out = [f"`{key}`" for key, value in given.items() if found.attributes.get(key) != value]
+    left_out += ["its groups"] * (not set(claimed) <= set(found.groups))
+    if left_out:
+        raise CounterfoilError(
+            f"{', '.join(left_out)}: not what the token of {visible(typed)} says counts, but people.csv"
+            " (see `source` in subjects.yaml)"
+        )
     return found
 
 
@@ -228,6 +247,8 @@ def _attributes(snapshot: Snapshot, attributes: tuple[str, ...]) -> dict[str, Va
         if declared is None:
             known = ", ".join(sorted(snapshot.identities.attributes)) or "none"
             raise CounterfoilError(f"`{visible(key)}` is not a declared attribute: {known}")
+        if key in given:
+            raise CounterfoilError(f"`{key}` is named twice; a list is written as a|b")
         given[key] = _value(key, value, declared)
     return given
 
