@@ -220,7 +220,7 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
         event.at,
         f"{event.step:<10}",
         _who(event.subject, principal, event.tool, event.address),
-        _what(event),
+        _what(event, event.log),
         " ".join(filter(None, [event.decision, event.reason, event.cause])),
         event.ended,
         f"{event.rows} rows {event.bytes} bytes" if event.decision == "permit" else "",
@@ -229,20 +229,26 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
     ]
 
 
-def _what(event: AccessEvent | Access) -> str:
-    """What a record is about."""
+def _what(event: AccessEvent | Access, log: str) -> str:
+    """What a record is about; `log` where that may be a log itself."""
+    if about := event.report or event.path:
+        return about
     if event.policy and not event.decision:
         after = f" after {event.previous[:12]}" if event.previous else ""
         return f"policy {event.policy[:12]}{after}"
     if event.previous:
         return f"policy {event.previous[:12]} stays: {' '.join(event.lines)}"
-    return event.report or event.path or event.log
+    return log
+
+
+_COUNTED: Final = {"drift": "field", "policy-refused": "fault"}
+"""What the records of a step count; those of all others count refusals."""
 
 
 def _counted(step: str, count: int) -> str:
     if not count:
         return ""
-    return f"{count} {'faults' if step == 'policy-refused' else 'refusals'}"
+    return f"{count} {_COUNTED.get(step, 'refusal')}{'' if count == 1 else 's'}"
 
 
 def _who(subject: str, principal: str, tool: str, address: str) -> str:
@@ -275,8 +281,8 @@ def _print_table(found: list[Access]) -> None:
         cells = (
             access.started[:19] + "Z",
             _who(access.subject, access.principal, access.tool, access.address),
-            _what(access),
-            access.reason or access.outcome,
+            _what(access, access.log if access.outcome == "opened" else ""),
+            access.reason or " ".join(filter(None, [access.outcome, access.cause])),
             str(access.rows) if access.decision == "permit" else "",
             str(access.bytes) if access.decision == "permit" else "",
             _given(access.fields) or _counted(access.outcome, access.count),
