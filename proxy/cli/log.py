@@ -25,7 +25,9 @@ from rich.text import Text
 from proxy import config
 from proxy.access import AccessEvent, decode
 from proxy.audit import Access, Leaf, Reader
+from proxy.audit.query import OUTCOMES
 from proxy.errors import LogUnavailable
+from proxy.plan import Reason
 from proxy.values import calendar_date, instant
 
 _POLL: Final = 0.25
@@ -33,6 +35,8 @@ _POLL: Final = 0.25
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,5})([smhdw])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_WORDS: Final = ("", "permit", "deny", *sorted(OUTCOMES), *(reason.slug for reason in Reason))
+"""What `--outcome` can be, beside the causes on record; '' is any."""
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
 
@@ -149,7 +153,7 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
 @log.command()
 @log_option
 @settings_option
-@click.option("--subject", default="", help="Who: a principal (user:alice) or an opaque id.")
+@click.option("--subject", default="", help="Who: user:alice or alice, tool:bi, or an opaque id.")
 @click.option("--report", default="", help="What: a report's id, or prefix/*.")
 @click.option("--tool", default="", help="Through which tool.")
 @click.option("--since", type=Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago.")
@@ -181,20 +185,33 @@ def query(
     not on record. No durable record is missed, even where the index lags.
     """
     with Reader(resolve_log_path(log_file, settings)) as reader:
-        if ":" in subject and not reader.subjects(subject):
-            raise LogUnavailable(
-                f"the directory of this log does not know {visible(subject)}:"
-                " no access by that name, or the name was erased (ask by its opaque id then)"
-            )
         found = reader.query(
-            subject=subject, report=report, tool=tool, since=since, until=until, outcome=outcome,
-            limit=limit,
+            subject=_known(reader, subject) if subject else "", report=report, tool=tool, since=since,
+            until=until, outcome=outcome, limit=limit,
         )  # fmt: skip
+        if not (found or outcome in _WORDS or reader.query(outcome=outcome, limit=1)):
+            raise click.BadParameter(
+                f"{visible(outcome)} is no cause on record, nor one of {', '.join(_WORDS[1:])}",
+                param_hint="--outcome",
+            )
     if as_json:
         for access in found:
             _print_json(msgspec.json.encode(access, order="sorted"))
     else:
         _print_table(found)
+
+
+def _known(reader: Reader, subject: str) -> str:
+    """Somebody of whom the log knows, as it knows them. Raises LogUnavailable."""
+    if ":" not in subject and reader.query(subject=subject, limit=1):
+        return subject  # an opaque id, which no name that somebody chose may pass for
+    named = subject if ":" in subject else f"user:{subject}"
+    if not reader.subjects(named):
+        raise LogUnavailable(
+            f"the directory of this log does not know {visible(named)}:"
+            " no access by that name, or the name was erased (ask by its opaque id then)"
+        )
+    return named
 
 
 def _print_json(line: bytes) -> None:

@@ -97,6 +97,33 @@ def test_query_selects(path):
     assert accesses(*at, "--since", "2027-01-15", "--until", "2027-01-14") == []
 
 
+def test_a_bare_name_is_a_user_s(path):
+    """Whoever leaves out `user:` gets what it stands for, and a name that nobody has is told."""
+    assert accesses("--log", path, "--subject", "sam") == ["0d", "0c"]
+    assert accesses("--log", path, "--subject", "sam", "--since", timestamp(1.9e9)) == []
+    for unknown in ("eve", "user:eve", "tool:eve", "id-eve"):
+        named = unknown if ":" in unknown else f"user:{unknown}"
+        assert f"does not know {named}:" in fail("query", "--log", path, "--subject", unknown)
+
+
+def test_an_opaque_id_is_not_taken_for_a_name(path):
+    """Somebody whose name is another's opaque id hides nothing of the other's accesses."""
+    with contextlib.closing(Names(path.with_name("access-names.db"))) as names:
+        names.learn([("id-mallory", "user:id-alice")])
+    assert accesses("--log", path, "--subject", "id-alice") == ["0a"]
+
+
+def test_a_word_that_is_no_outcome_is_told_with_those_that_are(path):
+    """A typo is no empty answer: decisions, ends, reasons and the causes on record are words, others not."""
+    said = " ".join(fail("query", "--log", path, "--outcome", "denied").split())
+    assert "denied is no cause on record" in said
+    for word in ("permit", "deny", "client-gone", "unresolved", "not-found", "purpose-required"):
+        assert f" {word}," in said
+    assert accesses("--log", path, "--outcome", "no-report") == ["0b"]
+    assert accesses("--log", path, "--outcome", "no-report", "--subject", "sam") == []
+    assert accesses("--log", path, "--outcome", "purpose-required") == []
+
+
 def test_relative_times_are_understood_and_others_refused(path):
     assert accesses("--log", path, "--until", "99999w") == []
     assert "write RFC 3339" in fail("query", "--log", path, "--since", "yesterday")
