@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -22,7 +21,6 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from proxy import transform
-from proxy.access import Ended, Step
 from proxy.audit.log import AccessLog
 from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.errors import (
@@ -36,14 +34,15 @@ from proxy.errors import (
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.answers import abort, begin, release
+from proxy.gateway.answers import release
 from proxy.gateway.drift import Drift, Kind
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
-from proxy.gateway.standing import context_of, cut_short
-from proxy.gateway.view import Block, Blocks, Pieces, Steps, View
+from proxy.gateway.standing import Standing, context_of
+from proxy.gateway.streamed import Streamed
+from proxy.gateway.view import Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.decide import decide
@@ -54,8 +53,11 @@ from proxy.subject import Subject
 from proxy.upstream import Stores
 
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
+_ATTEMPTS: Final = 3
+"""How often a request is decided anew where its permit ended before its first block was ready."""
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
+_UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?\Z")
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -87,6 +89,10 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     def sorted_here(self) -> bool:
         """Whether the store's order is none that the requester may know."""
         return tells_of_hidden(self.permit.plan)
+
+
+class _Outdated(Exception):
+    """The permit ended before anything was released."""
 
 
 class Gateway:
@@ -145,27 +151,36 @@ class Gateway:
         1 take one snapshot; 2 identify; 3 route; 4 decide; 5 fetch; 6 decode, transform, encode;
         7 record, durably; 8 release. What cannot be recorded is neither released nor refused.
         """
-        access = Access(address=request.remote or "", method=request.method)
-        try:
-            snapshot = self.snapshot  # 1
-            decided = await self._decide(snapshot, request, access)  # 2, 3, 4
-            match decided:
-                case Deny():
-                    return await self.recorder.refuse(access, decided)
-                case _Granted():
-                    return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
-        except LogUnavailable as exc:
-            return self.recorder.unrecorded(access, exc)
-        except asyncio.CancelledError:
-            if not access.parts:  # the proxy stops, and nothing of this access is on record yet
-                deny = Deny(reason=Reason.INTERNAL, cause="stopped")
-                await asyncio.shield(self.recorder.refuse(access, deny))
-            raise
-        except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
-            _LOGGER.error("access %s: %s", access.id, where(exc))
-            return await self.recorder.refuse(
-                access, Deny(reason=Reason.INTERNAL, cause="internal-error")
-            )
+        attempts = 0
+        while True:
+            access = Access(address=request.remote or "", method=request.method)
+            try:
+                return await self._attempt(request, access)
+            except _Outdated:
+                attempts += 1  # nothing is released, nothing on record: as if it were asked now
+                if attempts == _ATTEMPTS:
+                    deny = Deny(reason=Reason.BUSY, cause="policy-changing")
+                    return await self.recorder.refuse(access, deny)
+            except LogUnavailable as exc:
+                return self.recorder.unrecorded(access, exc)
+            except asyncio.CancelledError:
+                if not access.parts:  # the proxy stops, and nothing of this access is on record yet
+                    deny = Deny(reason=Reason.INTERNAL, cause="stopped")
+                    await asyncio.shield(self.recorder.refuse(access, deny))
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
+                _LOGGER.error("access %s: %s", access.id, where(exc))
+                deny = Deny(reason=Reason.INTERNAL, cause="internal-error")
+                return await self.recorder.refuse(access, deny)
+
+    async def _attempt(self, request: web.BaseRequest, access: Access) -> web.StreamResponse:
+        snapshot = self.snapshot  # 1
+        decided = await self._decide(snapshot, request, access)  # 2, 3, 4
+        match decided:
+            case Deny():
+                return await self.recorder.refuse(access, decided)
+            case _Granted():
+                return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
 
     # ── 2, 3, 4: who asks for what, and may it ────────────────────────────────────────────────────
 
@@ -207,7 +222,9 @@ class Gateway:
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
-            detail = f"Parameters of this report: {', '.join(report.parameters) or 'none'}."
+            declared = ", ".join(report.parameters) or "none"
+            help_ = exc.help(decision.plan.clear if isinstance(decision, Permit) else ())
+            detail = f"{help_} Parameters of this report: {declared}.".lstrip()
             return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
         access.recorded(asked.parameters, report, self._keyring)
         if not catalogued:
@@ -258,6 +275,13 @@ class Gateway:
         name = granted.permit.subject.name
         format_ = FORMATS[granted.variant.format]
         view = self._view(granted, format_)
+        standing = Standing(
+            permit=granted.permit,
+            context=granted.context,
+            decided=snapshot,
+            request=request,
+            access=access,
+        )
         self._running[name] += 1
         self._sorting[name] += granted.sorted_here
         try:
@@ -269,14 +293,21 @@ class Gateway:
                 )
                 async with Blocks(pieces, view, executor=self._executor) as blocks:
                     ready = await blocks.take()
+                    if await standing.ended(self.snapshot) is not None:
+                        raise _Outdated
                     if ready[0].last:
                         receipt = await self.recorder.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
                         return release(receipt, ready[0], format_.media_type)
-                    return await self._stream(
-                        snapshot, request, access, granted, blocks, ready, format_.media_type
+                    answer = Streamed(
+                        blocks,
+                        recorder=self.recorder,
+                        access=access,
+                        standing=standing,
+                        policy=lambda: self.snapshot,
                     )
+                    return await answer.send(request, ready, format_.media_type)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -316,73 +347,6 @@ class Gateway:
             return PagedView(steps, page=granted.page)
         return View(steps)
 
-    async def _stream(
-        self,
-        snapshot: Snapshot,
-        request: web.BaseRequest,
-        access: Access,
-        granted: _Granted,
-        blocks: Blocks,
-        ready: list[Block],
-        media_type: str,
-    ) -> web.StreamResponse:
-        """An answer of more than one block: each record is durable before the blocks that it covers."""
-        step: Step = "outcome" if ready[-1].last else "intent"
-        receipt = await self.recorder.record(
-            access, step, block=ready[-1], ended="whole" if ready[-1].last else None
-        )
-        covered = ready[-1]
-        ended: Ended | None = None
-        response: web.StreamResponse | None = None
-        try:
-            response = await begin(receipt, request, media_type)
-            while True:
-                for block in ready:
-                    await response.write(block.data)  # the server ends it where nobody takes it
-                if covered.last:
-                    return response
-                ready = await blocks.take()
-                ended = await cut_short(
-                    granted.permit,
-                    granted.context,
-                    request,
-                    access,
-                    decided=snapshot,
-                    current=self.snapshot,
-                    now=time.time(),
-                )
-                if ended is not None:
-                    break
-                step = "outcome" if ready[-1].last else "progress"
-                await self.recorder.record(
-                    access, step, block=ready[-1], ended="whole" if ready[-1].last else None
-                )
-                covered = ready[-1]
-        except (SourceRefused, StoreUnavailable) as exc:
-            _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
-            ended = "store-failed"
-        except ConnectionError:
-            ended = "client-gone"
-        except LogUnavailable as exc:
-            _LOGGER.error("access %s: the access log failed: %s", access.id, exc)
-            ended = "log-failed"
-        except asyncio.CancelledError:
-            ended = "stopped"
-            raise
-        except Exception as exc:  # noqa: BLE001 - whatever went wrong ends the stream and is recorded
-            _LOGGER.error("access %s: %s", access.id, where(exc))
-            ended = "store-failed"
-        finally:
-            if ended is not None:
-                abort(request)
-                if not covered.last:
-                    # What the records say already covers all that was released.
-                    with suppress(LogUnavailable):
-                        await asyncio.shield(
-                            self.recorder.record(access, "outcome", block=covered, ended=ended)
-                        )
-        return response if response is not None else web.Response(status=503)
-
     def _tell_of_drift(self, view: View, granted: _Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
         if granted.grouped:
@@ -414,12 +378,15 @@ def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
     if not stated:
         return True
     essence = media_type.partition(";")[0]
-    ranges = {"*/*", f"{essence.partition('/')[0]}/*", essence}
+    ranges = ("*/*", f"{essence.partition('/')[0]}/*", essence)
+    nearest, acceptable = -1, True
     for item in ",".join(stated).split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
-        if name in ranges and not any(p.replace(" ", "") in ("q=0", "q=0.0") for p in parameters):
-            return True
-    return False
+        if name in ranges and (near := ranges.index(name)) >= nearest:  # the most specific decides
+            wanted = not any(map(_UNWANTED.match, parameters))
+            acceptable = wanted or (acceptable and near == nearest)
+            nearest = near
+    return acceptable and nearest >= 0
 
 
 def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:

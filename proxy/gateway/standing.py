@@ -6,7 +6,8 @@ same (DESIGN.md §4).
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
@@ -34,48 +35,48 @@ def context_of(subject: Subject, request: web.BaseRequest, access: Access) -> Co
     )
 
 
-async def cut_short(
-    permit: Permit,
-    context: Context,
-    request: web.BaseRequest,
-    access: Access,
-    *,
-    decided: Snapshot,
-    current: Snapshot,
-    now: float,
-) -> Ended | None:
-    """Why an answer ends here; None where the same plan goes on.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A permit, and all that it takes to say whether it still stands."""
 
-    `permit` and `context` are of the snapshot `decided`; `now` is in seconds since the epoch. What is
-    recorded of the access from here on names the policy that was asked.
-    """
-    if current is decided and now < permit.valid_until:
+    permit: Permit
+    context: Context
+    decided: Snapshot
+    """By which both were found."""
+    request: web.BaseRequest
+    access: Access
+
+    async def ended(self, current: Snapshot) -> Ended | None:
+        """Why an answer ends here, with that snapshot in force; None where the same plan goes on.
+
+        What is recorded of the access from here on names the policy that was asked.
+        """
+        now = time.time()
+        decided, permit, access = self.decided, self.permit, self.access
+        if current is decided and now < permit.valid_until:
+            return None
+        flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
+        if now >= permit.valid_until and flips:
+            return "expired"
+        changed: Ended = "expired" if current is decided else "policy-changed"
+        access.policy, access.permit = current.version, None
+        # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way, its
+        # line of people.csv another one, or at its end.
+        token = self.request.headers.get(hdrs.AUTHORIZATION)
+        subject = await current.identities.verify(token, now)
+        if isinstance(subject, Deny):
+            return "expired" if now >= permit.subject.expires else changed
+        if (subject.user, subject.tool) != (permit.subject.user, permit.subject.tool):
+            return changed
+        report = current.catalogue.reports.get(permit.report.id)
+        if report != permit.report:
+            return changed
+        context = _at(self.context, datetime.fromtimestamp(now, UTC), subject)
+        again = decide(current.policy, subject=subject, report=report, context=context)
+        if not isinstance(again, Permit) or not _gives_as(again, permit):
+            return changed
+        access.subject, access.permit = subject, again
         return None
-    flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
-    if now >= permit.valid_until and flips:
-        return "expired"
-    changed: Ended = "expired" if current is decided else "policy-changed"
-    access.policy, access.permit = current.version, None
-    # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way, its line of
-    # people.csv another one, or at its end.
-    subject = await current.identities.verify(request.headers.get(hdrs.AUTHORIZATION), now)
-    if isinstance(subject, Deny):
-        return "expired" if now >= permit.subject.expires else changed
-    if (subject.user, subject.tool) != (permit.subject.user, permit.subject.tool):
-        return changed
-    report = current.catalogue.reports.get(permit.report.id)
-    if report != permit.report:
-        return changed
-    again = decide(
-        current.policy,
-        subject=subject,
-        report=report,
-        context=_at(context, datetime.fromtimestamp(now, UTC), subject),
-    )
-    if not isinstance(again, Permit) or not _gives_as(again, permit):
-        return changed
-    access.subject, access.permit = subject, again
-    return None
 
 
 def _at(context: Context, now: datetime, subject: Subject) -> Context:
