@@ -180,6 +180,28 @@ def test_the_page_s_keyring_opens(tmp_path):
     assert len(Keyring.open(tmp_path / "keyring.json", kek).ids) == 1
 
 
+@pytest.mark.parametrize("folder", [".", "gateway", "policy", "review"])
+def test_each_module_has_its_room(folder):
+    """ARCHITECTURE.md names the modules that there are."""
+    found = (ROOT / "proxy" / folder).iterdir()
+    names = {f"{path.name}/" if (path / "__init__.py").exists() else path.name for path in found}
+    assert {name for name in names if re.fullmatch(r"[a-z]\w*(\.py|/)", name)} <= rooms()
+
+
+def test_there_is_no_room_without_its_module():
+    """ARCHITECTURE.md names no module that there is not."""
+    paths = (ROOT / "proxy").rglob("*")
+    assert rooms() <= {f"{path.name}/" if path.is_dir() else path.name for path in paths} | {
+        "proxy/"
+    }
+
+
+def rooms():
+    """The modules that ARCHITECTURE.md lists."""
+    (house,) = blocks((ROOT / "ARCHITECTURE.md").read_text("utf-8"), "")
+    return set(re.findall(r"\b\w+(?:\.py\b|/)", house))
+
+
 def commands():
     """The commands in the README's blocks and between its words."""
     text = "\n".join(
