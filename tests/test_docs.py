@@ -180,6 +180,15 @@ def test_the_page_s_keyring_opens(tmp_path):
     assert len(Keyring.open(tmp_path / "keyring.json", kek).ids) == 1
 
 
+def test_the_page_says_what_is_not_in_this_version():
+    """What is refused because it is not there yet is told, with the cause that the log has for it."""
+    section = PAGE.partition("## Not in this version")[2]
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "proxy").rglob("*.py"))
+    causes = re.findall(r"cause `([\w-]+)`", section)
+    assert causes == ["content-coding", "bound-token"]
+    assert all(f'("{cause}"' in sources for cause in causes)
+
+
 @pytest.mark.parametrize("folder", [".", "gateway", "policy", "review"])
 def test_each_module_has_its_room(folder):
     """ARCHITECTURE.md names the modules that there are."""
