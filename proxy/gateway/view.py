@@ -135,8 +135,8 @@ class View:
         return self._decoder.undeclared
 
     @property
-    def vanished(self) -> frozenset[str]:
-        """Columns that the catalogue declares and the store does not give."""
+    def vanished(self) -> frozenset[str] | None:
+        """Columns that the catalogue declares and the store does not give; None where nobody knows."""
         return self._decoder.vanished
 
     @property
