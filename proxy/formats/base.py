@@ -94,8 +94,11 @@ class Decoder(ABC):
 
         They may be data: they are compared and counted, never shown.
         """
-        self.vanished: frozenset[str] = frozenset()
-        """Declared fields that a header lacks. A member that a record lacks is no value, and no drift."""
+        self.vanished: frozenset[str] | None = None
+        """Declared fields that the document lacks; None where it does not say.
+
+        A member that a record lacks is no value, and no drift; one that very many records lack is.
+        """
         self.compared = False
         """Whether names of the document were held against the catalogue."""
         self._failure: SourceRefused | None = None
@@ -141,10 +144,9 @@ class Decoder(ABC):
             self.undeclared |= {name if plain else "(a name that is long or not printable)"}
 
     def _lacks(self, names: AbstractSet[str], declared: Mapping[str, object]) -> None:
-        """Remember the declared fields that a header does not name."""
+        """Remember the declared fields that the document does not name."""
         self.compared = True
-        if not declared.keys() <= names:
-            self.vanished = frozenset(declared.keys() - names)
+        self.vanished = frozenset(declared.keys() - names)
 
 
 class Encoder(ABC):
