@@ -29,9 +29,12 @@ reports:
       region: {type: text, class: public}
       paid: {type: boolean, class: internal}
       net: {type: decimal, class: confidential}
+"""
+STORES = """\
   sales/stores: {title: Stores, store: s, variants: [{path: /sales/stores.csv, format: csv}],
     fields: {region: {type: text, class: public}, rent: {type: decimal, class: confidential}}}
 """
+"""One more report, that shares a field with the other."""
 SUBJECTS = """\
 issuers:
   - issuer: https://id.example.com
@@ -80,6 +83,11 @@ def files(rules: str) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
+def with_stores(rules: str) -> dict[str, bytes]:
+    """The files with one report more."""
+    return {**files(rules), "reports.yaml": (REPORTS + STORES).encode()}
+
+
 def with_parameter(written: str) -> dict[str, bytes]:
     """A good folder whose first parameter is written so."""
     reports = REPORTS.replace("parameters:\n", f"parameters:\n      {written}\n")
@@ -105,14 +113,14 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
     if kind == "nobody-reads":
         rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
         line, column = 2, 19
-    found = check(files(rules))
+    found = check(with_stores(rules))
     assert not found.faults
     places = [(w.fault.line, w.fault.column) for w in found.warnings if w.kind == kind]
     assert places == [(line, column)]
 
 
 def said(kind: str, rules: str) -> list[str]:
-    return [w.fault.message for w in check(files(rules)).warnings if w.kind == kind]
+    return [w.fault.message for w in check(with_stores(rules)).warnings if w.kind == kind]
 
 
 OTHERS = "g, group:others, role:analyst\n"
@@ -299,12 +307,12 @@ def test_paths_that_overlap_are_a_fault_with_both_their_places(tmp_path):
     result = CliRunner().invoke(main, ["policy", "check", where])
     assert result.exit_code == 2
     assert (
-        "reports.yaml:21:23: error: the path can match the same target as one of `sales/daily`"
+        "reports.yaml:19:23: error: the path can match the same target as one of `sales/daily`"
         in result.output
     )
     assert "in line 7" in result.output
     lines = result.output.splitlines()
-    at = next(n for n, line in enumerate(lines) if "21:23" in line)
+    at = next(n for n, line in enumerate(lines) if "19:23" in line)
     assert lines[at + 2].index("^") == lines[at + 1].index("/sales/North")
 
 

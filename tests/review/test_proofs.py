@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.review.check import check
-from tests.review.test_check import GOOD, REPORTS, files
+from tests.review.test_check import GOOD, REPORTS, files, with_stores
 from tests.review.test_difference import (
     ATTRIBUTES,
     LINES,
@@ -136,7 +136,8 @@ def test_an_access_rule_that_another_makes_useless_is_warned_of():
 def test_what_a_reports_lack_of_a_field_settles_is_warned_of(rows, form, said):
     """A denial that no row of the report escapes, an allow line that gives none of it; no other."""
     rules = GOOD.replace("@public", "net") + f"p2, role:analyst, sales/*, {rows}, region, {form}\n"
-    found = [w.fault.message for w in check(files(rules)).warnings if w.kind == "field-elsewhere"]
+    warnings = check(with_stores(rules)).warnings
+    found = [w.fault.message for w in warnings if w.kind == "field-elsewhere"]
     assert found == ([said] if said else [])
 
 
