@@ -186,7 +186,7 @@ p,  group:half, sales/*, read, true, allow
             "analysts",
             "sort=paid",
             1,
-            "(400): parameter-value; parameters of this report: least, sort, region",
+            "(400): `sort` is one or more of region, with `,` between; parameters of this report: least, sort, region",
         ),
         ("analysts", "x=1", 1, "(400): parameter-unknown"),
         ("north", "sort=net", 0, ""),

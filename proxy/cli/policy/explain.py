@@ -189,7 +189,9 @@ def _answer(
         if target.query:
             route = snapshot.catalogue.route(target.path)
             known = ", ".join(route.report.parameters if route else ()) or "none"
-            why = f"{exc}; parameters of this report: {known}"
+            clear = decision.plan.clear if isinstance(decision, Permit) else ()
+            wrong = exc.help(clear).rstrip(".") or exc.cause
+            why = f"{wrong}; parameters of this report: {known}"
             return Answer(status=Reason.PARAMETER.status, cause=exc.cause, why=why)
     if isinstance(decision, Deny):
         return Answer(status=decision.reason.status, cause=decision.cause)
