@@ -113,10 +113,9 @@ class Written:
     def links(self) -> tuple[Link, ...]:
         """The `g` and `g2` lines."""
         return tuple(
-            Link(place(record), grammar.principal(member) if kind == "g" else member, of)
+            Link(place(record), *map(grammar.principal if kind == "g" else str, record.cells[1:]))
             for record in self._records.values()
             if (kind := record.cells[0]) in ("g", "g2")
-            for member, of in [record.cells[1:]]
         )
 
     @functools.cached_property
@@ -145,7 +144,7 @@ class Written:
         return self.policy.roles(principal) | {ANYONE}
 
     def _held_with(self, principal: str) -> frozenset[str]:
-        holders = self.policy.holders(principal) if principal.startswith("role:") else ()
+        holders = self.holders.get(principal)
         common = (
             frozenset.intersection(*map(self.policy.roles, holders)) if holders else frozenset()
         )

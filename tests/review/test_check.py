@@ -165,7 +165,7 @@ def test_a_role_that_holds_another_or_resembles_none_is_not_called_empty():
 
 def test_a_membership_that_is_written_twice_is_said_twice():
     """Also in quotes, and of sets."""
-    twice = "g, group:'analysts', role:analyst\ng2, sales/*, set:all\ng2, sales/*, set:all\n"
+    twice = "g, group:'analysts', role:'analyst'\ng2, sales/*, set:all\ng2, sales/*, set:all\n"
     assert said("said-twice", GOOD + twice) == [
         "says what policy.csv:3 says",
         "says what policy.csv:5 says",
