@@ -317,8 +317,12 @@ def _lines(fields: Sequence[Seen], name: str, wrong: Sequence[str]) -> str:
     """Which lines made a field what it is."""
     for seen in fields:
         if seen.field == name:
-            lines = [line for form in seen.forms if form.form in wrong for line in form.lines]
-            return f"by {', '.join(map(str, lines))}" if lines else seen.why_absent
+            by = [line for form in seen.forms if form.form in wrong for line in form.lines]
+            if by:
+                return f"by {', '.join(map(str, by))}"
+            # It depends on the row: on what gives the field, and on what hides it.
+            either = [line for form in seen.forms for line in form.lines]
+            return seen.why_absent or f"see {', '.join(map(str, either))}"
     return ""
 
 
