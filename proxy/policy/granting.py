@@ -160,7 +160,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def blocks(text: str) -> Iterator[Block]:
     """The blocks of a file, in its order."""
-    for part in _parts(text):
+    for part in parts(text):
         matched = _HEADER.match(part.partition("\n")[0])
         if matched is not None:
             until = instant(matched[3]) if matched[3] else None
@@ -183,10 +183,10 @@ def _kept(text: str, now: datetime, *, without: str) -> list[str]:
         for block in blocks(text)
         if block.id == without or (block.until is not None and block.until <= now)
     }
-    return [part for part in _parts(text) if part not in gone]
+    return [part for part in parts(text) if part not in gone]
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     """What stands between blank lines, each line with its end."""
     parts = re.split(r"\n[ \t]*\n\s*", text.strip("\n"))
     return [f"{part}\n" for part in parts if part.strip()]

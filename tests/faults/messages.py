@@ -24,6 +24,7 @@ MODULES = (
 ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
+    "lockdowns.py": "about what is in force",
     "review/check.py": "warnings",
     "cli/policy/fmt.py": "a file that `fmt` cannot read",
 }

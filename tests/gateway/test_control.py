@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 
 from proxy.cli import main
 from proxy.errors import LogUnavailable
+from tests.gateway.changing import RULES, ask, lift_all, token
 from tests.gateway.reloading import Stream, follows, in_force, soon
 from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page
 
 PATH = "/sales/daily.csv"
-RULES = (
-    sales.RULES
-    + "p, group:admins, sales/*, grant, true, allow\n"
-    + "p, group:admins, sales/*, lockdown, true, allow\n"
-    + "p, user:dora, sales/daily, lockdown, true, allow\n"
-)
 ASKED = {
     "subject": "user:nora", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
     "reason": "covers for\nbob \u202e",
@@ -41,38 +36,10 @@ def running(tmp_path_factory):
 def world(running):
     """Without grants and lockdowns."""
     _, proxy = running
-    for name in ("grants.csv", "lockdown.csv"):
-        (proxy.home.policies / name).unlink(missing_ok=True)
+    lift_all(proxy)
+    (proxy.home.policies / "grants.csv").unlink(missing_ok=True)
     assert proxy.reload()
     return running
-
-
-def token(proxy, name: str = "ada", *groups: str, **more) -> str:
-    return proxy.issuer.token(name, groups=groups or (("admins",) if name == "ada" else ()), **more)
-
-
-def ask(
-    proxy,
-    method: str,
-    path: str,
-    body: object = None,
-    *,
-    by: str | None = "",
-    raw: bytes | None = None,
-    **headers: str,
-) -> wire.Answer:
-    data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
-    fields = (
-        {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        if data or body is not None
-        else {}
-    )
-    if by is not None:
-        fields["Authorization"] = f"Bearer {by or token(proxy)}"
-    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines += [f"{name}: {value}" for name, value in fields.items()]
-    return wire.parse(wire.exchange(proxy.url, ("\r\n".join(lines) + "\r\n\r\n").encode() + data))
 
 
 def event(proxy, answer: wire.Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import cache
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy import config, documents
+from proxy import config, documents, lockdowns
 from proxy.audit import Access, Reader
 from proxy.catalogue.entries import CatalogueFile
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
@@ -97,12 +97,13 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
         kept = Versions.beside(Path(os.path.realpath(path)))
         drift = _drift(reader, kept, known[-1].version) if known else {}
     found = config.load(settings, os.environ)
+    files: Mapping[str, bytes] = {}
     try:
-        here = version_of(read_folder(found.path(found.settings.policies)))
+        files = read_folder(found.path(found.settings.policies))
     except Faulty as exc:
         here, unreadable = "", str(exc)
     else:
-        unreadable = ""
+        here, unreadable = version_of(files), ""
     reign = known[-1] if known else None
     stale = reign is None or here != reign.version
     if refused is not None and reign is not None and refused.started < reign.since:
@@ -124,6 +125,10 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
                 f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
                 f" {visible(str(said['first']) or '-')}; `counterfoil policy check` tells all"
             )
+            if said["cause"] == "lockdown-lost":
+                locked, lifted = lockdowns.left(path, kept, files)
+                for fault in lockdowns.lost(locked, files, lifted=lifted):
+                    click.echo(f"          {fault}")
         for report, drifted in drift.items():
             told = [f"{_DRIFT[cause]} {fields}" for cause, fields in sorted(drifted.items())]
             click.echo(f"drift     {visible(report)}: {', '.join(told)}")
