@@ -26,7 +26,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -182,6 +182,8 @@ class PolicyInForce:
         try:
             candidate = await asyncio.to_thread(self._read, self.snapshot)
             if _same(candidate.snapshot, self.snapshot):
+                if self.refused is not None:
+                    await self._record_load(candidate)  # by the log, too, the refusal is over
                 self.outcomes["unchanged"] += 1
                 return None
             await self._put_in_force(candidate)
@@ -299,7 +301,12 @@ class PolicyInForce:
             except CounterfoilError as exc:
                 self.outcomes["refused"] += 1
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
+                await self._record_refusal(self.refused)
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
+            if (
+                self.refused is not None
+            ):  # what is in force now is still not all that the folder has
+                await self._record_refusal(replace(self.refused, at=time.time()))
             return receipt
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:

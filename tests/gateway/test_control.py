@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.cli import main
 from proxy.errors import LogUnavailable
 from tests.gateway.changing import RULES, ask, lift_all, token
-from tests.gateway.reloading import Stream, follows, in_force, soon
+from tests.gateway.reloading import Stream, follows, in_force, soon, status
 from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -256,9 +256,12 @@ def test_a_lockdown_needs_no_good_folder(world):
             == 201
         )
         assert proxy.get(PATH, token=alice).status == 404
+        code, said = status(proxy)
+        assert code == 1 and f"the first at policy.csv:{RULES.count(chr(10)) + 1};" in said
     finally:
         proxy.home.write("policy.csv", RULES)
     assert follows(proxy) and proxy.get(PATH, token=alice).status == 404
+    assert soon(lambda: status(proxy)[0] == 0)
 
 
 def test_a_file_that_was_changed_by_hand_is_not_overwritten(world):

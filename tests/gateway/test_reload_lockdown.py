@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from proxy.cli import main
 from proxy.errors import CounterfoilError, Faulty
 from tests.gateway.changing import RULES, ask, lift_all, lock, token
-from tests.gateway.reloading import PATH, follows, in_force, loads, soon
+from tests.gateway.reloading import PATH, follows, in_force, loads, soon, status
 from tests.harness import sales
 from tests.harness.background import Background
 from tests.harness.proxy import Home, running
@@ -53,12 +53,6 @@ def world(tmp_path):
 
 def sees(proxy) -> int:
     return proxy.get(PATH, token=token(proxy, "alice", "analysts")).status
-
-
-def status(proxy) -> tuple[int, str]:
-    words = ["policy", "status", "-c", str(proxy.home.settings)]
-    result = CliRunner().invoke(main, words, catch_exceptions=False)
-    return result.exit_code, result.output
 
 
 def losses(text: str) -> list[str | None]:
