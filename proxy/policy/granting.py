@@ -8,8 +8,9 @@ event in the access log. Blocks are separated by blank lines, and lines outside 
     p,  user:'alice', sales/store-daily, read, env.now < time('2026-11-24T15:00:00Z'), allow
     p2, user:'alice', sales/store-daily, env.now < time('2026-11-24T15:00:00Z'), date|sku, clear
 
-A grant gives exactly what the role's own lines give, when they give it, and takes nothing from anyone:
-it has no deny lines. What the role's deny lines hide is left out of the grant's conditions instead.
+A grant gives exactly what the role's own lines give, when they give it, and takes no cell from anyone:
+it has no deny lines. What the role's deny lines hide is left out of the grant's conditions instead. A
+block whose time is over counts for nothing (`index.Slice.plan_at`); the next command takes it out.
 """
 
 from __future__ import annotations

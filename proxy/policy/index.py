@@ -209,12 +209,11 @@ class Slice:
         actions = (action,) if standing.acting is None else (action, Action.ACT)
         self._access = sorted((r for r in access if r.action in actions), key=_place)
         self._decider = Decider(self._access, sets)
-        self.plan: Plan | None = merge(
-            report,
-            sorted(
-                (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
-            ),
+        self._cells = sorted(
+            (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
         )
+        self.plan: Plan | None = merge(report, self._cells)
+        """Of all its lines, whatever the time."""
         whens = {rule.when.text: rule.when for rule in self._access}
         self._fixed: dict[str, Truth] = {t: t == "true" for t in whens if t in ("true", "false")}
         self._whens: tuple[Condition, ...] = tuple(
@@ -232,13 +231,37 @@ class Slice:
             ]
         )
         """The conditions, of lines and of rows, whose truth time alone can change."""
+        self._ending = tuple([row for text, row in rows.items() if text in used and row.is_timed])
+        self._merged = functools.lru_cache(VERDICTS)(
+            functools.partial(Slice._without, weakref.proxy(self))
+        )
         self._judge = functools.lru_cache(VERDICTS)(
             functools.partial(Slice._judged, weakref.proxy(self))
         )
 
     def verdict(self, context: Context) -> Verdict:
         """What the lines say in this context; raises Disagreement rather than choose."""
-        return self._judge(tuple([when.holds(context) for when in self._whens]))
+        found = self._judge(tuple([when.holds(context) for when in self._whens]))
+        if self._ending and not found.cause and self._gives_nothing(self.plan_at(context)):
+            return Verdict(cause="no-cell-rule", lines=found.lines)
+        return found
+
+    def plan_at(self, context: Context) -> Plan | None:
+        """The plan without the lines whose row condition is over, or does not hold yet.
+
+        Such a line gives no cell at this time and hides none: it is as if it were not there.
+        """
+        if not self._ending:
+            return self.plan
+        over = tuple([rows.text for rows in self._ending if rows.is_over(context)])
+        return self._merged(over) if over else self.plan
+
+    def _without(self, over: tuple[str, ...]) -> Plan | None:
+        id_ = self._report.id
+        return merge(self._report, [r for r in self._cells if r.rows[id_].text not in over])
+
+    def _gives_nothing(self, plan: Plan | None) -> bool:
+        return plan is None and self._action not in WITHOUT_CELLS
 
     @property
     def access(self) -> tuple[AccessRule, ...]:
@@ -267,7 +290,7 @@ class Slice:
                 cause = "tool-may-not-act" if acted.cause == "no-allow-line" else acted.cause
                 return Verdict(cause=cause, lines=acted.lines)
             asked = Verdict(cause="", lines=(*asked.lines, *acted.lines))
-        if self.plan is None and self._action not in WITHOUT_CELLS:
+        if self._gives_nothing(self.plan):
             return Verdict(cause="no-cell-rule", lines=asked.lines)
         return asked
 

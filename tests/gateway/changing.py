@@ -12,6 +12,8 @@ RULES = (
     sales.RULES
     + "p, group:admins, sales/*, grant, true, allow\n"
     + "p, group:admins, sales/*, lockdown, true, allow\n"
+    + "p, role:mailer, sales/daily, read, true, allow\n"
+    + "p2, role:mailer, sales/daily, true, buyer_email, clear\n"
     + "p, user:dora, sales/daily, lockdown, true, allow\n"
 )
 

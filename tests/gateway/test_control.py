@@ -79,6 +79,22 @@ def test_a_grant_ends_by_itself(world):
     assert made.event not in path.read_text() and "user:'other'" in path.read_text()
 
 
+def test_who_had_something_before_a_grant_has_just_that_after_it(world):
+    """With no command and no change of a file the answer is that of before, columns and all, when the time is over."""
+    _, proxy = world
+    alice = token(proxy, "alice", "analysts")
+    before = proxy.get(PATH, token=alice)
+    made = ask(proxy, "POST", "/-/grants", ASKED | {"subject": "user:alice", "role": "role:mailer"})
+    assert made.status == 201
+    path = proxy.home.policies / "grants.csv"
+    until = json.loads(made.body)["until"]
+    soon_over = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    path.write_text(path.read_text().replace(until, soon_over))
+    assert follows(proxy) and proxy.get(PATH, token=alice).body != before.body
+    assert soon(lambda: proxy.get(PATH, token=alice).body == before.body)
+    assert soon_over in path.read_text()
+
+
 def test_a_lockdown_refuses_everybody_until_it_is_lifted(world):
     """A lockdown stops who had access, at once, and its end gives it back; reasons and ids are in the file."""
     _, proxy = world

@@ -40,6 +40,16 @@ class Condition:
         """Fold in the request: a truth where no row is needed any more, else a test of columns."""
         return self.meaning.bind(context)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the time alone may tell that it is false."""
+        return bool(self.reads & {"now", "date"}) and self.meaning.by_time is not None
+
+    def is_over(self, context: Context) -> bool:
+        """Whether, at the context's time, it is false for every row and every requester."""
+        by_time = self.meaning.by_time
+        return by_time is not None and by_time(context) is False
+
     def next_flip(self, context: Context) -> datetime | None:
         """The earliest instant after `context.now` at which time alone may change what holds.
 
@@ -76,6 +86,11 @@ class Meaning:
     def bind(self) -> Callable[[Context], Truth | ColumnTest]:
         """What binds it to a request."""
         return binder(self._tree, self._scope)
+
+    @cached_property
+    def by_time(self) -> clock.ByTime | None:
+        """What tells its truth by the time alone."""
+        return clock.by_time(self._tree, self._scope)
 
     @cached_property
     def waits(self) -> tuple[clock.Waits, ...]:
