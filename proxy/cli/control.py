@@ -22,7 +22,24 @@ _DURATION: Final = re.compile(r"([0-9]{1,6})([mhdw])\Z")
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
+_NO_GRANTEE: Final = re.compile(r"(?:group|role|set):|anyone\Z|(?:(?:user|tool):)?\s*\Z")
+
 F = TypeVar("F")
+
+
+class _Grantee(click.ParamType[str]):
+    """Who is given something: a user's name, `user:…` or `tool:…`; as a principal."""
+
+    name = "subject"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Give the principal."""
+        text = str(value)
+        if _NO_GRANTEE.match(text):
+            self.fail("a grant is for a user or a tool: NAME, user:NAME or tool:NAME", param, ctx)
+        return text if text.startswith(("user:", "tool:")) else f"user:{text}"
 
 
 class _Duration(click.ParamType[int]):
@@ -68,7 +85,7 @@ def _server_options(command: F) -> F:
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", type=_Grantee())
 @click.argument("report")
 @click.option("--as", "role", required=True, help="The role whose view is given: role:analyst.")
 @click.option("--for", "seconds", type=_Duration(), required=True, help="30m, 2h, 3d, 1w.")
@@ -80,8 +97,13 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
     SUBJECT is a user's name, or user:… or tool:…. The server decides whether you may (action `grant`
     on the report), puts it on record, and answers when it is in force.
     """
-    named = subject if subject.startswith(("user:", "tool:")) else f"user:{subject}"
-    body = {"subject": named, "report": report, "role": role, "seconds": seconds, "reason": reason}
+    body = {
+        "subject": subject,
+        "report": report,
+        "role": role,
+        "seconds": seconds,
+        "reason": reason,
+    }
     said = _ask("POST", "/-/grants", body, **server)
     click.echo(f"{said['id']}  until {said['until']}, policy {said['policy'][:12]}")
 

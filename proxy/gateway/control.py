@@ -194,7 +194,7 @@ class Control:
         if deny is not None:
             return deny
         if not _GRANTEE.match(asked.subject):
-            detail = "A grant is to one `user:…` or `tool:…`."
+            detail = "A grant is for a user or a tool: `user:…` or `tool:…`."
             return Deny(reason=Reason.BAD_CHANGE, cause="not-a-grantee", detail=detail)
         if asked.subject in (subject.user, subject.tool):
             return _not_changed("own-grant", "Nobody grants anything to themself.")

@@ -319,6 +319,27 @@ def test_the_verbs_do_it(world, monkeypatch):
         assert result.exit_code != 0 and "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "subject", ["group:analysts", "role:analyst", "set:all", "anyone", "", " ", "user:", "tool: "]
+)
+def test_a_grant_is_for_a_user_or_a_tool(subject):
+    """What names many, or nobody, is refused before anything is asked, and never taken for a user's name."""
+    words = [
+        "grant",
+        subject,
+        "sales/daily",
+        "--as",
+        "role:analyst",
+        "--for",
+        "2h",
+        "--reason",
+        "x",
+    ]
+    words += ["--url", "http://127.0.0.1:1", "--token", "x"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and "a grant is for a user or a tool" in result.output
+
+
 @pytest.mark.parametrize("end", ["lockdown", "revoke", "time", "somebody else's grant"])
 def test_a_stream_is_cut_when_its_grant_is_gone_and_goes_on_when_not(tmp_path, end):
     """D39: what runs by a grant ends with it at the next block; what nothing has changed for goes on."""
