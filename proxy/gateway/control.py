@@ -15,6 +15,7 @@ force: its id is that of its event, and stands in grants.csv or lockdown.csv.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -53,7 +54,17 @@ _FILES: Final = {"grants": GRANTS_FILE, "lockdowns": LOCKDOWN_FILE}
 _ACTIONS: Final = {"grants": Action.GRANT, "lockdowns": Action.LOCKDOWN}
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=granting.MOST_REASON)]
+_Seconds = Annotated[int, msgspec.Meta(ge=granting.SHORTEST, le=granting.LONGEST)]
+_ALLOWED: Final = {
+    "subject": "`subject` is a user or a tool: `user:…` or `tool:…`.",
+    "report": "`report` is the id of a report.",
+    "role": "`role` is a role: `role:…`.",
+    "seconds": f"`seconds` is a whole number from {granting.SHORTEST} to {granting.LONGEST}.",
+    "reports": "`reports` is an id, `prefix/*` or `set:…`.",
+    "reason": f"`reason` is a text of 1 to {granting.MOST_REASON} characters.",
+}
+"""Member -> what it may be."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +73,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject: _Name
     report: _Name
     role: _Name
-    seconds: Annotated[int, msgspec.Meta(ge=60, le=366 * 86_400)]
+    seconds: _Seconds
     reason: _Reason
 
 
@@ -301,12 +312,38 @@ async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Gran
         raw = await asyncio.wait_for(
             request.content.readexactly(request.content_length), _BODY_SECONDS
         )
-        return msgspec.json.decode(raw, type=type_)
     except (asyncio.IncompleteReadError, TimeoutError):
         return Deny(reason=Reason.MALFORMED, cause="body-cut-off")
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        asked = msgspec.json.decode(raw, type=type_)
+        if granting.plain(asked.reason):
+            return asked
+    return Deny(reason=Reason.BAD_CHANGE, cause="not-the-type", detail=_misfits(raw, type_))
+
+
+def _misfits(raw: bytes, type_: type[Grant | Lockdown]) -> str:
+    """What is wrong with a body, in words that hold nothing of it."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(type_)}
+    try:
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = f"Its members are {', '.join(type_.__struct_fields__)}, and no others."
-        return Deny(reason=Reason.BAD_CHANGE, cause="not-the-type", detail=detail)
+        members = {}
+    if members.keys() != fields.keys():
+        return f"Its members are {', '.join(fields)}, and no others."
+    return (
+        " ".join(
+            _ALLOWED[name] for name, member in members.items() if not _fits(member, fields[name])
+        )
+        or _ALLOWED["reason"]
+    )
+
+
+def _fits(member: msgspec.Raw, type_: object) -> bool:
+    try:
+        msgspec.json.decode(member, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _not_changed(cause: str, detail: str) -> Deny:

@@ -198,6 +198,7 @@ def test_every_report_of_a_pattern_must_be_permitted(world):
         ({"seconds": 59}, 400, "not-the-type"),
         ({"seconds": "3600"}, 400, "not-the-type"),
         ({"reason": ""}, 400, "not-the-type"),
+        ({"reason": " \n"}, 400, "not-the-type"),
         ({"forever": True}, 400, "not-the-type"),
     ],
 )  # fmt: skip
@@ -207,6 +208,23 @@ def test_what_may_not_be_granted_is_said(world, change, status, cause):
     answer = ask(proxy, "POST", "/-/grants", ASKED | change)
     assert answer.status == status and event(proxy, answer).cause == cause
     assert not (proxy.home.policies / "grants.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seconds": 0}, "`seconds` is a whole number from 60 to 31622400."),
+        ({"seconds": 10**11}, "`seconds` is a whole number from 60 to 31622400."),
+        ({"reason": " "}, "`reason` is a text of 1 to 500 characters."),
+        ({"reason": "x" * 501}, "`reason` is a text of 1 to 500 characters."),
+        ({"role": 1, "subject": None}, "`subject` is a user or a tool: `user:…` or `tool:…`. `role` is a role: `role:…`."),
+        ({"more": 1}, "Its members are subject, report, role, seconds, reason, and no others."),
+    ],
+)  # fmt: skip
+def test_which_member_is_wrong_is_said(world, change, told):
+    """Each that is wrong, and what it may be; nothing of what was sent."""
+    answer = ask(world[1], "POST", "/-/grants", ASKED | change)
+    assert answer.status == 400 and json.loads(answer.body)["detail"].startswith(told)
 
 
 BODIES = st.one_of(
@@ -309,14 +327,20 @@ def test_the_verbs_do_it(world, monkeypatch):
     assert proxy.get(PATH, token=nora).status == 404
     assert run("lockdown", "--lift", locked) == locked and proxy.get(PATH, token=nora).status == 200
     assert run("revoke", made) == made and proxy.get(PATH, token=nora).status == 404
-    for words in (
-        ["revoke", made],
-        ["revoke", "x"],
-        ["lockdown"],
-        ["grant", "ada", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"],
+    grant = ["grant", "ada", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"]
+    for words, told in (
+        (["revoke", made], f"there is no grant {made}, or it is not yours to end"),
+        (["lockdown", "--lift", made], f"there is no lockdown {made}, or it is not yours to end"),
+        (["revoke", "x"], "32 hexadecimal digits"),
+        (["lockdown"], "give REPORTS and --reason, or --lift ID"),
+        (["lockdown", "sales/*", "--reason", ""], "a reason has 1 to 500 characters"),
+        (grant, "Nobody grants anything to themself"),
+        ([*grant[:-1], " "], "a reason has 1 to 500 characters"),
+        ([*grant, "--for", "0h"], "a grant lasts from 1m to 366d"),
+        ([*grant, "--for", "99999w"], "a grant lasts from 1m to 366d"),
     ):
         result = CliRunner().invoke(main, words)
-        assert result.exit_code != 0 and "Traceback" not in result.output
+        assert result.exit_code != 0 and told in result.output and "Traceback" not in result.output
 
 
 @pytest.mark.parametrize(
