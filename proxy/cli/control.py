@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
@@ -27,6 +28,16 @@ _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _NO_GRANTEE: Final = re.compile(r"(?:group|role|set):|anyone\Z|(?:(?:user|tool):)?\s*\Z")
 
 F = TypeVar("F")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """What the server answers, fit to be shown."""
+
+    id: str
+    policy: str
+    until: str
+    warnings: list[str]
 
 
 class _Refused(CounterfoilError):
@@ -134,7 +145,9 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
         "reason": reason,
     }
     said = _ask("POST", "/-/grants", body, **server)
-    click.echo(f"{said['id']}  until {said['until']}, policy {said['policy'][:12]}")
+    click.echo(f"{said.id}  until {said.until}, policy {said.policy[:12]}")
+    for warning in said.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
 
 
 @click.command()
@@ -143,7 +156,7 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
 def revoke(grant_id: str, **server: Any) -> None:
     """End a grant before its time; who could have made it may end it."""
     said = _end("grant", grant_id, **server)
-    click.echo(f"{said['id']}  revoked, policy {said['policy'][:12]}")
+    click.echo(f"{said.id}  revoked, policy {said.policy[:12]}")
 
 
 @click.command()
@@ -161,13 +174,13 @@ def lockdown(reports: str | None, reason: str | None, lift: str, **server: Any) 
         raise click.UsageError("give REPORTS and --reason, or --lift ID")
     if lift:
         said = _end("lockdown", lift, **server)
-        click.echo(f"{said['id']}  lifted, policy {said['policy'][:12]}")
+        click.echo(f"{said.id}  lifted, policy {said.policy[:12]}")
     else:
         said = _ask("POST", "/-/lockdowns", {"reports": reports, "reason": reason}, **server)
-        click.echo(f"{said['id']}  in force, policy {said['policy'][:12]}")
+        click.echo(f"{said.id}  in force, policy {said.policy[:12]}")
 
 
-def _end(kind: str, id_: str, **server: Any) -> dict[str, str]:
+def _end(kind: str, id_: str, **server: Any) -> _Said:
     if _ID.match(id_) is None:
         raise CounterfoilError("an id is the 32 hexadecimal digits that the command printed")
     try:
@@ -180,9 +193,7 @@ def _end(kind: str, id_: str, **server: Any) -> dict[str, str]:
         ) from exc
 
 
-def _ask(
-    method: str, path: str, body: object, *, url: str, token: str, ca: Path | None
-) -> dict[str, str]:
+def _ask(method: str, path: str, body: object, *, url: str, token: str, ca: Path | None) -> _Said:
     """What the server answers; raises CounterfoilError with its reason where it refuses."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -216,7 +227,9 @@ def _ask(
     if status not in (200, 201):
         title, detail, event = [visible(str(said.get(n, ""))) for n in ("title", "detail", "event")]
         raise _Refused(f"{title} ({status}): {detail} Event {event}", status=status, event=event)
-    return {name: visible(str(value)) for name, value in said.items()}
+    texts = {name: said.get(name, "") for name in ("id", "policy", "until")}
+    shown = {name: visible(str(value)) for name, value in texts.items()}
+    return _Said(**shown, warnings=[visible(str(each)) for each in said.get("warnings", ())])
 
 
 def _is_loopback(host: str) -> bool:

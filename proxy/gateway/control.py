@@ -18,9 +18,9 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -40,6 +40,7 @@ from proxy.policy.granting import GRANTS_FILE, LOCKDOWN_FILE, NothingToGrant
 from proxy.policy.index import Policy
 from proxy.policy.lines import Action
 from proxy.reload import NotChanged, PolicyInForce
+from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 
 PREFIX: Final = "/-/"
@@ -91,6 +92,8 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: str
     """The version that is in force since."""
     until: str = ""
+    warnings: tuple[str, ...] = ()
+    """Why a grant may give less than its role does to others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +107,7 @@ class _Change:
     status: int
     id: str
     until: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class _Denied(Exception):
@@ -161,7 +165,9 @@ class Control:
         version = self._gateway.snapshot.version
         return web.Response(
             status=change.status,
-            body=msgspec.json.encode(Changed(id=change.id, policy=version, until=change.until)),
+            body=msgspec.json.encode(
+                Changed(id=change.id, policy=version, until=change.until, warnings=change.warnings)
+            ),
             headers={
                 "Content-Type": "application/json",
                 "Cache-Control": "private, no-store",
@@ -236,6 +242,7 @@ class Control:
             status=201,
             id=access.id,
             until=stamp,
+            warnings=tuple(_lacking(self._gateway.snapshot, asked, now)),
         )
 
     def _lockdown(
@@ -299,6 +306,23 @@ class Control:
         deny = self._may(policy, pattern, subject, context, access)
         if deny is not None:
             raise _Denied(deny)
+
+
+def _lacking(snapshot: Snapshot, asked: Grant, now: datetime) -> Iterator[str]:
+    """What the role's lines ask of a requester that the grantee has not, or may not have."""
+    realm = snapshot.identities.realm_of(asked.subject)
+    known = snapshot.identities.subject_of(asked.subject, now=now.timestamp())
+    if realm is None or known is None:
+        yield "No issuer has a subject of that name."
+        return
+    read = granting.attributes(snapshot.policy, asked.report, asked.role)
+    for name in sorted(read - known.attributes.keys()):
+        if name not in realm.attributes:
+            yield f"The role's lines read `sub.{name}`, which the subject's issuer does not give."
+        elif realm.attributes[name][1].reads_claim:
+            yield f"The role's lines read `sub.{name}`, which the subject's token must hold."
+        else:
+            yield f"The role's lines read `sub.{name}`, which people.csv does not give the subject."
 
 
 async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Grant | Lockdown | Deny:

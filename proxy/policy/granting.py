@@ -23,7 +23,7 @@ from typing import Final
 
 from proxy.policy import grammar
 from proxy.policy.index import Policy
-from proxy.policy.lines import ANYONE, Action, CellRule, Effect
+from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.values import instant
 
 GRANTS_FILE: Final = "grants.csv"
@@ -106,16 +106,9 @@ def _block(
 
 
 def _as_role(policy: Policy, to: str, report: str, role: str, until: datetime) -> Iterator[str]:
-    roles = policy.roles(role)
-    names = policy.covering(report)
-    access = [
-        rule
-        for rule in policy.access
-        if rule.principal in roles and rule.report in names and rule.action is Action.READ
-    ]
+    access, cells = _lines_of(policy, report, role)
     allows = [rule.when.text for rule in access if rule.effect is Effect.ALLOW]
     denies = [rule.when.text for rule in access if rule.effect is Effect.DENY]
-    cells = [rule for rule in policy.cells if rule.principal in roles and rule.report in names]
     in_time = f"env.now < time('{second(until)}')"
     given = "true" if "true" in allows else " or ".join(f"({text})" for text in _distinct(allows))
     when = _all_of([in_time, given], denies)
@@ -126,6 +119,25 @@ def _as_role(policy: Policy, to: str, report: str, role: str, until: datetime) -
     yield f"p,  {who}, {report}, {Action.READ}, {when}, {Effect.ALLOW}"
     for rows, fields, treatment in rules:
         yield f"p2, {who}, {report}, {rows}, {fields}, {treatment}"
+
+
+def attributes(policy: Policy, report: str, role: str) -> frozenset[str]:
+    """The names of `sub.*` on which it depends what `role` gives on the report."""
+    access, cells = _lines_of(policy, report, role)
+    conditions = [*(rule.when for rule in access), *(rule.rows[report] for rule in cells)]
+    return frozenset().union(*(condition.attributes for condition in conditions))
+
+
+def _lines_of(policy: Policy, report: str, role: str) -> tuple[list[AccessRule], list[CellRule]]:
+    """The lines by which a role, and what it holds, reads the report."""
+    roles, names = policy.roles(role), policy.covering(report)
+    access = [
+        rule
+        for rule in policy.access
+        if rule.principal in roles and rule.report in names and rule.action is Action.READ
+    ]
+    cells = [rule for rule in policy.cells if rule.principal in roles and rule.report in names]
+    return access, cells
 
 
 def _cell_lines(

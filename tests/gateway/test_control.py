@@ -64,6 +64,45 @@ def test_a_grant_is_the_role_s_view_until_it_ends(world):
     assert proxy.get(PATH, token=alice).status == 200
 
 
+@pytest.mark.parametrize(
+    ("stores", "people", "warned"),
+    [
+        ("claim: stores, type: text, many: true", "", "which the subject's token must hold."),
+        ("type: text, many: true, source: people", "user:sam, 3", "which people.csv does not give the subject."),
+        ("type: text, many: true, source: people", "user:nora, 3", ""),
+        ("claim: stores, type: text, many: true, source: claim-else-people", "user:nora, 3", ""),
+    ],
+)  # fmt: skip
+def test_what_the_grantee_lacks_for_a_role_is_said(tmp_path, monkeypatch, stores, people, warned):
+    """A role whose lines read an attribute that people.csv does not give may give nothing; who grants is told."""
+    with stage(tmp_path, reports=sales.REPORTS, rules=RULES) as (_, proxy):
+        path = proxy.home.policies / "subjects.yaml"
+        text = path.read_text().replace("claim: stores, type: text, many: true", stores)
+        if people:
+            proxy.home.write("people.csv", f"subject, stores\n{people}\n")
+        path.write_text(text)
+        assert proxy.reload()
+        monkeypatch.setenv("COUNTERFOIL_URL", proxy.url)
+        monkeypatch.setenv("COUNTERFOIL_TOKEN", token(proxy))
+        words = [
+            "grant",
+            "nora",
+            "sales/daily",
+            "--as",
+            "role:owner",
+            "--for",
+            "2h",
+            "--reason",
+            "x",
+        ]
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        told = f"warning: The role's lines read `sub.stores`, {warned}\n" if warned else ""
+        assert result.stderr == told
+        words[4] = "role:analyst"
+        assert CliRunner().invoke(main, words, catch_exceptions=False).stderr == ""
+
+
 def test_a_grant_ends_by_itself(world):
     """At its time the grant is over, with nobody there to revoke it; the next write tidies it away."""
     _, proxy = world
