@@ -120,7 +120,14 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: metrics(home, "token: 'file:t'"),
         "the token of `metrics` cannot be read: no such file",
     ),
-    "no keyring": (lambda home: (home.folder / "keyring.json").unlink(), "keyring.json"),
+    "no keyring": (
+        lambda home: (home.folder / "keyring.json").unlink(),
+        "keyring.json cannot be read: No such file or directory (docs/configuration.md has the commands",
+    ),
+    "no key-encryption key": (
+        lambda home: edit(home, "file:kek", "env:NO_SUCH_VARIABLE"),
+        "NO_SUCH_VARIABLE is not set (docs/configuration.md has the commands",
+    ),
     "a broken keyring": (
         lambda home: (home.folder / "keyring.json").write_bytes(b"\xff{"),
         "is not a keyring file",

@@ -19,7 +19,7 @@ from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import fields, scan
 from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
-from proxy.texts import Texts
+from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -166,19 +166,24 @@ class CsvEncoder(Encoder):
         passing = () if lines is None else lines.names
         between = self._delimiter.encode()
         return woven(
-            [
-                name if name in passing else self._written(self._column(batch, name, type_))
+            {
+                name: None if name in passing else self._written(batch, name, type_)
                 for name, type_ in self._columns
-            ],
+            },
             [b"", *[between] * (len(self._columns) - 1)],
             b"\n",
             source=lines,
             height=batch.height,
         )
 
-    def _written(self, cells: Cells | None) -> Texts | bytes:
+    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
+        coded = batch.coded(name) if batch.lexis is PLAIN else None
+        if coded is not None:
+            coded = Coded(quoted(coded.distinct, self._delimiter), coded.codes)
+            return coded if coded.everywhere is None else coded.everywhere
+        cells = self._column(batch, name, type_)
         assert not isinstance(cells, Few)
-        return b"" if cells is None else quoted(cells, self._delimiter)
+        return b"" if cells is None else quoted(texts(cells), self._delimiter)
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's cells in CSV's own lexis; None where it has none."""

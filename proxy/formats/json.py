@@ -28,6 +28,7 @@ from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
+import pyarrow.compute as pc
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
@@ -56,7 +57,7 @@ from proxy.formats.json_tokens import (
 from proxy.formats.json_uniform import Uniform, members
 from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
-from proxy.texts import Texts, texts
+from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
@@ -339,13 +340,6 @@ def _frame(
     )
 
 
-def _written(cells: Cells | None) -> Texts | bytes:
-    assert not isinstance(cells, Few)
-    if cells is None:
-        return b"null"
-    return texts(cells.fill_null("null") if cells.null_count() else cells)
-
-
 class JsonEncoder(Encoder):
     """Batches -> compact JSON; members in the columns' order."""
 
@@ -375,16 +369,25 @@ class JsonEncoder(Encoder):
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
         records = woven(
-            [
-                name if name in passing else _written(self._column(batch, name, type_))
+            {
+                name: None if name in passing else self._written(batch, name, type_)
                 for name, type_ in self._columns
-            ],
+            },
             [b"," + self._frame.leads[0], *self._frame.leads[1:]],
             b"}",
             source=uniform,
             height=batch.height,
         )
         return records[1:]
+
+    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
+        coded = batch.coded(name) if batch.lexis is JSON_LEXIS else None
+        if coded is not None:
+            coded = Coded(pc.fill_null(coded.distinct, "null"), coded.codes)
+            return coded if coded.everywhere is None else coded.everywhere
+        cells = self._column(batch, name, type_)
+        assert not isinstance(cells, Few)
+        return b"null" if cells is None else pc.fill_null(texts(cells), "null")
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""

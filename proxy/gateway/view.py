@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from hmac import HMAC
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import msgspec
 
@@ -74,6 +74,9 @@ class View:
 
     `records`, `add` and `finish` go in the order of the source; `part` depends on its batch alone.
     """
+
+    adds_lightly: ClassVar[bool] = True
+    """Whether `add` costs no more than one look at the part's bytes."""
 
     def __init__(self, steps: Steps) -> None:
         self._decoder = steps.decoder
@@ -261,7 +264,9 @@ class Blocks:
         while len(parts) > at_most:
             part = await parts[0]
             del parts[0]
-            for block in await self._run(partial(self._add, part)):
+            short = self._view.adds_lightly and len(part.records) <= BLOCK
+            blocks = self._add(part) if short else await self._run(partial(self._add, part))
+            for block in blocks:
                 await self._queue.put(block)
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:

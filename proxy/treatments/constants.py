@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from proxy.batch import Batch
+from proxy.few import Cells
+from proxy.texts import Coded
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -66,7 +69,7 @@ class Constant(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give the constant, however many rows there are."""
-        return lambda batch: batch.repeated(self.value.text)
+        return lambda batch: _repeated(self.value.text, batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +92,8 @@ class Redact(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give nulls, however many rows there are."""
-        return lambda batch: batch.repeated(None)
+        return lambda batch: _repeated(None, batch)
+
+
+def _repeated(text: str | None, batch: Batch) -> Cells | Coded:
+    return batch.repeated(text) if batch.few else Coded.of(text, height=batch.height)
