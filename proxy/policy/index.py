@@ -221,7 +221,7 @@ class Slice:
         )
         self.reads: frozenset[str] = frozenset().union(*(when.reads for when in self._whens))
         """What of `env.*` its `when` conditions look at."""
-        rows = {r.rows[report.id].text: r.rows[report.id] for r in cells} if self.plan else {}
+        rows = {r.rows[report.id].text: r.rows[report.id] for r in self._cells} if self.plan else {}
         used = {predicate.text for predicate in self.plan.predicates} if self.plan else set()
         self.timed: tuple[Condition, ...] = tuple(
             [
@@ -231,7 +231,7 @@ class Slice:
             ]
         )
         """The conditions, of lines and of rows, whose truth time alone can change."""
-        self._ending = tuple([row for text, row in rows.items() if text in used and row.is_timed])
+        self._ending = tuple([row for row in rows.values() if row.is_timed])
         self._merged = functools.lru_cache(VERDICTS)(
             functools.partial(Slice._without, weakref.proxy(self))
         )

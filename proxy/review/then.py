@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -166,8 +166,10 @@ class Judge:
         subject, report = self.as_recorded(asked, now), self.report(asked)
         if subject is None or report is None:
             return None
-        plan = self.snapshot.policy.slice(subject, report.id, asked.action).plan
+        part = self.snapshot.policy.slice(subject, report.id, asked.action)
         unknown = self.unknown(subject)
+        at = datetime.fromtimestamp(now, UTC), ""
+        plan = part.plan_at(context_of(asked, _known(subject, unknown), at))
         if plan is None:
             return None
         return Given(plan=plan, attributes=_known(subject, unknown), unknown=unknown)
@@ -231,7 +233,7 @@ class Judge:
             if possible != {True}:
                 names = sorted({f"sub.{n}" for when in doubtful for n in when.attributes & unknown})
                 return Undecided(why=f"depends on {', '.join(names)}, which the log does not hold")
-            plan = part.plan
+            plan = part.plan_at(context)
         assert plan is not None
         return self._asked_rightly(asked, report, plan) or Given(
             plan=plan, attributes=attributes, unknown=unknown
@@ -296,4 +298,4 @@ def _assumed(doubtful: list[Condition]) -> Iterator[dict[Condition, Truth]]:
 
 def _permits(part: Slice, context: Context, assumed: Mapping[Condition, Truth]) -> bool:
     truths = [assumed[when] if when in assumed else when.holds(context) for when in part.whens]
-    return not part.verdict_where(tuple(truths)).cause
+    return not part.verdict_where(tuple(truths)).cause and part.plan_at(context) is not None
