@@ -231,7 +231,8 @@ class Slice:
             ]
         )
         """The conditions, of lines and of rows, whose truth time alone can change."""
-        self._ending = tuple([row for row in rows.values() if row.is_timed])
+        self.ending: tuple[Condition, ...] = tuple([r for r in rows.values() if r.is_timed])
+        """The row conditions that time alone may end."""
         self._merged = functools.lru_cache(VERDICTS)(
             functools.partial(Slice._without, weakref.proxy(self))
         )
@@ -241,19 +242,16 @@ class Slice:
 
     def verdict(self, context: Context) -> Verdict:
         """What the lines say in this context; raises Disagreement rather than choose."""
-        found = self._judge(tuple([when.holds(context) for when in self._whens]))
-        if self._ending and not found.cause and self._gives_nothing(self.plan_at(context)):
-            return Verdict(cause="no-cell-rule", lines=found.lines)
-        return found
+        return self.verdict_where(tuple([when.holds(context) for when in self._whens]), context)
 
     def plan_at(self, context: Context) -> Plan | None:
         """The plan without the lines whose row condition is over, or does not hold yet.
 
         Such a line gives no cell at this time and hides none: it is as if it were not there.
         """
-        if not self._ending:
+        if not self.ending:
             return self.plan
-        over = tuple([rows.text for rows in self._ending if rows.is_over(context)])
+        over = tuple([rows.text for rows in self.ending if rows.is_over(context)])
         return self._merged(over) if over else self.plan
 
     def _without(self, over: tuple[str, ...]) -> Plan | None:
@@ -273,9 +271,12 @@ class Slice:
         """Its `when` conditions whose truth depends on the requester or the circumstances."""
         return self._whens
 
-    def verdict_where(self, truths: tuple[Truth, ...]) -> Verdict:
-        """What the lines say where `whens` have these truths."""
-        return self._judge(truths)
+    def verdict_where(self, truths: tuple[Truth, ...], context: Context) -> Verdict:
+        """What the lines say in this context where `whens` have these truths."""
+        found = self._judge(truths)
+        if self.ending and not found.cause and self._gives_nothing(self.plan_at(context)):
+            return Verdict(cause="no-cell-rule", lines=found.lines)
+        return found
 
     def _judged(self, truths: tuple[Truth, ...]) -> Verdict:
         known = zip((when.text for when in self._whens), truths, strict=True)
