@@ -189,6 +189,7 @@ END = "env.now < time('2026-11-24T15:00:00Z')"
         (f"{END} or row.units > 5", False, False),
         (f"not ({END}) and row.units > 5", True, False),
         ("present(sub.text) and env.purpose == 'none'", False, False),
+        ("1 == 2 and row.units > 5", False, False),
         ("row.due < env.date and row.at < env.now - days(3000)", False, False),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Final
 
 from proxy.plan import ColumnTest, Context, Truth
 from proxy.policy.conditions import clock
@@ -14,6 +15,8 @@ from proxy.policy.conditions.check import Scope
 from proxy.policy.conditions.evaluate import function
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import Node
+
+_CLOCKS: Final = frozenset({"now", "date"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +46,16 @@ class Condition:
     @property
     def is_timed(self) -> bool:
         """Whether the time alone may tell that it is false."""
-        return bool(self.reads & {"now", "date"}) and self.meaning.by_time is not None
+        return self._by_time is not None
 
     def is_over(self, context: Context) -> bool:
         """Whether, at the context's time, it is false for every row and every requester."""
-        by_time = self.meaning.by_time
+        by_time = self._by_time
         return by_time is not None and by_time(context) is False
+
+    @property
+    def _by_time(self) -> clock.ByTime | None:
+        return self.meaning.by_time if self.reads & _CLOCKS else None
 
     def next_flip(self, context: Context) -> datetime | None:
         """The earliest instant after `context.now` at which time alone may change what holds.
