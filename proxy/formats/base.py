@@ -16,8 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -85,8 +86,13 @@ UNDECLARED_NAMES: Final = 16
 _NAME_LENGTH: Final = 64
 
 
+T = TypeVar("T")
+Work: TypeAlias = Callable[[], list[Batch]]
+"""Gives the batches of some records; raises SourceRefused. Pure, so that some can be done at once."""
+
+
 class Decoder(ABC):
-    """Byte blocks -> batches. `feed` and `finish` raise SourceRefused, and again ever after."""
+    """Byte blocks -> batches. `feed`, `cut` and `finish` raise SourceRefused, and again ever after."""
 
     def __init__(self) -> None:
         self.undeclared: frozenset[str] = frozenset()
@@ -108,6 +114,10 @@ class Decoder(ABC):
         """The whole records that `block`, cut anywhere, completes."""
         return self._sticky(lambda: self._feed(block))
 
+    def cut(self, block: bytes) -> list[Work]:
+        """The same, of which what does not depend on other records may be left to be done later."""
+        return self._sticky(lambda: self._cut(block))
+
     def finish(self) -> list[Batch]:
         """The last records; returns only where the document is complete."""
         batches = self._sticky(self._finish)
@@ -117,10 +127,13 @@ class Decoder(ABC):
     @abstractmethod
     def _feed(self, block: bytes) -> list[Batch]: ...
 
+    def _cut(self, block: bytes) -> list[Work]:
+        return [partial(list, [batch]) for batch in self._feed(block)]
+
     @abstractmethod
     def _finish(self) -> list[Batch]: ...
 
-    def _sticky(self, step: Callable[[], list[Batch]]) -> list[Batch]:
+    def _sticky(self, step: Callable[[], list[T]]) -> list[T]:
         if self._failure is not None:
             raise SourceRefused(self._failure.cause, str(self._failure))
         if self._finished:
