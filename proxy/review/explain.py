@@ -113,7 +113,7 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     parameters: tuple[Usable, ...] = ()
     sorted_for: tuple[str, ...] = ()
     if isinstance(decision, Permit):
-        fields = tuple(_fields(report, decision, held, cells))
+        fields = tuple(_fields(report, decision, held, cells, context))
         parameters = tuple(_parameters(report, decision, fields))
         sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
     return Explanation(
@@ -192,13 +192,17 @@ def _holds(standing: Standing, row: CellRule) -> bool:
 
 
 def _fields(
-    report: Report, permit: Permit, held: list[CellRule], cells: list[CellRule]
+    report: Report,
+    permit: Permit,
+    held: list[CellRule],
+    cells: list[CellRule],
+    context: Context,
 ) -> Iterator[Seen]:
     columns = {column.field.name: column for column in permit.plan.columns}
     for field in report.fields.values():
         column = columns.get(field.name)
         own = [row for row in held if field.name in row.fields[report.id]]
-        forms = tuple(_forms(report, permit, column, own))
+        forms = tuple(_forms(report, permit, column, own, context))
         given = any(not each.why_not and each.form != "deny" for each in forms)
         yield Seen(
             field=field.name,
@@ -210,7 +214,7 @@ def _fields(
 
 
 def _forms(
-    report: Report, permit: Permit, column: Column | None, own: list[CellRule]
+    report: Report, permit: Permit, column: Column | None, own: list[CellRule], context: Context
 ) -> Iterator[Form]:
     chosen: dict[tuple[str, str], int] = {}
     for number, choice in enumerate(column.choices if column is not None else ()):
@@ -220,6 +224,7 @@ def _forms(
     for row in own:
         form = "deny" if row.treatment is None else str(row.treatment)
         grouped.setdefault((form, row.rows[report.id].text), []).append(row.line)
+    over = {row.rows[report.id].text for row in own if row.rows[report.id].is_over(context)}
     denied = any(form == "deny" and rows == "true" for form, rows in grouped)
 
     def place(key: tuple[str, str]) -> tuple[int, int]:
@@ -230,6 +235,8 @@ def _forms(
         why_not = ""
         if rows == "false":
             why_not = "its condition is false"
+        elif rows in over:
+            why_not = "its condition is false at this time, in every row"
         elif form != "deny" and denied:
             why_not = "a deny wins"
         elif form != "deny" and key not in chosen:

@@ -167,6 +167,7 @@ class Judge:
             for rows in (part.plan.predicates if part.plan else ())
             if rows.reads & _CHANGING
         ]
+        looks += [rows.is_over for part in parts for rows in part.ending]
         return tuple(looks), _known(subject, unknown)
 
     def reads_groups(self, principal: str, now: float) -> bool:
@@ -203,10 +204,9 @@ class Judge:
             return None
         (part,) = self._parts(asked, subject, reports)
         unknown = self.unknown(subject)
-        if part.plan is None:
-            return None
         context = context_of(asked, _known(subject, unknown), circumstances)
-        return self._given(part.plan, context, unknown)
+        plan = part.plan_at(context)
+        return None if plan is None else self._given(plan, context, unknown)
 
     def truths(
         self, asked: Asked, circumstances: Circumstances
@@ -267,10 +267,9 @@ class Judge:
         if asked.action in WITHOUT_CELLS:
             return Permitted()
         ((report, part),) = zip(reports, parts, strict=True)
-        assert part.plan is not None  # without one it would not be permitted
-        return self._asked_rightly(asked, report, part.plan) or self._given(
-            part.plan, context, unknown
-        )
+        plan = part.plan_at(context)
+        assert plan is not None  # without one it would not be permitted
+        return self._asked_rightly(asked, report, plan) or self._given(plan, context, unknown)
 
     def _given(self, plan: Plan, context: Context, unknown: frozenset[str]) -> Given:
         return Given(
@@ -388,4 +387,6 @@ def _permit(parts: Iterable[Slice], context: Context, assumed: Mapping[Condition
     def truth(when: Condition) -> Truth:
         return assumed[when] if when in assumed else when.holds(context)
 
-    return not any(part.verdict_where(tuple(map(truth, part.whens))).cause for part in parts)
+    return not any(
+        part.verdict_where(tuple(map(truth, part.whens)), context).cause for part in parts
+    )

@@ -24,6 +24,7 @@ MODULES = (
 ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
+    "lockdowns.py": "about what is in force",
     "cli/policy/fmt.py": "a file that `fmt` cannot read, or is not for",
 }
 """Where other faults are made, or what looks like it."""

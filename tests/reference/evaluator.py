@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, parsed, truth
+from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, over, parsed, truth
 from tests.reference.forms import Form, preference, treated
 from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
 
@@ -67,6 +67,7 @@ def evaluate(
         for each in rules.cells
         if each.report in patterns
         and each.who in (who.denying if each.form is None else who.allowing)
+        and not over(each.rows, now)
     ]
     reachable = {field: forms_that_can_be_given(report, lines, field) for field in report.fields}
     if not any(reachable.values()):

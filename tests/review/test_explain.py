@@ -88,6 +88,23 @@ def test_a_permit_says_each_fields_form_and_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("at", "form", "why_not"),
+    [
+        ("2026-03-01T11:59Z", "round(100)", ""),
+        ("2026-03-01T12:00Z", "round(100)", "its condition is false at this time, in every row"),
+    ],
+)
+def test_a_line_whose_time_is_over_is_said_to_be(tmp_path, at, form, why_not):
+    """What a grant gave is told after its end too, and that it counts no more."""
+    rules = "p2, user:alice, sales/*, env.now < time('2026-03-01T12:00'), net, round(100)\n"
+    where = folder(tmp_path, GOOD + rules)
+    words = ["alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where]
+    told = json.loads(invoke(*words, "--as-of", at, "--json").output)
+    (net,) = [each for each in told["fields"] if each["field"] == "net"]
+    assert [(each["form"], each["why_not"]) for each in net["forms"]] == [(form, why_not)]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("bob", "GET", "/sales/daily.csv"), "about somebody else"),
