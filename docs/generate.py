@@ -21,7 +21,7 @@ from proxy.metrics import TABLE
 from proxy.plan import Reason
 from proxy.problems import TYPE_PREFIX
 from proxy.review import specification
-from proxy.review.check import LINT
+from proxy.review.lint import LINT
 
 HERE = Path(__file__).parent
 

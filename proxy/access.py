@@ -18,9 +18,11 @@ What changes the rules of all accesses is on record in the same log, before it i
 
     change           a grant, a lockdown, or the end of one is permitted and about to be written; its
                      `parameters` say what and why, and a `policy-loaded` follows once it is in force
-    policy-loaded    `policy` follows `previous`; `subject` is who wrote it, where git knows that
+    policy-loaded    `policy` follows `previous`; `subject` is who wrote it, where git knows that.
+                     It follows itself where a refusal is over and nothing was changed
     policy-refused   the files were not taken, and `previous` stays in force: `cause` says why,
-                     `count` how many faults, `lines` where the first one is
+                     `count` how many faults, `lines` where the first one is. Again after a `change`
+                     beside them: what is newest of the two is how things stand
 
 What is odd about a store is on record once:
 

@@ -44,11 +44,11 @@ def fault_of(url: str, *, loopback: bool) -> str | None:
     if not _NAME.match(host):
         return "the host name is malformed"
     if is_loopback_name(host) and not loopback:
-        return _LOOPBACK
+        return LOOPBACK
     return None
 
 
-_LOOPBACK: Final = "a store on this machine needs `loopback: true`"
+LOOPBACK: Final = "a store on this machine needs `loopback: true`"
 
 
 def literal(host: str) -> Address | None:
@@ -74,7 +74,7 @@ def refused(address: Address, *, loopback: bool) -> str | None:
     if address in _METADATA:
         return "an address of a cloud's metadata service is no store"
     if address.is_loopback:
-        return None if loopback else _LOOPBACK
+        return None if loopback else LOOPBACK
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return "a link-local, multicast or unspecified address is no store"
     if address.is_reserved:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import polars as pl
 
 from proxy.few import Cells, Few, filtered
+from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
 
@@ -71,6 +73,10 @@ class Unread(ABC):
         """The lexical columns of some fields, each of all records."""
 
     @abstractmethod
+    def texts(self, name: str) -> Texts:
+        """The same of one field, as Arrow has it."""
+
+    @abstractmethod
     def where(self, keep: Cells) -> Unread:
         """The records where the Boolean column `keep` is true."""
 
@@ -79,10 +85,13 @@ class Unread(ABC):
         """The same records, of which no other field can be read."""
 
 
+_NONE: Mapping[str, Coded] = MappingProxyType({})
+
+
 class Batch:
     """Records as named columns of equal height; columns and `values` are made once and kept."""
 
-    __slots__ = ("_cells", "_types", "_unread", "_values", "few", "height", "lexis")
+    __slots__ = ("_cells", "_coded", "_types", "_unread", "_values", "few", "height", "lexis")
 
     def __init__(
         self,
@@ -93,19 +102,21 @@ class Batch:
         types: Mapping[str, Type],
         few: bool = False,
         unread: Unread | None = None,
+        coded: Mapping[str, Coded] = _NONE,
     ) -> None:
         """`cells` maps a declared field to its lexical column; a field that is not there has no values.
 
-        All columns are `Few` where `few`, else series. `unread` has the columns that are not in
-        `cells`. Raises ValueError where a column's height differs from `height`.
+        All columns are `Few` where `few`, else series. `coded` and `unread` have columns that are not
+        in `cells`. Raises ValueError where a column's height differs from `height`.
         """
-        for column in cells.values():
+        for column in (*cells.values(), *coded.values()):
             if len(column) != height:
                 raise ValueError("columns of one batch have one height")
         self.height = height
         self.lexis = lexis
         self.few = few
         self._cells = cells
+        self._coded = coded
         self._unread = unread
         self._types = types
         self._values: dict[str, Cells] = {}
@@ -116,10 +127,14 @@ class Batch:
         if self._unread is not None:
             self.load(self._unread.names)
             self._unread = None
+        self.load(self._coded)
         return self._cells
 
     def load(self, names: Iterable[str]) -> None:
         """Make the columns of some fields at once; a field without column is passed over."""
+        if self._coded:
+            found = {name: self._coded[name].column() for name in names if name in self._coded}
+            self._cells = {**found, **self._cells}
         if self._unread is not None:
             readable = self._unread.names
             missing = [name for name in names if name in readable and name not in self._cells]
@@ -136,6 +151,18 @@ class Batch:
         self.load((field,))
         return self._cells.get(field)
 
+    def coded(self, field: str) -> Coded | None:
+        """The same with each distinct cell once, where that is how the column was made."""
+        return self._coded.get(field)
+
+    def texts(self, field: str) -> Texts | None:
+        """The same as Arrow has it, of a batch that is not `few`."""
+        if self._unread is not None and field in self._unread.names and field not in self._cells:
+            return self._unread.texts(field)
+        cells = self.column(field)
+        assert not isinstance(cells, Few)
+        return None if cells is None else texts(cells)
+
     def values(self, field: str) -> Cells:
         """The plain text of `field`'s values (null where there is none)."""
         column = self._values.get(field)
@@ -146,6 +173,11 @@ class Batch:
                 self.repeated(None) if cells is None else self.lexis.read(cells, self._types[field])
             )
         return column
+
+    def plain_texts(self, field: str) -> Texts:
+        """The same as Arrow has it, of a batch that is not `few`."""
+        found = self.texts(field) if self.lexis is PLAIN and field not in self._values else None
+        return texts(self.series(field)) if found is None else found
 
     def series(self, field: str) -> pl.Series:
         """The values of `field` in a batch that is not `few`."""

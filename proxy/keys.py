@@ -56,6 +56,9 @@ _LABEL: Final = "counterfoil/v1"
 _FILE_LIMIT: Final = 1 << 20
 _CACHED_KEYS: Final = 4096
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+_MADE_ONCE: Final = (
+    " (docs/configuration.md has the commands that make a keyring and its key, once)"
+)
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 State = Literal["active", "retired"]
@@ -313,7 +316,7 @@ def kek_from(spec: str, environment: Mapping[str, str]) -> bytes:
         case "env" if place:
             written = environment.get(place)
             if written is None:
-                raise KeyringError(f"the environment variable {place} is not set")
+                raise KeyringError(f"the environment variable {place} is not set{_MADE_ONCE}")
         case "file" if place:
             written = _read_private(Path(place), "key file").decode("ascii", "replace")
         case _:
@@ -345,7 +348,8 @@ def _read_private(path: Path, what: str) -> bytes:
         # Non-blocking: a FIFO in the file's place must not hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise KeyringError(f"the {what} {path} cannot be read: {error.strerror}") from None
+        hint = _MADE_ONCE if isinstance(error, FileNotFoundError) else ""
+        raise KeyringError(f"the {what} {path} cannot be read: {error.strerror}{hint}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -17,6 +17,8 @@ from functools import cached_property
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from proxy.batch import Batch
 from proxy.few import Cells
 from proxy.report import By, Field, Parameter, Report, Variant
@@ -72,8 +74,7 @@ class Predicate(Protocol):
         """Fold in the request's attributes and context; a constant where no row is needed any more."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A policy line's place, for the record: `policy.csv:12`."""
 
     file: str

@@ -6,10 +6,11 @@ files look like meanwhile. A new policy takes these steps:
     1 read the folder in one state (snapshot.read_folder)
     2 sealed, or as committed, where that is required
     3 parse and check
-    4 what tests.yaml expects of it
-    5 keep it by its hash
-    6 its record is durable: who wrote it, what it follows
-    7 swap one reference
+    4 no lockdown is gone that no command lifted
+    5 what tests.yaml expects of it
+    6 keep it by its hash
+    7 its record is durable: who wrote it, what it follows
+    8 swap one reference
 
 Whatever goes wrong, the last good policy stays in force, and the log, `/-/ready`, the metrics and
 `policy status` say so.
@@ -25,20 +26,22 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy import durable
+from proxy import durable, lockdowns
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
 from proxy.keys import Keyring
+from proxy.policy import granting
+from proxy.policy.granting import LOCKDOWN_FILE
 from proxy.policy.index import Policy
 from proxy.policy.piecemeal import Containers, let_go
 from proxy.policy.source import POLICY_FILE
-from proxy.seal import LOCK, OWN, MustBe, uncommitted, unsealed
-from proxy.snapshot import FILES, TESTS_FILE, Snapshot, read_folder, snapshot_of, with_rules
+from proxy.seal import LOCK, MustBe, uncommitted, unsealed
+from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
 from proxy.worktree import Commit, head_of, marks_of
@@ -49,7 +52,8 @@ _SWITCH_SECONDS: Final = 0.0005
 """How long a reading may keep the interpreter from a request (Python's own choice is ten times that)."""
 
 CAUSES: Final = (
-    "faulty", "not-sealed", "not-committed", "not-kept", "not-recorded", "internal-error",
+    "faulty", "not-sealed", "not-committed", "lockdown-lost", "not-kept", "not-recorded",
+    "internal-error",
 )  # fmt: skip
 """Why a policy is not taken."""
 _PASSING: Final = frozenset({"not-kept", "not-recorded"})
@@ -58,7 +62,7 @@ _AGAIN_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
-"""What of the policy is not as its own tests.yaml says."""
+"""What of the policy, as its authors wrote it, is not as its own tests.yaml says; raises Faulty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,10 @@ class _Candidate:
 
 class _Unfit(Faulty):
     """The files are not those that were sealed or committed."""
+
+
+class _Unlocked(Faulty):
+    """A lockdown is gone that no command lifted."""
 
 
 class NotChanged(CounterfoilError):
@@ -128,6 +136,8 @@ class PolicyInForce:
         self._expectations = expectations
         self._started = False
         self._files: Mapping[str, bytes] = {}
+        self._lifted: set[str] = set()
+        """The ids of lockdowns that a command ended."""
         self._seen: Look = {}
         self._turn = asyncio.Lock()
 
@@ -172,6 +182,8 @@ class PolicyInForce:
         try:
             candidate = await asyncio.to_thread(self._read, self.snapshot)
             if _same(candidate.snapshot, self.snapshot):
+                if self.refused is not None:
+                    await self._record_load(candidate)  # by the log, too, the refusal is over
                 self.outcomes["unchanged"] += 1
                 return None
             await self._put_in_force(candidate)
@@ -187,7 +199,13 @@ class PolicyInForce:
         return None
 
     def _refusal(self, exc: Faulty, now: float) -> Refused:
-        cause = f"not-{self._must_be}" if isinstance(exc, _Unfit) else "faulty"
+        match exc:
+            case _Unfit():
+                cause = f"not-{self._must_be}"
+            case _Unlocked():
+                cause = "lockdown-lost"
+            case _:
+                cause = "faulty"
         return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults)
 
     def _paths(self) -> tuple[Path, ...]:
@@ -210,7 +228,7 @@ class PolicyInForce:
         return time.time() >= refused.at + _AGAIN_SECONDS
 
     def _read(self, previous: Snapshot | None) -> _Candidate:
-        """Steps 1 to 4, in a thread; raises Faulty."""
+        """Steps 1 to 5, in a thread; raises Faulty, and at a start CounterfoilError."""
         files = read_folder(self.folder)
         commit = head_of(self.folder)
         if unfit := self._unfit(files, commit):
@@ -223,21 +241,20 @@ class PolicyInForce:
                 _freed_gently(snapshot.policy)
             if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
                 raise _Unfit(unfit)
-            self._expect(snapshot, files)
+            if lost := self._lost(files):
+                raise _Unlocked(lost)
+            if self._expectations and (missed := self._expectations(snapshot, files)):
+                raise Faulty(missed)
         if commit is not None and uncommitted(self.folder, files, commit):
             commit = None  # the files are somebody's, but not those of the commit's author
         return _Candidate(snapshot=snapshot, files=files, commit=commit)
 
-    def _expect(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
-        """Step 4, of the policy as its authors wrote it: a lockdown may be against what they expect."""
-        if self._expectations is None or TESTS_FILE not in files:
-            return
-        if any(name in files for name in OWN):
-            written = {name: content for name, content in files.items() if name not in OWN}
-            snapshot = with_rules(snapshot, written)
-            _freed_gently(snapshot.policy)
-        if faults := self._expectations(snapshot, files):
-            raise Faulty(faults)
+    def _lost(self, files: Mapping[str, bytes]) -> list[Fault]:
+        """Step 4; at a start, by what the access log says was in force."""
+        locked, lifted = self.text(LOCKDOWN_FILE), self._lifted
+        if not self._started:
+            locked, lifted = lockdowns.left(self._log.path, self._versions, files)
+        return list(lockdowns.lost(locked, files, lifted=lifted))
 
     async def change(
         self,
@@ -260,18 +277,26 @@ class PolicyInForce:
             except Faulty as exc:
                 raise NotChanged(f"with it the policy is wrong: {exc.faults[0]}") from exc
             path = self.folder / name
-            if await asyncio.to_thread(_content, path) != before:
+            found = await asyncio.to_thread(_content, path)
+            cut_off = name == LOCKDOWN_FILE and before.startswith(found)
+            if found != before and not cut_off:
                 raise NotChanged(f"`{name}` was changed by hand, and is not in force like that")
             receipt = await record()
             try:
                 await asyncio.to_thread(durable.write, path, content, mode=self._mode())
+                self._lifted |= _ids(before) - _ids(content)
                 await self._put_in_force(_Candidate(snapshot=snapshot, files=changed, commit=None))
             except OSError as exc:
                 raise NotChanged(f"`{name}` cannot be written: {exc.strerror}") from exc
             except CounterfoilError as exc:
                 self.outcomes["refused"] += 1
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
+                await self._record_refusal(self.refused)
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
+            if (
+                self.refused is not None
+            ):  # what is in force now is still not all that the folder has
+                await self._record_refusal(replace(self.refused, at=time.time()))
             return receipt
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
@@ -297,7 +322,7 @@ class PolicyInForce:
                 return []
 
     async def _put_in_force(self, candidate: _Candidate) -> None:
-        """Steps 5 to 7; raises CounterfoilError where one is not done."""
+        """Steps 6 to 8; raises CounterfoilError where one is not done."""
         version = candidate.snapshot.version
         try:
             await asyncio.to_thread(self._versions.keep, version, candidate.files)
@@ -344,6 +369,10 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def _ids(content: bytes) -> set[str]:
+    return {block.id for block in granting.blocks(content.decode())}
 
 
 def _same(one: Snapshot, other: Snapshot) -> bool:

@@ -76,6 +76,10 @@ def _state(folder: Path) -> tuple[object, ...]:
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
+    if not _is_folder(folder):
+        why = "not a folder" if folder.exists() else "no such folder"
+        hint = "name the folder that policy.csv is in"
+        raise Faulty([Fault(file=str(folder), message=f"cannot be read: {why}", hint=hint)])
     files: dict[str, bytes] = {}
     faults: list[Fault] = []
     for name in FILES:
@@ -105,6 +109,14 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     if faults:
         raise Faulty(faults)
     return files
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, or nobody may look: then each of its files says so."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
 
 
 def _is_there(path: Path) -> bool:

@@ -24,7 +24,8 @@ from proxy.few import Cells, Few, either
 from proxy.keys import Keyring
 from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
 from proxy.plan import ColumnTest, Context, Plan, Truth
-from proxy.texts import by_distinct
+from proxy.texts import Coded, by_distinct, plain
+from proxy.texts import column as column_of
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
@@ -176,12 +177,13 @@ class Transform:
             granted = [[over(mask, given) for mask in masks] for masks in granted]
         columns = self._keyed.columns
         as_read = _as_read(batch, [c for c in columns if _untouched(c, granted[c.group])])
-        cells: dict[str, Cells] = {}
+        cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column in columns:
             counted = counts[column.field] = {}
             if column.field in as_read:
-                counted[Clear.name] = batch.height
+                if batch.height:
+                    counted[Clear.name] = batch.height
                 continue
             built = _build(column, granted[column.group], batch, counted)
             if built is not None:
@@ -227,7 +229,7 @@ class Transform:
             return self._given(batch, 0, {}, {})
         height = batch.height
         as_read = _as_read(batch, [c for c, form in self._settled if form and _as_is(c, form)])
-        cells: dict[str, Cells] = {}
+        cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column, form in self._settled:
             if form is None:
@@ -245,13 +247,14 @@ class Transform:
         self,
         source: Batch,
         height: int,
-        cells: dict[str, Cells],
+        cells: Mapping[str, Cells | Coded],
         counts: Counts,
         as_read: Collection[str] = (),
     ) -> Given:
         """`as_read` are the columns that stay what they are in the source's document."""
         batch = Batch(
-            cells,
+            {name: column for name, column in cells.items() if not isinstance(column, Coded)},
+            coded={name: column for name, column in cells.items() if isinstance(column, Coded)},
             height=height,
             lexis=source.lexis,
             types=self._keyed.types,
@@ -288,7 +291,7 @@ def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]
 
 def _build(
     column: _KeyedColumn, masks: list[Mask], batch: Batch, counts: dict[str, int]
-) -> Cells | None:
+) -> Cells | Coded | None:
     """One column of the answer, in the lexical form of the batch; None where all of it is null.
 
     `counts` takes how many cells have each form.
@@ -304,11 +307,11 @@ def _build(
             continue
         if isinstance(mask, bool):
             return cells
-        built = either(cells, mask, built if built is not None else batch.repeated(None))
+        built = either(plain(cells), mask, built if built is not None else batch.repeated(None))
     return built
 
 
-def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
+def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | Coded | None:
     """All cells of a field in one form, in the lexical form of the batch; None where all are null."""
     operation = form.operation
     if operation is None:
@@ -317,19 +320,26 @@ def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | None:
             return cells  # to the character
         return batch.lexis.texts(cells)
     if form.per_value:
-        cells = batch.column(column.field)
-        return None if cells is None else _per_value(column, form, batch.lexis, cells)
-    return batch.lexis.write(operation(batch), column.type)
+        return _per_value(column, form, batch)
+    given = operation(batch)
+    if isinstance(given, Coded):
+        return given.mapped(lambda values: batch.lexis.write(values, column.type))
+    return batch.lexis.write(given, column.type)
 
 
-def _per_value(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
+def _per_value(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | Coded | None:
     """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
-    if isinstance(cells, Few):
-        return Few(_remembered(column, form, lexis, cells))
+    lexis = batch.lexis
+    if batch.few:
+        few = batch.column(column.field)
+        return None if few is None else Few(_remembered(column, form, lexis, few.to_list()))
+    cells = batch.texts(column.field)
+    if cells is None:
+        return None
     given = by_distinct(
         cells, lambda distinct: _remembered(column, form, lexis, distinct), repeats=_REPEATS
     )
-    return _treated(column, form, lexis, cells) if given is None else given
+    return _treated(column, form, lexis, column_of(cells)) if given is None else given
 
 
 def _remembered(
@@ -363,4 +373,4 @@ def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> C
         types={column.field: column.source},
         few=isinstance(cells, Few),
     )
-    return lexis.write(form.operation(alone), column.type)
+    return lexis.write(plain(form.operation(alone)), column.type)

@@ -138,7 +138,9 @@ class Stores:
 def _check_head(response: aiohttp.ClientResponse, accepts: Callable[[str], bool]) -> None:
     """Take nothing but a framed, uncoded 200 of the declared media type."""
     if response.status != 200:
-        raise StoreUnavailable(f"store-status-{response.status // 100}xx", "the store refused")
+        raise StoreUnavailable(
+            f"store-status-{response.status // 100}xx", f"the store answered {response.status}"
+        )
     headers = response.headers
     if len(headers.getall("Content-Type", ())) != 1 or not accepts(headers["Content-Type"]):
         raise SourceRefused("wrong-media-type", "the answer is not of the declared media type")

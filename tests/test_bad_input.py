@@ -43,7 +43,7 @@ def store(world) -> Store:
 @pytest.fixture
 def proxy(world, store) -> Proxy:
     # No test is to notice how many refusals there were before it.
-    world[1].app.gateway._bursts = Bursts()
+    world[1].app.gateway.recorder._bursts = Bursts()
     return world[1]
 
 
@@ -182,8 +182,15 @@ def test_a_format_that_is_not_there(proxy, store, alice):
     """An Accept header that leaves out the path's format: 406."""
     answer = proxy.get(PATHS["csv"], token=alice, headers={"Accept": "application/json"})
     problem(proxy, answer, 406, "not-acceptable")
-    accepted = {"Accept": "text/html, text/csv;q=0.5"}
-    assert proxy.get(PATHS["csv"], token=alice, headers=accepted).status == 200
+    for accept, status in (
+        ("text/html, text/csv;q=0.5", 200),
+        ("text/*", 200),
+        ("text/csv;q=0, */*", 406),  # the most specific range decides (RFC 9110 §12.5.1)
+        ("*/*;q=0.000, text/csv", 200),
+        ("text/csv; q=0.00", 406),
+    ):
+        accepted = {"Accept": accept}
+        assert proxy.get(PATHS["csv"], token=alice, headers=accepted).status == status, accept
 
 
 @pytest.mark.parametrize(
@@ -254,6 +261,7 @@ def test_targets_that_are_no_catalogued_path(proxy, store, alice, target):
         b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n canary-echo\r\n\r\n",
         b"GET /canary-echo\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: canary-echo\r\n" * 3_000 + b"\r\n",
         b"canary-echo\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
@@ -266,7 +274,8 @@ def test_framing_faults_are_recorded_and_echo_nothing(proxy, store, request_):
     echoed = answer.raw.replace(answer.event.encode(), b"")  # a random id may hold anything
     assert b"canary-echo" not in echoed and b"aaaa" not in echoed
     (event,) = [event for event in proxy.events() if event.access == answer.event]
-    assert event.step == "refusal" and event.cause in ("framing", "line-too-long")
+    assert event.step == "refusal" and event.cause in ("framing", "head-too-large")
+    assert (event.cause == "head-too-large") == (answer.status == 431) == (len(request_) > 10_000)
     assert not store.asked
 
 

@@ -180,10 +180,43 @@ def test_the_page_s_keyring_opens(tmp_path):
     assert len(Keyring.open(tmp_path / "keyring.json", kek).ids) == 1
 
 
+def test_the_page_says_what_is_not_in_this_version():
+    """What is refused because it is not there yet is told, with the cause that the log has for it."""
+    section = PAGE.partition("## Not in this version")[2]
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "proxy").rglob("*.py"))
+    causes = re.findall(r"cause `([\w-]+)`", section)
+    assert causes == ["content-coding", "bound-token"]
+    assert all(f'("{cause}"' in sources for cause in causes)
+
+
+@pytest.mark.parametrize("folder", [".", "gateway", "policy", "review"])
+def test_each_module_has_its_room(folder):
+    """ARCHITECTURE.md names the modules that there are."""
+    found = (ROOT / "proxy" / folder).iterdir()
+    names = {f"{path.name}/" if (path / "__init__.py").exists() else path.name for path in found}
+    assert {name for name in names if re.fullmatch(r"[a-z]\w*(\.py|/)", name)} <= rooms()
+
+
+def test_there_is_no_room_without_its_module():
+    """ARCHITECTURE.md names no module that there is not."""
+    paths = (ROOT / "proxy").rglob("*")
+    assert rooms() <= {f"{path.name}/" if path.is_dir() else path.name for path in paths} | {
+        "proxy/"
+    }
+
+
+def rooms():
+    """The modules that ARCHITECTURE.md lists."""
+    (house,) = blocks((ROOT / "ARCHITECTURE.md").read_text("utf-8"), "")
+    return set(re.findall(r"\b\w+(?:\.py\b|/)", house))
+
+
 def commands():
     """The commands in the README's blocks and between its words."""
-    text = "\n".join([*blocks(README, "sh", ""), *re.findall(r"`(make [^`\n]*)`", README)])
-    for line in re.findall(r"(?:\.venv/bin/)?\b((?:counterfoil|make) [^)\n]*)", text):
+    text = "\n".join(
+        [*blocks(README, "sh", ""), *re.findall(r"`((?:counterfoil|make) [^`\n]*)`", README)]
+    )
+    for line in re.findall(r"\b((?:counterfoil|make) [^)|\n]*)", text):
         yield pytest.param(shlex.split(line), id=line[:40])
 
 

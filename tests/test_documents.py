@@ -148,7 +148,7 @@ def test_quoted_scalars_are_text(quoted):
         (b"\xef\xbb\xbfwords: []", (1, 1), "the file starts with a byte order mark"),
         (b"words:\n- \xff", (2, 3), "the file is not UTF-8"),
         (b"w\x00o", (1, 2), "control character U+0000"),
-        ("words: []".encode("utf-16"), (1, 1), "the file is not UTF-8"),
+        ("words: []".encode("utf-16"), (0, 0), "the file is UTF-16"),
         (b"#" * (MOST_BYTES + 1), (0, 0), "the file is larger than 4 MiB"),
         ("words: " + "[" * 100, (1, 39), "nested deeper than 32 levels"),
         ("words: " + "[" * 10_000, (1, 1007), "nested deeper than 32 levels"),
@@ -168,7 +168,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one():
         load(b"itms: {}", Root, file="f.yaml")
     assert caught.value.faults[0].hint == "did you mean `items`?"
     assert nearest("zzz", ["a", "b"]) == "known: `a`, `b`"
-    assert nearest("zzz", map(str, range(100))) == ""
+    assert nearest("zzz", map(str, range(100))).endswith("`18`, `19`, …")
 
 
 def test_a_caller_can_raise_faults_at_any_member():

@@ -90,4 +90,4 @@ def test_the_verb_writes_it(home, tmp_path):
     assert result.exit_code == 0 and "policy.csv" in result.output
     assert unsealed(home.policies, read_folder(home.policies)) == []
     result = CliRunner().invoke(main, ["policy", "seal", str(tmp_path)])
-    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert result.exit_code == 2 and "Traceback" not in result.output

@@ -120,7 +120,14 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: metrics(home, "token: 'file:t'"),
         "the token of `metrics` cannot be read: no such file",
     ),
-    "no keyring": (lambda home: (home.folder / "keyring.json").unlink(), "keyring.json"),
+    "no keyring": (
+        lambda home: (home.folder / "keyring.json").unlink(),
+        "keyring.json cannot be read: No such file or directory (docs/configuration.md has the commands",
+    ),
+    "no key-encryption key": (
+        lambda home: edit(home, "file:kek", "env:NO_SUCH_VARIABLE"),
+        "NO_SUCH_VARIABLE is not set (docs/configuration.md has the commands",
+    ),
     "a broken keyring": (
         lambda home: (home.folder / "keyring.json").write_bytes(b"\xff{"),
         "is not a keyring file",
@@ -133,7 +140,7 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: (home.folder / "kek").write_text("A" * 43 + "="),
         "does not open under this key",
     ),
-    "no policies": (lambda home: shutil.rmtree(home.policies), "policy.csv: cannot be read"),
+    "no policies": (lambda home: shutil.rmtree(home.policies), "policies: cannot be read: no such folder"),
     "an empty policy": (lambda home: home.write("policy.csv", ""), "has no `p` line"),
     "no issuer's keys": (
         lambda home: (home.policies / "jwks.json").unlink(),

@@ -31,11 +31,12 @@ def test_each_distinct_cell_is_asked_for_once(cells, repeats):
         asked.extend(distinct)
         return [None if "é" in text else text * 2 for text in distinct]
 
-    found = texts.by_distinct(pl.Series(cells, dtype=pl.String), form, repeats=repeats)
+    found = texts.by_distinct(texts.texts(pl.Series(cells, dtype=pl.String)), form, repeats=repeats)
     distinct = {cell for cell in cells if cell is not None}
     if len(distinct) * repeats > len(cells):
         assert found is None
         return
     assert found is not None
-    assert found.to_list() == [None if c is None or "é" in c else c * 2 for c in cells]
+    assert len(found) == len(cells)
+    assert found.column().to_list() == [None if c is None or "é" in c else c * 2 for c in cells]
     assert sorted(asked) == sorted(distinct)

@@ -16,7 +16,7 @@ CLASSES: Final = ("public", "internal", "confidential", "personal")
 class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of `stores`."""
 
-    url: str
+    url: Annotated[str, msgspec.Meta(examples=["https://reports.example.com"])]
     """`http(s)://host[:port][/base]`."""
     loopback: bool = False
     """Whether the store may be on this machine."""
@@ -27,7 +27,7 @@ class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of a report's `variants`."""
 
-    path: str
+    path: Annotated[str, msgspec.Meta(examples=["/sales/daily.csv"])]
     """The path at the proxy; a whole segment may be a `{parameter}`."""
     format: FormatName
     """In what format the store gives it and the requester gets it."""
@@ -76,16 +76,16 @@ class FieldEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     type: Type
     """What its cells hold."""
-    class_: str = msgspec.field(name="class")
+    class_: Annotated[str, msgspec.Meta(examples=["internal"])] = msgspec.field(name="class")
     """One of `classes`: policy lines name all fields of a class as `@class`."""
 
 
 class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of `reports`."""
 
-    title: str
+    title: Annotated[str, msgspec.Meta(examples=["Daily sales"])]
     """What people call it."""
-    store: str
+    store: Annotated[str, msgspec.Meta(examples=["sales"])]
     """One of `stores`: where it comes from."""
     variants: tuple[VariantEntry, ...]
     """Under which paths and in which formats it is served."""

@@ -46,7 +46,7 @@ def parameter_of(name: str, entry: ParameterEntry, report: ReportEntry, fault: N
         if field not in report.fields:
             fault(f"unknown field `{field}`", "fields", number, hint=nearest(field, report.fields))
         if field in entry.fields[:number]:
-            fault(f"`{field}` is named twice", "fields", number)
+            fault(f"`{field}` is named twice", "fields", number, hint="write it once")
     match entry.by:
         case By.FILTER:
             return _filter(name, entry, report, fault)
@@ -85,9 +85,10 @@ def _filter(name: str, entry: ParameterEntry, report: ReportEntry, fault: Note) 
     anything = Parameter(name=name, type=type_)
     for number, text in enumerate(entry.allowed):
         if text in entry.allowed[:number]:
-            fault(f"`{text}` is named twice", "allowed", number)
+            fault(f"`{text}` is named twice", "allowed", number, hint="write it once")
         if canonical(anything, text) is None:
-            fault(f"not a value of type {type_}", "allowed", number)
+            hint = "write values of its `type`, in quotes"
+            fault(f"not a value of type {type_}", "allowed", number, hint=hint)
         elif entry.operator is Operator.IN and "," in text:
             fault("a value of a list has no comma", "allowed", number, hint="use `eq`")
     return Parameter(

@@ -134,7 +134,10 @@ class _Reader:
             )
         fault = addresses.fault_of(entry.url, loopback=entry.loopback)
         if fault is not None:
-            self._fault(fault, *here, "url")
+            hint = "write it as `https://reports.example.com/api`"
+            if fault == addresses.LOOPBACK:
+                hint = "add that beside the `url`"
+            self._fault(fault, *here, "url", hint=hint)
         credential = None
         if entry.credential is not None:
             credential = self._credential(entry.credential, *here, "credential")
@@ -156,17 +159,21 @@ class _Reader:
         if kind == "env" and place:
             found = self._environment.get(place)
             if found is None:
-                self._fault(f"the environment variable `{place}` is not set", *path)
+                hint = "set it where the proxy is started, or write `file:PATH`"
+                self._fault(f"the environment variable `{place}` is not set", *path, hint=hint)
                 return None
         elif kind == "file" and place:
             found = self._content(place, *path)
             if found is None:
                 return None
         else:
-            self._fault("a credential is written as `env:NAME` or `file:PATH`", *path)
+            hint = "put the credential itself there, never into this file"
+            self._fault("a credential is written as `env:NAME` or `file:PATH`", *path, hint=hint)
             return None
         if not _CREDENTIAL.match(found):
-            self._fault("the credential is empty or has characters that no token has", *path)
+            hint = "put the token alone there, without blanks, on one line"
+            message = "the credential is empty or has characters that no token has"
+            self._fault(message, *path, hint=hint)
             return None
         return found
 
@@ -177,7 +184,9 @@ class _Reader:
         try:
             raw = read_file(self._folder / place, most=_MOST_CREDENTIAL)
         except OSError as exc:
-            self._fault(f"the credential's file cannot be read: {exc.strerror}", *path)
+            hint = "name a file from the folder of policies that the proxy may read"
+            message = f"the credential's file cannot be read: {exc.strerror}"
+            self._fault(message, *path, hint=hint)
             return None
         return raw.decode("latin-1").removesuffix("\n").removesuffix("\r")
 
@@ -190,15 +199,17 @@ class _Reader:
                 f"`{id_}` is not a report id", *here, hint="such as `sales/store-daily`", key=True
             )
         if not entry.title.strip():
-            self._fault("the title is empty", *here, "title")
+            self._fault("the title is empty", *here, "title", hint="write what people call it")
         if entry.store not in stores:
             self._fault(
                 f"unknown store `{entry.store}`", *here, "store", hint=nearest(entry.store, stores)
             )
         if not entry.fields:
-            self._fault("a report needs at least one field", *here, "fields")
+            hint = "such as `date: {type: date, class: public}`"
+            self._fault("a report needs at least one field", *here, "fields", hint=hint)
         if not entry.variants:
-            self._fault("a report needs at least one variant", *here, "variants")
+            hint = "such as `- {path: /sales/daily.csv, format: csv}`"
+            self._fault("a report needs at least one variant", *here, "variants", hint=hint)
         self._known(entry.key, entry.fields, "field", *here, "key")
         self._known(entry.ordered_by, entry.fields, "field", *here, "ordered_by")
         self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
@@ -282,14 +293,16 @@ class _Reader:
     ) -> Variant:
         at: tuple[str | int, ...] = (*here, "variants", number)
         if self._path(entry.path, parameters, *at, "path") and segments(entry.path)[0] == "-":
-            self._fault("paths below `/-/` are the proxy's own", *at, "path")
+            hint = "begin it with another segment"
+            self._fault("paths below `/-/` are the proxy's own", *at, "path", hint=hint)
         source = entry.path if entry.source is None else entry.source
         if entry.source is not None:
             self._source(entry, source, parameters, *at, "source")
         if entry.rows_at and entry.format is not FormatName.JSON:
-            self._fault("`rows_at` is for the format json", *at, "rows_at")
+            self._fault("`rows_at` is for the format json", *at, "rows_at", hint="take it out")
         if not all(entry.rows_at):
-            self._fault("a member's name is empty", *at, "rows_at")
+            hint = "name the members that lead to the rows, as `[data, rows]`"
+            self._fault("a member's name is empty", *at, "rows_at", hint=hint)
         if entry.members and not entry.rows_at:
             self._fault(
                 "`members` stand beside rows that have a place: `rows_at`",
@@ -308,9 +321,10 @@ class _Reader:
                     key=True,
                 )
         if entry.delimiter != "," and entry.format is not FormatName.CSV:
-            self._fault("`delimiter` is for the format csv", *at, "delimiter")
+            self._fault("`delimiter` is for the format csv", *at, "delimiter", hint="take it out")
         if entry.delimiter not in _DELIMITERS:
-            self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter")
+            hint = 'write it in quotes, as `";"`; `"\\t"` is a tab'
+            self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter", hint=hint)
         return Variant(
             path=entry.path,
             source=source,
@@ -324,9 +338,10 @@ class _Reader:
         """Check a path's segments; False where it has faults."""
         before = len(self.faults)
         if len(path) > _MOST_PATH:
-            self._fault(f"a path has at most {_MOST_PATH} characters", *at)
+            hint = "write a shorter one"
+            self._fault(f"a path has at most {_MOST_PATH} characters", *at, hint=hint)
         if not path.startswith("/"):
-            self._fault("a path starts with `/`", *at)
+            self._fault("a path starts with `/`", *at, hint=f"write `/{path}`")
             return False
         for segment in segments(path):
             name = placeholder(segment)
@@ -342,16 +357,21 @@ class _Reader:
                         hint="take it out of the path",
                     )
             elif not segment:
-                self._fault("a path has no empty segment and no `/` at its end", *at)
+                plain = "/" + "/".join(filter(None, path.split("/")))
+                hint = f"write `{plain}`" if plain != "/" else "such as `/sales/daily.csv`"
+                self._fault("a path has no empty segment and no `/` at its end", *at, hint=hint)
             elif segment in (".", ".."):
-                self._fault("dot segments are not allowed", *at)
+                hint = f"take `/{segment}` out: write where it leads"
+                self._fault("dot segments are not allowed", *at, hint=hint)
             elif not _SEGMENT.match(segment):
                 self._fault(
-                    "a segment is letters, digits and `-._~`, or one whole `{parameter}`", *at
+                    "a segment is letters, digits and `-._~`, or one whole `{parameter}`",
+                    *at,
+                    hint="as in `/sales/{region}/store-daily.csv`",
                 )
         names = placeholders(path)
         if len(set(names)) < len(names):
-            self._fault("a parameter stands in the path twice", *at)
+            self._fault("a parameter stands in the path twice", *at, hint="take one of them out")
         return len(self.faults) == before
 
     def _source(
@@ -372,10 +392,12 @@ class _Reader:
                         hint="make it required, or part of the path",
                     )
         if mark and not _SOURCE_QUERY.match(query):
-            self._fault("a fixed query is `name=value` pairs, joined by `&`", *at)
+            hint = "such as `/daily?all=1&form=long`; encode what is no letter or digit as `%20`"
+            self._fault("a fixed query is `name=value` pairs, joined by `&`", *at, hint=hint)
         fixed = {pair.partition("=")[0] for pair in query.split("&")}
         for name in sorted(fixed & parameters.keys()):
-            self._fault(f"parameter `{name}` is fixed in the source's query", *at)
+            hint = "take it out of the query, or the parameter out of the report"
+            self._fault(f"parameter `{name}` is fixed in the source's query", *at, hint=hint)
 
     def _router(self, reports: Mapping[str, Report]) -> Router:
         """The routes; no target may match two of them."""

@@ -7,7 +7,7 @@ the client's target is copied: what is authorised is what is fetched.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from fractions import Fraction
 from functools import lru_cache
@@ -27,6 +27,15 @@ _REMEMBERED: Final = 2048
 _MEMORABLE: Final = 512
 """Requests that are remembered, and the characters of a path and query up to which one is."""
 
+_SYNTAX: Final = "parameter-syntax"
+_EXAMPLES: Final = {
+    Type.DATE: "a date such as 2026-12-24",
+    Type.DATETIME: "a time such as 2026-12-24T18:00:00Z",
+    Type.INTEGER: "a whole number",
+    Type.DECIMAL: "a number such as 12.50",
+    Type.BOOLEAN: "true or false",
+    Type.TEXT: f"a text of at most {MOST_VALUE} characters, percent-encoded as UTF-8",
+}
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}\Z")
 _COUNT = re.compile(r"[0-9]{1,18}\Z")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -35,9 +44,27 @@ _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 class BadParameter(CounterfoilError):
     """The query is not one that the catalogue declares; `cause` is a fixed slug, never input."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, parameter: Parameter | None = None) -> None:
+        """`parameter`: the declared one that it is about."""
         self.cause = cause
+        self.parameter = parameter
         super().__init__(cause)
+
+    def help(self, visible: Collection[str]) -> str:
+        """What is wrong, in words of the catalogue's alone; '' where the cause says all.
+
+        Of fields only those in `visible` are named.
+        """
+        if self.parameter is None:
+            return "Write `name=value`, with `&` between." if self.cause == _SYNTAX else ""
+        name = self.parameter.name
+        match self.cause:
+            case "parameter-repeated":
+                return f"`{name}` is given more than once."
+            case "parameter-missing":
+                return f"`{name}` is required."
+            case _:
+                return f"`{name}` is {_expected(self.parameter, visible)}."
 
 
 class Asked(NamedTuple):
@@ -69,6 +96,24 @@ def canonical(parameter: Parameter, text: str) -> str | None:
             least = 1 if parameter.by is By.LIMIT else 0
             value = int(text) if _COUNT.match(text) else -1
             return str(value) if least <= value <= parameter.most else None
+
+
+def _expected(parameter: Parameter, visible: Collection[str]) -> str:
+    """What a parameter's value is, in words."""
+    match parameter.by:
+        case By.ORDER | By.GROUP:
+            words = [word for word, meant in parameter.words if meant.field in visible]
+            return f"one or more of {', '.join(words) or 'no field'}, with `,` between"
+        case By.LIMIT | By.OFFSET:
+            least = 1 if parameter.by is By.LIMIT else 0
+            return f"a whole number from {least} to {parameter.most}"
+        case By.FILTER:
+            one = _EXAMPLES[parameter.type]
+            if parameter.allowed:
+                one = f"one of {', '.join(parameter.allowed)}"
+            return (
+                f"{one}, or several with `,` between" if parameter.operator is Operator.IN else one
+            )
 
 
 def _single(parameter: Parameter, text: str) -> str | None:
@@ -265,26 +310,26 @@ def read_parameters(route: Route, raw_query: str) -> Mapping[str, str]:
     for pair in raw_query.split("&") if raw_query else ():
         name, equals, text = pair.partition("=")
         if not name or not equals or ";" in pair:
-            raise BadParameter("parameter-syntax")
+            raise BadParameter(_SYNTAX)
         parameter = declared.get(name)
         if parameter is None:
             raise BadParameter("parameter-unknown")
         if name in given:
-            raise BadParameter("parameter-repeated")
+            raise BadParameter("parameter-repeated", parameter)
         decoded = None if _ESCAPE.search(text) else decode_once(text.replace("+", " "))
         if decoded is None:
-            raise BadParameter("parameter-encoding")
+            raise BadParameter("parameter-encoding", parameter)
         value = canonical(parameter, decoded)
         if value is None:
-            raise BadParameter("parameter-value")
+            raise BadParameter("parameter-value", parameter)
         given[name] = value
     source = _source(route.variant.source)
     for name, parameter in declared.items():
         if name not in given:
             if parameter.required or name in source.names:
-                raise BadParameter("parameter-missing")
+                raise BadParameter("parameter-missing", parameter)
         elif name in source.names and not is_safe_segment(given[name]):
-            raise BadParameter("parameter-value")
+            raise BadParameter("parameter-value", parameter)
     return MappingProxyType({name: given[name] for name in declared if name in given})
 
 

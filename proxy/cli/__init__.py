@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -20,6 +21,8 @@ class _Group(click.Group):
     """Shows the errors that are ours as one message: no traceback reaches a user."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):  # https://no-color.org; rich looks by itself
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except CounterfoilError as exc:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +17,7 @@ import msgspec
 
 from proxy.cli.log import visible
 from proxy.errors import CounterfoilError
+from proxy.policy.granting import LONGEST, MOST_REASON, SHORTEST, plain
 
 _SECONDS: Final = 60.0
 _MOST: Final = 1 << 20
@@ -22,7 +25,43 @@ _DURATION: Final = re.compile(r"([0-9]{1,6})([mhdw])\Z")
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
+_NO_GRANTEE: Final = re.compile(r"(?:group|role|set):|anyone\Z|(?:(?:user|tool):)?\s*\Z")
+
 F = TypeVar("F")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """What the server answers, fit to be shown."""
+
+    id: str
+    policy: str
+    until: str
+    warnings: list[str]
+
+
+class _Refused(CounterfoilError):
+    """The server's refusal, in its words."""
+
+    def __init__(self, text: str, *, status: int, event: str) -> None:
+        self.status = status
+        self.event = event
+        super().__init__(text)
+
+
+class _Grantee(click.ParamType[str]):
+    """Who is given something: a user's name, `user:…` or `tool:…`; as a principal."""
+
+    name = "subject"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Give the principal."""
+        text = str(value)
+        if _NO_GRANTEE.match(text):
+            self.fail("a grant is for a user or a tool: NAME, user:NAME or tool:NAME", param, ctx)
+        return text if text.startswith(("user:", "tool:")) else f"user:{text}"
 
 
 class _Duration(click.ParamType[int]):
@@ -39,7 +78,25 @@ class _Duration(click.ParamType[int]):
         matched = _DURATION.match(str(value))
         if matched is None:
             self.fail("write how long: 30m, 2h, 3d, 1w", param, ctx)
-        return int(matched[1]) * _UNITS[matched[2]]
+        seconds = int(matched[1]) * _UNITS[matched[2]]
+        if not SHORTEST <= seconds <= LONGEST:
+            self.fail("a grant lasts from 1m to 366d", param, ctx)
+        return seconds
+
+
+class _Reason(click.ParamType[str]):
+    """Why something is done: a text that says something."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Give the text."""
+        text = str(value)
+        if not plain(text) or len(text) > MOST_REASON:
+            self.fail(f"a reason has 1 to {MOST_REASON} characters", param, ctx)
+        return text
 
 
 def _server_options(command: F) -> F:
@@ -68,11 +125,11 @@ def _server_options(command: F) -> F:
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", type=_Grantee())
 @click.argument("report")
 @click.option("--as", "role", required=True, help="The role whose view is given: role:analyst.")
 @click.option("--for", "seconds", type=_Duration(), required=True, help="30m, 2h, 3d, 1w.")
-@click.option("--reason", required=True, help="Why; it is kept in the access log.")
+@click.option("--reason", type=_Reason(), required=True, help="Why; it is kept in the access log.")
 @_server_options
 def grant(subject: str, report: str, role: str, seconds: int, reason: str, **server: Any) -> None:
     """Give SUBJECT, for a time, what a role gives on REPORT; prints the grant's id.
@@ -80,10 +137,17 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
     SUBJECT is a user's name, or user:… or tool:…. The server decides whether you may (action `grant`
     on the report), puts it on record, and answers when it is in force.
     """
-    named = subject if subject.startswith(("user:", "tool:")) else f"user:{subject}"
-    body = {"subject": named, "report": report, "role": role, "seconds": seconds, "reason": reason}
+    body = {
+        "subject": subject,
+        "report": report,
+        "role": role,
+        "seconds": seconds,
+        "reason": reason,
+    }
     said = _ask("POST", "/-/grants", body, **server)
-    click.echo(f"{said['id']}  until {said['until']}, policy {said['policy'][:12]}")
+    click.echo(f"{said.id}  until {said.until}, policy {said.policy[:12]}")
+    for warning in said.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
 
 
 @click.command()
@@ -91,16 +155,16 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
 @_server_options
 def revoke(grant_id: str, **server: Any) -> None:
     """End a grant before its time; who could have made it may end it."""
-    said = _ask("DELETE", f"/-/grants/{_checked(grant_id)}", None, **server)
-    click.echo(f"{said['id']}  revoked, policy {said['policy'][:12]}")
+    said = _end("grant", grant_id, **server)
+    click.echo(f"{said.id}  revoked, policy {said.policy[:12]}")
 
 
 @click.command()
 @click.argument("reports", required=False)
-@click.option("--reason", default="", help="Why; it is kept in the access log.")
+@click.option("--reason", type=_Reason(), help="Why; it is kept in the access log.")
 @click.option("--lift", default="", metavar="ID", help="End the lockdown of this id instead.")
 @_server_options
-def lockdown(reports: str | None, reason: str, lift: str, **server: Any) -> None:
+def lockdown(reports: str | None, reason: str | None, lift: str, **server: Any) -> None:
     """Refuse REPORTS (an id, prefix/*, or a set:) to everybody, from now on, until it is lifted.
 
     Answers that are under way are cut. The server decides whether you may (action `lockdown` on each
@@ -109,22 +173,27 @@ def lockdown(reports: str | None, reason: str, lift: str, **server: Any) -> None
     if bool(reports) == bool(lift) or bool(reports) != bool(reason):
         raise click.UsageError("give REPORTS and --reason, or --lift ID")
     if lift:
-        said = _ask("DELETE", f"/-/lockdowns/{_checked(lift)}", None, **server)
-        click.echo(f"{said['id']}  lifted, policy {said['policy'][:12]}")
+        said = _end("lockdown", lift, **server)
+        click.echo(f"{said.id}  lifted, policy {said.policy[:12]}")
     else:
         said = _ask("POST", "/-/lockdowns", {"reports": reports, "reason": reason}, **server)
-        click.echo(f"{said['id']}  in force, policy {said['policy'][:12]}")
+        click.echo(f"{said.id}  in force, policy {said.policy[:12]}")
 
 
-def _checked(id_: str) -> str:
+def _end(kind: str, id_: str, **server: Any) -> _Said:
     if _ID.match(id_) is None:
         raise CounterfoilError("an id is the 32 hexadecimal digits that the command printed")
-    return id_
+    try:
+        return _ask("DELETE", f"/-/{kind}s/{id_}", None, **server)
+    except _Refused as exc:
+        if exc.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CounterfoilError(
+            f"there is no {kind} {id_}, or it is not yours to end. Event {exc.event}"
+        ) from exc
 
 
-def _ask(
-    method: str, path: str, body: object, *, url: str, token: str, ca: Path | None
-) -> dict[str, str]:
+def _ask(method: str, path: str, body: object, *, url: str, token: str, ca: Path | None) -> _Said:
     """What the server answers; raises CounterfoilError with its reason where it refuses."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -156,9 +225,11 @@ def _ask(
     finally:
         connection.close()
     if status not in (200, 201):
-        told = [visible(str(said.get(name, ""))) for name in ("title", "detail", "event")]
-        raise CounterfoilError(f"{told[0]} ({status}): {told[1]} Event {told[2]}")
-    return {name: visible(str(value)) for name, value in said.items()}
+        title, detail, event = [visible(str(said.get(n, ""))) for n in ("title", "detail", "event")]
+        raise _Refused(f"{title} ({status}): {detail} Event {event}", status=status, event=event)
+    texts = {name: said.get(name, "") for name in ("id", "policy", "until")}
+    shown = {name: visible(str(value)) for name, value in texts.items()}
+    return _Said(**shown, warnings=[visible(str(each)) for each in said.get("warnings", ())])
 
 
 def _is_loopback(host: str) -> bool:

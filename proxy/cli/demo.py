@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
 from proxy.demo import people
 from proxy.demo.material import PORT, STORE_PORT, Material, prepare
+from proxy.demo.run import proxy_url, store_url
 from proxy.demo.run import run as run_processes
+from proxy.demo.sales import PRODUCTS, Sales
+
+_PORT: Final = click.IntRange(1, 65535)
 
 
 @click.group()
@@ -33,10 +38,32 @@ def token(name: str) -> None:
 
 
 @demo.command()
-@click.option("--port", default=PORT, show_default=True, help="The proxy's, in a new demo.")
-@click.option("--store-port", default=STORE_PORT, show_default=True, help="As above, the store's.")
-@click.option("--rows", default=120_000, show_default=True, help="Rows of the daily sales.")
-def run(port: int, store_port: int, rows: int) -> None:
+@click.option(
+    "--port",
+    type=_PORT,
+    show_default=str(PORT),
+    help="The proxy's, in a new demo; one that there is keeps its own.",
+)
+@click.option(
+    "--store-port", type=_PORT, show_default=str(STORE_PORT), help="As above, the store's."
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, Sales.stores * Sales.days * PRODUCTS),
+    default=120_000,
+    show_default=True,
+    help="Rows of the daily sales.",
+)
+def run(port: int | None, store_port: int | None, rows: int) -> None:
     """Run the store and the proxy until Ctrl-C, making what they need on the first time."""
-    material = prepare(Path.cwd(), now=datetime.now(UTC), port=port, store_port=store_port)
+    material = prepare(
+        Path.cwd(), now=datetime.now(UTC), port=port or PORT, store_port=store_port or STORE_PORT
+    )
+    for option, asked, kept, file in (
+        ("--port", port, proxy_url(material).port, material.settings),
+        ("--store-port", store_port, store_url(material).port, material.policies / "reports.yaml"),
+    ):
+        if asked not in (None, kept):
+            place = file.relative_to(material.root)
+            click.echo(f"{option} is for a new demo: this one has {kept}, in {place}", err=True)
     run_processes(material, rows=rows, say=click.echo)

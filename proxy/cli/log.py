@@ -25,7 +25,9 @@ from rich.text import Text
 from proxy import config
 from proxy.access import AccessEvent, decode
 from proxy.audit import Access, Leaf, Reader
+from proxy.audit.query import OUTCOMES
 from proxy.errors import LogUnavailable
+from proxy.plan import Reason
 from proxy.values import calendar_date, instant
 
 _POLL: Final = 0.25
@@ -33,6 +35,8 @@ _POLL: Final = 0.25
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,5})([smhdw])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_WORDS: Final = ("", "permit", "deny", *sorted(OUTCOMES), *(reason.slug for reason in Reason))
+"""What `--outcome` can be, beside the causes on record; '' is any."""
 _WIDE: Final = 4096
 """Columns of a table that no terminal shows: nothing is cut off."""
 
@@ -149,7 +153,7 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
 @log.command()
 @log_option
 @settings_option
-@click.option("--subject", default="", help="Who: a principal (user:alice) or an opaque id.")
+@click.option("--subject", default="", help="Who: user:alice or alice, tool:bi, or an opaque id.")
 @click.option("--report", default="", help="What: a report's id, or prefix/*.")
 @click.option("--tool", default="", help="Through which tool.")
 @click.option("--since", type=Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago.")
@@ -181,20 +185,33 @@ def query(
     not on record. No durable record is missed, even where the index lags.
     """
     with Reader(resolve_log_path(log_file, settings)) as reader:
-        if ":" in subject and not reader.subjects(subject):
-            raise LogUnavailable(
-                f"the directory of this log does not know {visible(subject)}:"
-                " no access by that name, or the name was erased (ask by its opaque id then)"
-            )
         found = reader.query(
-            subject=subject, report=report, tool=tool, since=since, until=until, outcome=outcome,
-            limit=limit,
+            subject=_known(reader, subject) if subject else "", report=report, tool=tool, since=since,
+            until=until, outcome=outcome, limit=limit,
         )  # fmt: skip
+        if not (found or outcome in _WORDS or reader.query(outcome=outcome, limit=1)):
+            raise click.BadParameter(
+                f"{visible(outcome)} is no cause on record, nor one of {', '.join(_WORDS[1:])}",
+                param_hint="--outcome",
+            )
     if as_json:
         for access in found:
             _print_json(msgspec.json.encode(access, order="sorted"))
     else:
         _print_table(found)
+
+
+def _known(reader: Reader, subject: str) -> str:
+    """Somebody of whom the log knows, as it knows them. Raises LogUnavailable."""
+    if ":" not in subject and reader.query(subject=subject, limit=1):
+        return subject  # an opaque id, which no name that somebody chose may pass for
+    named = subject if ":" in subject else f"user:{subject}"
+    if not reader.subjects(named):
+        raise LogUnavailable(
+            f"the directory of this log does not know {visible(named)}:"
+            " no access by that name, or the name was erased (ask by its opaque id then)"
+        )
+    return named
 
 
 def _print_json(line: bytes) -> None:
@@ -220,7 +237,7 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
         event.at,
         f"{event.step:<10}",
         _who(event.subject, principal, event.tool, event.address),
-        _what(event),
+        _what(event, event.log),
         " ".join(filter(None, [event.decision, event.reason, event.cause])),
         event.ended,
         f"{event.rows} rows {event.bytes} bytes" if event.decision == "permit" else "",
@@ -229,20 +246,26 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
     ]
 
 
-def _what(event: AccessEvent | Access) -> str:
-    """What a record is about."""
+def _what(event: AccessEvent | Access, log: str) -> str:
+    """What a record is about; `log` where that may be a log itself."""
+    if about := event.report or event.path:
+        return about
     if event.policy and not event.decision:
         after = f" after {event.previous[:12]}" if event.previous else ""
         return f"policy {event.policy[:12]}{after}"
     if event.previous:
         return f"policy {event.previous[:12]} stays: {' '.join(event.lines)}"
-    return event.report or event.path or event.log
+    return log
+
+
+_COUNTED: Final = {"drift": "field", "policy-refused": "fault"}
+"""What the records of a step count; those of all others count refusals."""
 
 
 def _counted(step: str, count: int) -> str:
     if not count:
         return ""
-    return f"{count} {'faults' if step == 'policy-refused' else 'refusals'}"
+    return f"{count} {_COUNTED.get(step, 'refusal')}{'' if count == 1 else 's'}"
 
 
 def _who(subject: str, principal: str, tool: str, address: str) -> str:
@@ -275,8 +298,8 @@ def _print_table(found: list[Access]) -> None:
         cells = (
             access.started[:19] + "Z",
             _who(access.subject, access.principal, access.tool, access.address),
-            _what(access),
-            access.reason or access.outcome,
+            _what(access, access.log if access.outcome == "opened" else ""),
+            access.reason or " ".join(filter(None, [access.outcome, access.cause])),
             str(access.rows) if access.decision == "permit" else "",
             str(access.bytes) if access.decision == "permit" else "",
             _given(access.fields) or _counted(access.outcome, access.count),

@@ -60,6 +60,7 @@ listen:
 policies: policies
 log: access.db
 keyring: {{file: keyring.json, key_encryption_key: "file:kek"}}
+limits: {{drain_seconds: 2}} # Ctrl-C waits no longer for answers that are under way
 """
 
 

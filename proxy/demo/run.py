@@ -31,6 +31,7 @@ from proxy.errors import CounterfoilError
 
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 5
+"""More than `drain_seconds` in the demo's settings: a proxy that is killed leaves accesses unresolved."""
 _PR_SET_PDEATHSIG: Final = 1
 _TERMINAL: Final = 0
 """The descriptor of standard input."""
@@ -41,7 +42,7 @@ def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
 
     Raises CounterfoilError where a port is taken, or a child does not start or stops by itself.
     """
-    proxy, store = _proxy_url(material), _store_url(material)
+    proxy, store = proxy_url(material), store_url(material)
     _check_free(proxy, f"`listen` in {_shown(material.settings)}")
     _check_free(store, f"`stores` in {_shown(material.policies / 'reports.yaml')}")
     with ExitStack() as running:
@@ -213,13 +214,14 @@ def _answers(url: SplitResult, material: Material) -> bool:
         connection.close()
 
 
-def _proxy_url(material: Material) -> SplitResult:
+def proxy_url(material: Material) -> SplitResult:
+    """Find the proxy's address in its settings."""
     listen = config.load(material.settings, os.environ).settings.listen
     scheme = "https" if listen.certificate else "http"
     return urlsplit(f"{scheme}://{listen.host}:{listen.port}")
 
 
-def _store_url(material: Material) -> SplitResult:
+def store_url(material: Material) -> SplitResult:
     """Find the store's address in the catalogue, the one place where it stands."""
     path = material.policies / "reports.yaml"
     try:

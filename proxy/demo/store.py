@@ -18,6 +18,7 @@ import asyncio
 import hmac
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -126,17 +127,21 @@ def parts(document: Document, times: int) -> Iterator[bytes]:
 
 
 async def send(request: web.Request, document: Document, times: int) -> web.StreamResponse:
-    """Answer with the document, in large writes that wait for the reader."""
+    """Answer with the document, in large writes that wait for the reader.
+
+    Whoever reads for a page hangs up once it is full: then there is nobody to write to.
+    """
     if times == 1 and len(document.rows) <= WRITE:
         return web.Response(body=document.body, headers={"Content-Type": document.type})
     response = web.StreamResponse(headers={"Content-Type": document.type})
     response.content_length = sum(map(len, parts(document, times)))
-    await response.prepare(request)
-    for part in parts(document, times):
-        view = memoryview(part)
-        for start in range(0, len(part), WRITE):
-            await response.write(view[start : start + WRITE])
-    await response.write_eof()
+    with suppress(ConnectionError):
+        await response.prepare(request)
+        for part in parts(document, times):
+            view = memoryview(part)
+            for start in range(0, len(part), WRITE):
+                await response.write(view[start : start + WRITE])
+        await response.write_eof()
     return response
 
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from proxy.documents.tree import MOST_BYTES, Place, Reader
+from proxy.documents.tree import MOST_BYTES, Place, Reader, is_utf16
 from proxy.documents.typed import KEY, Converter, Key, nearest
 from proxy.errors import Fault, Faulty
 
-__all__ = ["MOST_BYTES", "Document", "load", "nearest", "read_file"]
+__all__ = ["MOST_BYTES", "Document", "is_utf16", "load", "nearest", "read_file"]
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,10 @@ Place = tuple[int, int]
 
 MOST_BYTES: Final = 4 << 20
 MOST_DEPTH: Final = 32
+_SAMPLE: Final = 200
 _TOO_DEEP: Final = f"nested deeper than {MOST_DEPTH} levels"
+_FLATTER: Final = "write it flatter: nothing that is read here nests so deep"
+_SEE_ABOVE: Final = "see the line above too: its indentation, quotes, brackets and `:`"
 
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\r(?!\n)"
@@ -116,22 +120,26 @@ class Reader:
             place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             problem = exc.problem or "this is not YAML"
             if "nesting depth" in problem:  # libyaml has a limit too, and looks ahead
-                self._fault(_TOO_DEEP, place)
+                self._fault(_TOO_DEEP, place, _FLATTER)
             else:
                 tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
-                hint = "indent with blanks: YAML takes no tabs" if tab else ""
+                hint = "indent with blanks: YAML takes no tabs" if tab else _SEE_ABOVE
                 self._fault(f"not YAML: {problem[0].lower()}{problem[1:]}", place, hint)
             return None
         except yaml.YAMLError:
-            self._fault("not YAML")
+            self._fault("not YAML", hint=_SEE_ABOVE)
             return None
         if self._root is None and not self.faults:
-            self._fault("the file is empty")
+            self._fault("the file is empty", hint="it may be lost: bring it back")
         return self._root
 
     def _decoded(self, raw: bytes) -> str | None:
+        if is_utf16(raw):
+            self._fault("the file is UTF-16", hint="save it as UTF-8")
+            return None
         if len(raw) > MOST_BYTES:
-            self._fault(f"the file is larger than {MOST_BYTES >> 20} MiB")
+            hint = "take out what is not needed"
+            self._fault(f"the file is larger than {MOST_BYTES >> 20} MiB", hint=hint)
             return None
         if raw.startswith(b"\xef\xbb\xbf"):
             self._fault("the file starts with a byte order mark", (1, 1), "save it as plain UTF-8")
@@ -155,9 +163,12 @@ class Reader:
         match event:
             case yaml.DocumentStartEvent():
                 if event.version or event.tags:
-                    self._fault("directives are not allowed", place)
+                    self._fault(
+                        "directives are not allowed", place, "take out what begins with `%`"
+                    )
                 if self._root is not None:
-                    self._fault("more than one document in the file", place)
+                    hint = "take out the `---`, and what does not belong here"
+                    self._fault("more than one document in the file", place, hint)
                     return False
             case yaml.AliasEvent():
                 self._fault(
@@ -175,7 +186,7 @@ class Reader:
             case yaml.CollectionStartEvent():
                 self._refuse_properties(event, place)
                 if len(self._stack) >= MOST_DEPTH:
-                    self._fault(_TOO_DEEP, place)
+                    self._fault(_TOO_DEEP, place, _FLATTER)
                     return False
                 sequence = isinstance(event, yaml.SequenceStartEvent)
                 node = Sequence(place, []) if sequence else Table(place, {})
@@ -203,7 +214,7 @@ class Reader:
             frame.node.items.append(node)
         elif frame.key is None:
             if not text:
-                self._fault("a key must be a name", node.place)
+                self._fault("a key must be a name", node.place, "write `name: value`")
             elif plain and text == "<<":
                 self._fault("merges are not allowed", node.place, "write the keys out")
                 text = ""
@@ -217,6 +228,18 @@ class Reader:
                 self._fault(f"duplicate key `{name}`", at, f"first in line {line}")
             else:
                 frame.node.members[name] = (at, node)
+
+
+def is_utf16(raw: bytes) -> bool:
+    """Whether a file is UTF-16: by its mark, or since every other byte is NUL."""
+    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return True
+    if len(raw) % 2:
+        return False
+    halves = raw[:_SAMPLE:2], raw[1:_SAMPLE:2]
+    return any(
+        one and all(one) and not any(other) for one, other in (halves, halves[::-1]) if other
+    )
 
 
 def _place_at(text: str, index: int) -> Place:

@@ -24,14 +24,21 @@ _NAMES: Final[Mapping[object, str]] = {
     type(None): "nothing", list: "a list", dict: "a mapping",
 }  # fmt: skip
 
+_FORMS: Final[Mapping[object, str]] = {
+    str: '"…"', int: "12", float: "2.5", bool: "true", list: "[…]", tuple: "[…]", dict: "{…}",
+}  # fmt: skip
+
+_MOST_NAMES: Final = 12
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the known name nearest to `name`, else all of a few, else nothing."""
+    """A hint that names the known name nearest to `name`, else the first ones that there are."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean `{close[0]}`?"
-    return f"known: {_listed(names)}" if 0 < len(names) <= 12 else ""
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return f"known: {_listed(names[:_MOST_NAMES])}{more}" if names else "there is none yet"
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -83,6 +90,22 @@ def _described(type_: object) -> str:
         elif each is not type(None):
             names.append(_NAMES.get(origin, "another value"))
     return " or ".join(dict.fromkeys(names))
+
+
+@cache
+def _form(type_: object) -> str:
+    """How a value of `type_` is written: by its own example, by the first of its choices, or by its kind."""
+    bare, notes = _bare(type_)
+    for note in notes:
+        if isinstance(note, msgspec.Meta) and note.examples:
+            return str(note.examples[0])
+    option = next(each for each in _union(bare) if each is not type(None))
+    if option != bare:  # one of several
+        return _form(option)
+    if choices := _choices(bare):
+        return next(iter(choices))
+    origin = get_origin(bare) or bare
+    return _FORMS.get(dict if _is_struct(origin) else origin, "…")
 
 
 def _kind(node: Node) -> type:
@@ -155,7 +178,7 @@ class Converter:
 
     def _unexpected(self, node: Node, type_: object) -> Any:
         kind = _kind(node)
-        hint = ""
+        hint = f"write it as `{_form(type_)}`"
         if kind in (int, float, bool) and str in _kinds(type_):
             hint = "put it in quotes"
         return self._wrong(node, f"expected {_described(type_)}, found {_NAMES[kind]}", hint)
@@ -181,7 +204,9 @@ class Converter:
                 values[field.name] = self.convert(member, field.type, below)
         missing = [n for n, f in fields.items() if f.required and n not in node.members]
         for name in missing:
-            self._wrong(node, f"missing key `{name}`")
+            self._wrong(
+                node, f"missing key `{name}`", f"such as `{name}: {_form(fields[name].type)}`"
+            )
         if missing or any(value is WRONG for value in values.values()):
             return WRONG
         try:
@@ -220,9 +245,11 @@ class Converter:
         for note in notes:
             if isinstance(note, msgspec.Meta):
                 if note.min_length is not None and len(made) < note.min_length:
-                    return self._wrong(node, f"needs at least {note.min_length}, has {len(made)}")
+                    message = f"needs at least {note.min_length}, has {len(made)}"
+                    return self._wrong(node, message, "write what is missing")
                 if note.max_length is not None and len(made) > note.max_length:
-                    return self._wrong(node, f"may have at most {note.max_length}, has {len(made)}")
+                    message = f"may have at most {note.max_length}, has {len(made)}"
+                    return self._wrong(node, message, "take out what is too many")
         return made
 
     def _leaf(self, node: Node, type_: Any, notes: tuple[object, ...]) -> Any:
@@ -232,7 +259,9 @@ class Converter:
         if choices is not None:
             value = choices.get(node.value) if isinstance(node.value, str) else None
             if value is None:
-                return self._wrong(node, f"expected one of {_listed(choices)}")
+                close = difflib.get_close_matches(str(node.value), choices, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else "write one of them"
+                return self._wrong(node, f"expected one of {_listed(choices)}", hint)
             return value
         kinds = _kinds(type_)
         if kinds <= _NAMES.keys():

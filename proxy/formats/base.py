@@ -16,8 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -85,8 +86,13 @@ UNDECLARED_NAMES: Final = 16
 _NAME_LENGTH: Final = 64
 
 
+T = TypeVar("T")
+Work: TypeAlias = Callable[[], list[Batch]]
+"""Gives the batches of some records; raises SourceRefused. Pure, so that some can be done at once."""
+
+
 class Decoder(ABC):
-    """Byte blocks -> batches. `feed` and `finish` raise SourceRefused, and again ever after."""
+    """Byte blocks -> batches. `feed`, `cut` and `finish` raise SourceRefused, and again ever after."""
 
     def __init__(self) -> None:
         self.undeclared: frozenset[str] = frozenset()
@@ -94,8 +100,11 @@ class Decoder(ABC):
 
         They may be data: they are compared and counted, never shown.
         """
-        self.vanished: frozenset[str] = frozenset()
-        """Declared fields that a header lacks. A member that a record lacks is no value, and no drift."""
+        self.vanished: frozenset[str] | None = None
+        """Declared fields that the document lacks; None where it does not say.
+
+        A member that a record lacks is no value, and no drift; one that very many records lack is.
+        """
         self.compared = False
         """Whether names of the document were held against the catalogue."""
         self._failure: SourceRefused | None = None
@@ -104,6 +113,10 @@ class Decoder(ABC):
     def feed(self, block: bytes) -> list[Batch]:
         """The whole records that `block`, cut anywhere, completes."""
         return self._sticky(lambda: self._feed(block))
+
+    def cut(self, block: bytes) -> list[Work]:
+        """The same, of which what does not depend on other records may be left to be done later."""
+        return self._sticky(lambda: self._cut(block))
 
     def finish(self) -> list[Batch]:
         """The last records; returns only where the document is complete."""
@@ -114,10 +127,13 @@ class Decoder(ABC):
     @abstractmethod
     def _feed(self, block: bytes) -> list[Batch]: ...
 
+    def _cut(self, block: bytes) -> list[Work]:
+        return [partial(list, [batch]) for batch in self._feed(block)]
+
     @abstractmethod
     def _finish(self) -> list[Batch]: ...
 
-    def _sticky(self, step: Callable[[], list[Batch]]) -> list[Batch]:
+    def _sticky(self, step: Callable[[], list[T]]) -> list[T]:
         if self._failure is not None:
             raise SourceRefused(self._failure.cause, str(self._failure))
         if self._finished:
@@ -141,10 +157,9 @@ class Decoder(ABC):
             self.undeclared |= {name if plain else "(a name that is long or not printable)"}
 
     def _lacks(self, names: AbstractSet[str], declared: Mapping[str, object]) -> None:
-        """Remember the declared fields that a header does not name."""
+        """Remember the declared fields that the document does not name."""
         self.compared = True
-        if not declared.keys() <= names:
-            self.vanished = frozenset(declared.keys() - names)
+        self.vanished = frozenset(declared.keys() - names)
 
 
 class Encoder(ABC):

@@ -91,6 +91,19 @@ def next_set(mask: Mask, places: Offsets) -> Offsets:
     return found
 
 
+def last_set(mask: Mask, places: Offsets) -> Offsets:
+    """For each of `places`, the offset of the last bit that is set before it; there is one."""
+    word = places >> 6
+    left = mask[word] & ((_ONE << (places & 63).astype(np.uint64)) - _ONE)
+    while len(empty := np.flatnonzero(left == 0)):
+        word[empty] -= 1
+        left[empty] = mask[word[empty]]
+    for step in _STEPS:
+        left |= left >> step
+    found: Offsets = (word << 6) + np.bitwise_count(left) - 1
+    return found
+
+
 def following(mask: Mask) -> Mask:
     """The bytes after those of `mask`."""
     moved = mask << _ONE

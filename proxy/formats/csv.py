@@ -9,17 +9,18 @@ are written back so. In a document of one column, a blank line is a null.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from proxy.batch import PLAIN, Batch
 from proxy.few import FEW, Cells, Few
-from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
-from proxy.formats.bits import longest
+from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, Work, is_utf8, refused
+from proxy.formats.bits import Offsets, longest
 from proxy.formats.csv_lines import Header, Lines, quoted
-from proxy.formats.csv_text import fields, scan
+from proxy.formats.csv_text import Scan, fields, record_end, scan
 from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
-from proxy.texts import Texts
+from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -60,6 +61,24 @@ class CsvDecoder(Decoder):
     def _feed(self, block: bytes) -> list[Batch]:
         return self._records(self._rest + block)
 
+    def _cut(self, block: bytes) -> list[Work]:
+        if self._header is None:
+            return super()._cut(block)
+        buffer = self._rest + block
+        end = record_end(buffer)
+        if not end or len(buffer) - end > self._limits.record_bytes:
+            return [partial(list, [batch]) for batch in self._records(buffer)]
+        self._rest = buffer[end:]
+        return [partial(self._later, self._header, buffer, end)]
+
+    def _later(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
+        """The batch of the records up to `end`, which is where a record ends if quotes are well-formed."""
+        found = scan(buffer, ord(self._delimiter))
+        if found.cut != end:
+            raise refused("quotes-malformed")
+        self._check(buffer, found)
+        return self._batches(header, buffer, found, 0, found.ends, found.widths())
+
     def _finish(self) -> list[Batch]:
         batches = []
         if self._rest:
@@ -82,29 +101,38 @@ class CsvDecoder(Decoder):
             self._begun = True
 
         found = scan(buffer, ord(self._delimiter))
-        cut = found.cut
-        if max(longest(found.ends), len(buffer) - cut) > self._limits.record_bytes:
-            raise refused("record-too-large")
-        self._rest = buffer[cut:]
-        if not cut:
+        self._check(buffer, found)
+        self._rest = buffer[found.cut :]
+        if not found.cut:
             return []
-        if buffer.find(b"\0", 0, cut) >= 0:
-            raise refused("nul-character")
-        if not is_utf8(memoryview(buffer)[:cut]):
-            raise refused("not-utf-8")
-
         start, ends, widths = 0, found.ends, found.widths()
         header = self._header
         if header is None:
             start = int(ends[0])
             header = self._header = self._open(buffer[:start], int(widths[0]))
             ends, widths = ends[1:], widths[1:]
+        return self._batches(header, buffer, found, start, ends, widths)
+
+    def _check(self, buffer: bytes, found: Scan) -> None:
+        """Raise SourceRefused for what no record may be or hold, or for what is too long to become one."""
+        cut = found.cut
+        if max(longest(found.ends), len(buffer) - cut) > self._limits.record_bytes:
+            raise refused("record-too-large")
+        if buffer.find(b"\0", 0, cut) >= 0:
+            raise refused("nul-character")
+        if not is_utf8(memoryview(buffer)[:cut]):
+            raise refused("not-utf-8")
+
+    def _batches(
+        self, header: Header, buffer: bytes, found: Scan, start: int, ends: Offsets, widths: Offsets
+    ) -> list[Batch]:
+        """The batch of the records from `start` on, whose line feeds end at `ends`."""
         if (widths != header.width).any():
             raise refused("field-count")
         height = len(ends)
         if not height:
             return []
-        if cut - start <= _SMALL and height <= FEW:
+        if found.cut - start <= _SMALL and height <= FEW:
             places = found.separators()[-height * header.width :].tolist()
             cells = {
                 name: Few(fields(buffer, start, places, index, header.width))
@@ -166,19 +194,24 @@ class CsvEncoder(Encoder):
         passing = () if lines is None else lines.names
         between = self._delimiter.encode()
         return woven(
-            [
-                name if name in passing else self._written(self._column(batch, name, type_))
+            {
+                name: None if name in passing else self._written(batch, name, type_)
                 for name, type_ in self._columns
-            ],
+            },
             [b"", *[between] * (len(self._columns) - 1)],
             b"\n",
             source=lines,
             height=batch.height,
         )
 
-    def _written(self, cells: Cells | None) -> Texts | bytes:
+    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
+        coded = batch.coded(name) if batch.lexis is PLAIN else None
+        if coded is not None:
+            coded = Coded(quoted(coded.distinct, self._delimiter), coded.codes)
+            return coded if coded.everywhere is None else coded.everywhere
+        cells = self._column(batch, name, type_)
         assert not isinstance(cells, Few)
-        return b"" if cells is None else quoted(cells, self._delimiter)
+        return b"" if cells is None else quoted(texts(cells), self._delimiter)
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's cells in CSV's own lexis; None where it has none."""

@@ -11,14 +11,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.compute as pc
 
 from proxy.batch import Unread
 from proxy.few import Cells
 from proxy.formats import pieces
-from proxy.formats.bits import Bytes, Offsets, next_set
+from proxy.formats.bits import Bytes, Offsets, last_set, next_set
 from proxy.formats.csv_text import Scan
 from proxy.formats.pieces import Span
-from proxy.texts import Texts, nulls, texts
+from proxy.texts import Texts, texts, with_nulls
 from proxy.texts import column as column_of
 
 _QUOTE, _CR = b'"\r'
@@ -72,6 +73,8 @@ class Lines(Unread):
     _rows: Offsets | None
     """The numbers of the records in question; None for all."""
     _places: Mapping[str, int]
+    _names: Collection[str]
+    """The columns in question."""
     _delimiter: str
     _ends: dict[int, Offsets]
     """By place, where that field ends in the records in question, as far as known."""
@@ -81,13 +84,18 @@ class Lines(Unread):
         """All records of a block from offset `first` on; `ends` are the offsets of their line feeds."""
         block = _Block(text=text, found=found, width=header.width, first=first, ends=ends)
         return cls(
-            _block=block, _rows=None, _places=header.wanted, _delimiter=header.delimiter, _ends={}
+            _block=block,
+            _rows=None,
+            _places=header.wanted,
+            _names=header.wanted.keys(),
+            _delimiter=header.delimiter,
+            _ends={},
         )
 
     @property
     def names(self) -> Collection[str]:
         """The columns in question."""
-        return self._places
+        return self._names
 
     def written_as(self, delimiter: str) -> bool:
         """Whether each field stands as an encoder with that delimiter would write it."""
@@ -95,7 +103,7 @@ class Lines(Unread):
 
     def read(self, names: Sequence[str]) -> dict[str, Cells]:
         """Quotes are taken off; null is a field without anything."""
-        return {name: self._column(self._places[name]) for name in names}
+        return {name: column_of(self.texts(name)) for name in names}
 
     def where(self, keep: Cells) -> Lines:
         """The records where `keep` is true."""
@@ -106,15 +114,19 @@ class Lines(Unread):
 
     def only(self, names: Collection[str]) -> Lines:
         """The columns of these names."""
-        return replace(self, _places={name: self._places[name] for name in names})
+        return replace(self, _names=names)
 
     def span(self, first: str, last: str) -> Span:
         """All from one field to another that is not before it."""
         return self._start(self._places[first]), self._end(self._places[last])
 
+    def until(self, first: str, other: str) -> Span:
+        """All from one field to where another that comes after it begins."""
+        return self._start(self._places[first]), self._start(self._places[other])
+
     def between(self, field: str, other: str) -> bytes | None:
         """The delimiter, where `other` comes right after `field`."""
-        follows = self._places[other] == self._places[field] + 1
+        follows = self._places.get(other) == self._places[field] + 1
         return self._delimiter.encode() if follows else None
 
     @property
@@ -122,19 +134,18 @@ class Lines(Unread):
         """The block."""
         return self._block.data
 
-    def _column(self, place: int) -> pl.Series:
-        block = self._block
+    def texts(self, name: str) -> Texts:
+        """The same of one field, as Arrow has it."""
+        block, place = self._block, self._places[name]
         starts, ends = self._start(place), self._end(place)
         void = starts == ends
-        quoted = block.data[starts] == _QUOTE if block.found.quoted else void
-        if block.found.quoted and quoted.any():
-            bare = pieces.cut(block.data, (starts + quoted, ends - quoted))
-            column = column_of(bare)
-            if pieces.has_pair(bare, _QUOTE):
-                column = column.str.replace_all('""', '"', literal=True)
+        if block.found.quoted and (quoted := block.data[starts] == _QUOTE).any():
+            cells = pieces.cut(block.data, (starts + quoted, ends - quoted))
+            if pieces.has_pair(cells, _QUOTE):
+                cells = pc.replace_substring(cells, '""', '"')
         else:
-            column = column_of(pieces.cut(block.data, (starts, ends)))
-        return column.zip_with(pl.Series(~void), nulls(1)) if void.any() else column
+            cells = pieces.cut(block.data, (starts, ends))
+        return with_nulls(cells, void) if void.any() else cells
 
     def _start(self, place: int) -> Offsets:
         """Where each record's field of that place begins."""
@@ -159,22 +170,29 @@ class Lines(Unread):
             # A block may begin with a line feed: what is before it is in no record.
             content: Offsets = ends - (block.data[np.maximum(ends - 1, 0)] == _CR)
             return content
-        near = max((known for known in self._ends if known < place), default=-1)
+        before = max((known for known in self._ends if known < place), default=-1)
+        after = min((known for known in self._ends if known > place), default=block.width - 1)
         height = len(block.ends if rows is None else rows)
-        if "field_ends" in block.__dict__ or (place - near) * height * _STEP > len(block.text):
+        steps = min(place - before, after - place)
+        if "field_ends" in block.__dict__ or steps * height * _STEP > len(block.text):
             ends = block.field_ends[:, place]
             return ends if rows is None else ends[rows]
-        for each in range(near + 1, place + 1):
-            self._ends[each] = next_set(block.found.delimiters, self._start(each))
+        delimiters = block.found.delimiters
+        if steps == place - before:
+            for each in range(before + 1, place + 1):
+                self._ends[each] = next_set(delimiters, self._start(each))
+        else:
+            for each in range(after - 1, place - 1, -1):
+                self._ends[each] = last_set(delimiters, self._end(each + 1))
         return self._ends[place]
 
 
-def quoted(cells: pl.Series, delimiter: str) -> Texts:
+def quoted(written: Texts, delimiter: str) -> Texts:
     """A column as it is written: what needs quotes has them."""
-    written = texts(cells)
     special = f'"\r\n{delimiter}'
     if not pieces.has_any(written, special.encode()):
         return written
+    cells = column_of(written)
     needed = cells.str.contains(f"[{re.escape(special)}]") | (cells == "")
     anew = '"' + cells.str.replace_all('"', '""', literal=True) + '"'
     return texts(cells.zip_with(~needed, anew))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from proxy.formats.base import refused
 from proxy.formats.bits import Mask, Offsets
 
 _QUOTE, _LF, _CR = b'"\n\r'
+_LINES: Final = 16
+"""Within so many lines of a block's end a record ends, or all of it is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +109,24 @@ def scan(buffer: bytes, delimiter: int) -> Scan:
         needless=needless,
         returns=before,
     )
+
+
+def record_end(buffer: bytes) -> int:
+    """Where the last complete record ends, of a buffer that begins at a record's start; 0 for none.
+
+    Found by the number of quotes alone: where they are malformed it may be any line's end.
+    """
+    quotes = np.frombuffer(buffer, np.uint8) == _QUOTE
+    before, end = int(np.count_nonzero(quotes)), len(buffer)
+    for _ in range(_LINES):
+        last = buffer.rfind(b"\n", 0, end) + 1
+        before -= int(np.count_nonzero(quotes[last:end]))
+        if not before % 2 or not last:
+            return last
+        end = last - 1
+    line_feeds = bits.where(np.frombuffer(buffer, np.uint8), _LF)
+    ends = bits.offsets(line_feeds & ~bits.between(bits.pack(quotes)))
+    return int(ends[-1]) + 1 if len(ends) else 0
 
 
 def fields(

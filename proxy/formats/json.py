@@ -28,6 +28,7 @@ from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
+import pyarrow.compute as pc
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
@@ -56,12 +57,15 @@ from proxy.formats.json_tokens import (
 from proxy.formats.json_uniform import Uniform, members
 from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
-from proxy.texts import Texts, texts
+from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
+
+_EVIDENCE: Final = 64
+"""Records of a document from which a declared member that none of them has is missed."""
 
 _MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _RECORDS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -95,6 +99,9 @@ class JsonDecoder(Decoder):
         self._begun = False
         """Whether a record has come."""
         self._layout: Layout | None = None
+        self._height = 0
+        self._seen: set[str] = set()
+        """The members that some record of `_height` has."""
 
     def _feed(self, block: bytes) -> list[Batch]:
         if self._after is not None:
@@ -118,6 +125,7 @@ class JsonDecoder(Decoder):
     def _whole(self, document: bytes, names: tuple[str, ...], cells: list[str | None]) -> Batch:
         """The batch of a document that `json_few` has read."""
         self._drift(names, self._fields)
+        self._saw(names, len(cells) // len(names))
         self._inside = self._begun = True
         self._before = document[: document.index(b"[") + 1]
         self._after = document[document.rindex(b"]") + 1 :]
@@ -131,6 +139,8 @@ class JsonDecoder(Decoder):
     def _finish(self) -> list[Batch]:
         if self._after is None:
             raise refused("truncated")
+        if self._height >= _EVIDENCE:
+            self._lacks(self._seen, self._fields)
         if not self._path:
             return []  # white space before and after the array, as `_close` and `locate` saw
         envelope = self._before + b"0]" + self._after
@@ -188,6 +198,7 @@ class JsonDecoder(Decoder):
             _decode(_OBJECTS, text)
             uniform = members(buffer, start, cut, found, self._limits)
             if uniform is not None:
+                self._saw(uniform.names, height)
                 if self._layout is None:
                     self._learn(uniform.names)
                 return Batch(
@@ -216,6 +227,11 @@ class JsonDecoder(Decoder):
             }
         return Batch(cells, height=height, lexis=JSON_LEXIS, types=self._types, few=height <= FEW)
 
+    def _saw(self, names: Iterable[str], height: int) -> None:
+        """Take note of members that some of `height` records have."""
+        self._seen |= self._fields.keys() & set(names)
+        self._height += height
+
     def _learn(self, names: Iterable[str]) -> None:
         """Take the members' names for the layout of what follows."""
         every = tuple(dict.fromkeys(chain(self._wanted, names)))
@@ -241,7 +257,10 @@ class JsonDecoder(Decoder):
         least = 2 + 3 * height - 1 + members - height + wanted.weight + others.weight
         weights = layout.weights[text.isascii()]
         least += sum(count * each for count, each in zip(present, weights, strict=True))
-        return wanted if least == weight(text) else None
+        if least != weight(text):
+            return None
+        self._saw([name for name, n in zip(layout.names, present, strict=True) if n], height)
+        return wanted
 
     def _by_members(self, text: bytes, height: int) -> Tokens:
         """The wanted tokens where members differ from record to record; raises SourceRefused."""
@@ -251,6 +270,7 @@ class JsonDecoder(Decoder):
             raise refused("too-many-fields")
         names = Counter(chain.from_iterable(records))
         self._learn(names)
+        self._saw(names, height)
         wanted = tokens_of(
             [record.get(name, MISSING) for name in self._wanted for record in records],
             self._limits,
@@ -320,13 +340,6 @@ def _frame(
     )
 
 
-def _written(cells: Cells | None) -> Texts | bytes:
-    assert not isinstance(cells, Few)
-    if cells is None:
-        return b"null"
-    return texts(cells.fill_null("null") if cells.null_count() else cells)
-
-
 class JsonEncoder(Encoder):
     """Batches -> compact JSON; members in the columns' order."""
 
@@ -356,16 +369,25 @@ class JsonEncoder(Encoder):
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
         records = woven(
-            [
-                name if name in passing else _written(self._column(batch, name, type_))
+            {
+                name: None if name in passing else self._written(batch, name, type_)
                 for name, type_ in self._columns
-            ],
+            },
             [b"," + self._frame.leads[0], *self._frame.leads[1:]],
             b"}",
             source=uniform,
             height=batch.height,
         )
         return records[1:]
+
+    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
+        coded = batch.coded(name) if batch.lexis is JSON_LEXIS else None
+        if coded is not None:
+            coded = Coded(pc.fill_null(coded.distinct, "null"), coded.codes)
+            return coded if coded.everywhere is None else coded.everywhere
+        cells = self._column(batch, name, type_)
+        assert not isinstance(cells, Few)
+        return b"null" if cells is None else pc.fill_null(texts(cells), "null")
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""

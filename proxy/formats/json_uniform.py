@@ -23,7 +23,7 @@ from proxy.formats.base import Limits
 from proxy.formats.bits import Bytes, Offsets
 from proxy.formats.json_text import Scan, strict
 from proxy.formats.pieces import Span
-from proxy.texts import column
+from proxy.texts import Texts, column, with_nulls
 
 Places = npt.NDArray[np.intp]
 """(members, records)"""
@@ -110,22 +110,25 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
 class Uniform(Unread):
     """Records of which the values' places are known; a column is cut out of the buffer, not copied."""
 
-    def __init__(self, data: Bytes, found: Members, places: Mapping[str, int]) -> None:
-        """`places` says which member of a record each wanted field is."""
+    def __init__(
+        self, data: Bytes, found: Members, places: Mapping[str, int], names: Collection[str]
+    ) -> None:
+        """`places` says which member of a record each wanted field is; `names` are those in question."""
         self._data = data
         self._found = found
         self._places = places
+        self._names = names
 
     @classmethod
     def of(cls, buffer: bytes, found: Members, wanted: Collection[str]) -> Uniform:
         """All records whose members were `found` in a buffer."""
         places = {name: at for at, name in enumerate(found.names) if name in wanted}
-        return cls(np.frombuffer(buffer, np.uint8), found, places)
+        return cls(np.frombuffer(buffer, np.uint8), found, places, places.keys())
 
     @property
     def names(self) -> Collection[str]:
         """The wanted members that the records have."""
-        return self._places
+        return self._names
 
     @property
     def data(self) -> Bytes:
@@ -134,12 +137,13 @@ class Uniform(Unread):
 
     def read(self, names: Sequence[str]) -> dict[str, Cells]:
         """Their tokens; null for `null`."""
-        return {name: self._column(name) for name in names}
+        return {name: column(self.texts(name)) for name in names}
 
-    def _column(self, name: str) -> pl.Series:
-        tokens = column(pieces.cut(self._data, self.span(name, name)))
+    def texts(self, name: str) -> Texts:
+        """The same of one member, as Arrow has it."""
+        tokens = pieces.cut(self._data, self.span(name, name))
         void = self._found.kinds[self._places[name]] == ord("n")
-        return tokens.set(pl.Series(void), None) if void.any() else tokens
+        return with_nulls(tokens, void) if void.any() else tokens
 
     def where(self, keep: Cells) -> Uniform:
         """The records where `keep` is true."""
@@ -153,20 +157,24 @@ class Uniform(Unread):
             kinds=found.kinds[:, kept],
             between=found.between,
         )
-        return Uniform(self._data, fewer, self._places)
+        return Uniform(self._data, fewer, self._places, self._names)
 
     def only(self, names: Collection[str]) -> Uniform:
         """The members of these names."""
-        return Uniform(self._data, self._found, {name: self._places[name] for name in names})
+        return Uniform(self._data, self._found, self._places, names)
 
     def span(self, first: str, last: str) -> Span:
         """All from the value of one member to that of another that is not before it."""
         found, end = self._found, self._places[last]
         return found.starts[self._places[first]], found.starts[end] + found.lengths[end]
 
+    def until(self, first: str, other: str) -> Span:
+        """All from the value of one member to where that of another that comes after it begins."""
+        return self._found.starts[self._places[first]], self._found.starts[self._places[other]]
+
     def between(self, field: str, other: str) -> bytes | None:
         """What stands between the values of two members, where `other` comes right after `field`."""
-        place = self._places[other]
+        place = self._places.get(other)
         return self._found.between[place] if place == self._places[field] + 1 else None
 
 

@@ -7,7 +7,8 @@ then the one copy there is, a few nanoseconds a piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -16,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.formats.bits import Bytes, Offsets
-from proxy.texts import TEXT, Texts, content
+from proxy.texts import TEXT, Coded, Texts, content
 
 Span = tuple[Offsets, Offsets]
 """Where a piece of each record begins, and the offset after it."""
-Part: TypeAlias = int | bytes | Texts
+Part: TypeAlias = int | bytes | Texts | Coded
 """Of each record one of some spans, by its number; the same text; or a text each, null for nothing."""
 
 
@@ -34,12 +35,15 @@ class Source(Protocol):
     def span(self, first: str, last: str) -> Span:
         """All from one field to another that is not before it."""
 
+    def until(self, first: str, other: str) -> Span:
+        """All from one field to where another that comes after it begins."""
+
     def between(self, field: str, other: str) -> bytes | None:
         """What stands between two fields in each record; None where they are no neighbours."""
 
 
-Column: TypeAlias = str | bytes | Texts
-"""A field of a source, the same text in each record, or a text each (null for nothing)."""
+Column: TypeAlias = bytes | Texts | Coded | None
+"""A field: as it stands in the source, the same text in each record, or a text each (null for nothing)."""
 
 
 def cut(data: Bytes, span: Span) -> Texts:
@@ -76,6 +80,9 @@ def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: 
         if isinstance(part, bytes):
             arrays.append(pa.array([part.decode()], TEXT))
             picked[:, at] = held
+        elif isinstance(part, Coded):
+            arrays.append(part.distinct)
+            np.add(part.codes, held, out=picked[:, at])
         else:
             arrays.append(part)
             picked[:, at] = np.arange(held, held + height)
@@ -84,32 +91,50 @@ def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: 
     return content(text)[1].tobytes()
 
 
+@dataclass(slots=True)
+class _Run:
+    """Fields that stand in the source as they have to stand, one after the other: one piece of it."""
+
+    first: str
+    last: str
+    until: str | None = None
+    """The field up to which the piece goes on: what leads to it stands there too."""
+
+    def span(self, source: Source) -> Span:
+        if self.until is not None:
+            return source.until(self.first, self.until)
+        return source.span(self.first, self.last)
+
+
 def woven(
-    columns: Sequence[Column],
+    columns: Mapping[str, Column],
     leads: Sequence[bytes],
     tail: bytes,
     *,
     source: Source | None,
     height: int,
 ) -> bytes:
-    """`height` records: each column after what leads to it, and the tail.
-
-    Fields that stand in the source as they have to stand, one after the other, are one piece of it.
-    """
-    runs: list[tuple[str, str]] = []
+    """`height` records: each column, by its field, after what leads to it, and the tail."""
+    runs: list[_Run] = []
     parts: list[Part] = []
-    for column, lead in zip(columns, leads, strict=True):
-        if not isinstance(column, str):
-            parts += [lead, column]
-            continue
-        assert source is not None
-        follows = bool(runs) and isinstance(parts[-1], int)
-        if follows and source.between(runs[-1][1], column) == lead:
-            runs[-1] = (runs[-1][0], column)
+    for (field, column), lead in zip(columns.items(), leads, strict=True):
+        # What leads to a field stands in the source where that is right before it in both documents.
+        follows = (
+            source is not None
+            and bool(parts)
+            and isinstance(parts[-1], int)
+            and source.between(runs[-1].last, field) == lead
+        )
+        if column is not None:
+            if follows:
+                runs[-1].until = field
+            parts += [column] if follows else [lead, column]
+        elif follows:
+            runs[-1].last = field
         else:
             parts += [lead, len(runs)]
-            runs.append((column, column))
-    spans = [source.span(*run) for run in runs] if source is not None else []
+            runs.append(_Run(field, field))
+    spans = [run.span(source) for run in runs] if source is not None else []
     order = sorted(range(len(spans)), key=lambda number: int(spans[number][0][0]))
     rank = {number: at for at, number in enumerate(order)}
     return together(
@@ -121,18 +146,29 @@ def woven(
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:
-    """The parts, bytes that follow one another as one."""
-    held = b""
+    """The parts, bytes that follow one another or distinct texts as one with these."""
+    held: Part = b""
     for part in parts:
-        if isinstance(part, bytes):
+        if not isinstance(part, bytes):
+            if held != b"":
+                yield held
+            held = part
+        elif isinstance(held, bytes):
             held += part
-            continue
-        if held:
+        elif isinstance(held, Coded) and part:
+            held = _followed(held, part)
+        elif part:
             yield held
-            held = b""
-        yield part
-    if held:
+            held = part
+    if held != b"":
         yield held
+
+
+def _followed(column: Coded, text: bytes) -> Coded:
+    """Each cell with that text after it."""
+    cells = pc.fill_null(column.distinct, "")
+    after = pa.scalar(text.decode(), TEXT)
+    return Coded(pc.binary_join_element_wise(cells, after, pa.scalar("", TEXT)), column.codes)
 
 
 def _pieces(data: Bytes, spans: Sequence[Span]) -> pa.LargeStringArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -56,6 +57,7 @@ _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
+_UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?\Z")
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -220,7 +222,9 @@ class Gateway:
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
-            detail = f"Parameters of this report: {', '.join(report.parameters) or 'none'}."
+            declared = ", ".join(report.parameters) or "none"
+            help_ = exc.help(decision.plan.clear if isinstance(decision, Permit) else ())
+            detail = f"{help_} Parameters of this report: {declared}.".lstrip()
             return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
         access.recorded(asked.parameters, report, self._keyring)
         if not catalogued:
@@ -374,12 +378,15 @@ def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
     if not stated:
         return True
     essence = media_type.partition(";")[0]
-    ranges = {"*/*", f"{essence.partition('/')[0]}/*", essence}
+    ranges = ("*/*", f"{essence.partition('/')[0]}/*", essence)
+    nearest, acceptable = -1, True
     for item in ",".join(stated).split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
-        if name in ranges and not any(p.replace(" ", "") in ("q=0", "q=0.0") for p in parameters):
-            return True
-    return False
+        if name in ranges and (near := ranges.index(name)) >= nearest:  # the most specific decides
+            wanted = not any(map(_UNWANTED.match, parameters))
+            acceptable = wanted or (acceptable and near == nearest)
+            nearest = near
+    return acceptable and nearest >= 0
 
 
 def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:

@@ -15,11 +15,12 @@ force: its id is that of its event, and stands in grants.csv or lockdown.csv.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -39,6 +40,7 @@ from proxy.policy.granting import GRANTS_FILE, LOCKDOWN_FILE, NothingToGrant
 from proxy.policy.index import Policy
 from proxy.policy.lines import Action
 from proxy.reload import NotChanged, PolicyInForce
+from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 
 PREFIX: Final = "/-/"
@@ -53,7 +55,17 @@ _FILES: Final = {"grants": GRANTS_FILE, "lockdowns": LOCKDOWN_FILE}
 _ACTIONS: Final = {"grants": Action.GRANT, "lockdowns": Action.LOCKDOWN}
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=granting.MOST_REASON)]
+_Seconds = Annotated[int, msgspec.Meta(ge=granting.SHORTEST, le=granting.LONGEST)]
+_ALLOWED: Final = {
+    "subject": "`subject` is a user or a tool: `user:…` or `tool:…`.",
+    "report": "`report` is the id of a report.",
+    "role": "`role` is a role: `role:…`.",
+    "seconds": f"`seconds` is a whole number from {granting.SHORTEST} to {granting.LONGEST}.",
+    "reports": "`reports` is an id, `prefix/*` or `set:…`.",
+    "reason": f"`reason` is a text of 1 to {granting.MOST_REASON} characters.",
+}
+"""Member -> what it may be."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +74,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject: _Name
     report: _Name
     role: _Name
-    seconds: Annotated[int, msgspec.Meta(ge=60, le=366 * 86_400)]
+    seconds: _Seconds
     reason: _Reason
 
 
@@ -80,6 +92,8 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: str
     """The version that is in force since."""
     until: str = ""
+    warnings: tuple[str, ...] = ()
+    """Why a grant may give less than its role does to others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +107,7 @@ class _Change:
     status: int
     id: str
     until: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class _Denied(Exception):
@@ -150,7 +165,9 @@ class Control:
         version = self._gateway.snapshot.version
         return web.Response(
             status=change.status,
-            body=msgspec.json.encode(Changed(id=change.id, policy=version, until=change.until)),
+            body=msgspec.json.encode(
+                Changed(id=change.id, policy=version, until=change.until, warnings=change.warnings)
+            ),
             headers={
                 "Content-Type": "application/json",
                 "Cache-Control": "private, no-store",
@@ -194,7 +211,7 @@ class Control:
         if deny is not None:
             return deny
         if not _GRANTEE.match(asked.subject):
-            detail = "A grant is to one `user:…` or `tool:…`."
+            detail = "A grant is for a user or a tool: `user:…` or `tool:…`."
             return Deny(reason=Reason.BAD_CHANGE, cause="not-a-grantee", detail=detail)
         if asked.subject in (subject.user, subject.tool):
             return _not_changed("own-grant", "Nobody grants anything to themself.")
@@ -225,6 +242,7 @@ class Control:
             status=201,
             id=access.id,
             until=stamp,
+            warnings=tuple(_lacking(self._gateway.snapshot, asked, now)),
         )
 
     def _lockdown(
@@ -290,6 +308,23 @@ class Control:
             raise _Denied(deny)
 
 
+def _lacking(snapshot: Snapshot, asked: Grant, now: datetime) -> Iterator[str]:
+    """What the role's lines ask of a requester that the grantee has not, or may not have."""
+    realm = snapshot.identities.realm_of(asked.subject)
+    known = snapshot.identities.subject_of(asked.subject, now=now.timestamp())
+    if realm is None or known is None:
+        yield "No issuer has a subject of that name."
+        return
+    read = granting.attributes(snapshot.policy, asked.report, asked.role)
+    for name in sorted(read - known.attributes.keys()):
+        if name not in realm.attributes:
+            yield f"The role's lines read `sub.{name}`, which the subject's issuer does not give."
+        elif realm.attributes[name][1].reads_claim:
+            yield f"The role's lines read `sub.{name}`, which the subject's token must hold."
+        else:
+            yield f"The role's lines read `sub.{name}`, which people.csv does not give the subject."
+
+
 async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Grant | Lockdown | Deny:
     """What is asked for, strictly as its type says."""
     if request.content_type != "application/json" or request.content_length is None:
@@ -301,12 +336,38 @@ async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Gran
         raw = await asyncio.wait_for(
             request.content.readexactly(request.content_length), _BODY_SECONDS
         )
-        return msgspec.json.decode(raw, type=type_)
     except (asyncio.IncompleteReadError, TimeoutError):
         return Deny(reason=Reason.MALFORMED, cause="body-cut-off")
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        asked = msgspec.json.decode(raw, type=type_)
+        if granting.plain(asked.reason):
+            return asked
+    return Deny(reason=Reason.BAD_CHANGE, cause="not-the-type", detail=_misfits(raw, type_))
+
+
+def _misfits(raw: bytes, type_: type[Grant | Lockdown]) -> str:
+    """What is wrong with a body, in words that hold nothing of it."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(type_)}
+    try:
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = f"Its members are {', '.join(type_.__struct_fields__)}, and no others."
-        return Deny(reason=Reason.BAD_CHANGE, cause="not-the-type", detail=detail)
+        members = {}
+    if members.keys() != fields.keys():
+        return f"Its members are {', '.join(fields)}, and no others."
+    return (
+        " ".join(
+            _ALLOWED[name] for name, member in members.items() if not _fits(member, fields[name])
+        )
+        or _ALLOWED["reason"]
+    )
+
+
+def _fits(member: msgspec.Raw, type_: object) -> bool:
+    try:
+        msgspec.json.decode(member, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _not_changed(cause: str, detail: str) -> Deny:

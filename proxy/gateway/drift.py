@@ -77,11 +77,14 @@ class Drift:
             return ()
         if not view.compared or not _declared_alike(current.get(report.id), report):
             return ()
-        found = {Kind.UNDECLARED: view.undeclared, Kind.VANISHED: view.vanished}
+        found = {Kind.UNDECLARED: view.undeclared, Kind.VANISHED: view.vanished or frozenset()}
         known = self._reports.get(report.id)
         if known is None or known.declared != report.fields.keys():
             known = self._reports[report.id] = _Drifting(declared=frozenset(report.fields))
-        known.newest[variant.path] = {kind: len(names) for kind, names in found.items()}
+        counts = {kind: len(names) for kind, names in found.items()}
+        if view.vanished is None and variant.path in known.newest:
+            counts[Kind.VANISHED] = known.newest[variant.path][Kind.VANISHED]
+        known.newest[variant.path] = counts
         alarms = []
         for kind, names in found.items():
             told = known.told[kind]

@@ -57,6 +57,8 @@ _NOTHING: Final = Part(records=b"", rows=0, cells={})
 class PagedView(View):
     """A view of which only a page is given; on record are the page's rows and cells alone."""
 
+    adds_lightly = False  # where the page ends, a part is made anew
+
     def __init__(self, steps: Steps, *, page: Page) -> None:
         super().__init__(steps)
         self._page = page

@@ -155,6 +155,12 @@ def _some_fields(cells: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def _is_open(report: Report, parameter: str) -> bool:
-    """Whether its value is no data of a closed class; a value that names fields is none at all."""
-    fields = report.parameters[parameter].fields
-    return all(report.fields[name].class_ in _OPEN_CLASSES for name in fields)
+    """Whether its value is no data of a closed class; one that names fields or counts rows is no data.
+
+    Of a filter that the catalogue ties to no field nobody knows what its values are.
+    """
+    declared = report.parameters[parameter]
+    if declared.chooses or declared.pages:
+        return True
+    fields = [report.fields[name] for name in declared.fields]
+    return bool(fields) and all(field.class_ in _OPEN_CLASSES for field in fields)

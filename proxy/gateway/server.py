@@ -37,6 +37,8 @@ _AT_ONCE: Final = 0.05
 """Seconds; to aiohttp 0 means for ever."""
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
 """RFC 9110 §7.2, without what no name of a server has."""
+_TOO_MANY: Final = "Too many headers"
+"""How aiohttp's parser begins to say so."""
 
 
 class _ParserFault(web.Response):
@@ -133,8 +135,8 @@ class _Protocol(RequestHandler):
         """What aiohttp could not read."""
         if status >= 500:
             deny = Deny(reason=Reason.INTERNAL, cause="server-error")
-        elif isinstance(exc, LineTooLong):
-            deny = Deny(reason=Reason.TOO_LARGE, cause="line-too-long")
+        elif isinstance(exc, LineTooLong) or _TOO_MANY in str(exc):
+            deny = Deny(reason=Reason.TOO_LARGE, cause="head-too-large")
         else:
             deny = Deny(reason=Reason.MALFORMED, cause="framing")
         return _ParserFault(self._gateway, deny)

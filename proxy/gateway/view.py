@@ -16,13 +16,13 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from hmac import HMAC
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import msgspec
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
-from proxy.formats.base import Decoder, Encoder
+from proxy.formats.base import Decoder, Encoder, Work
 from proxy.transform import Counts, Transform
 
 BLOCK: Final = 1 << 18
@@ -72,8 +72,11 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """The pure part: source bytes in, the requester's bytes out.
 
-    `records`, `add` and `finish` go in the order of the source; `part` depends on its batch alone.
+    `records`, `add` and `finish` go in the order of the source; `parts` depends on its work alone.
     """
+
+    adds_lightly: ClassVar[bool] = True
+    """Whether `add` costs no more than one look at the part's bytes."""
 
     def __init__(self, steps: Steps) -> None:
         self._decoder = steps.decoder
@@ -88,10 +91,17 @@ class View:
         """Whether nothing that is still to come of the source would be given."""
         return False
 
-    def records(self, piece: bytes, *, last: bool) -> list[Batch]:
+    def records(self, piece: bytes, *, last: bool) -> list[Work]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
-        batches = self._decoder.feed(piece)
-        return batches + self._decoder.finish() if last else batches
+        works = self._decoder.cut(piece)
+        if not last:
+            return works
+        batches = self._decoder.finish()
+        return [*works, lambda: batches]
+
+    def parts(self, work: Work) -> list[Part]:
+        """What the requester gets of some records; raises SourceRefused."""
+        return [self.part(batch) for batch in work()]
 
     def part(self, batch: Batch) -> Part:
         """What the requester gets of some records."""
@@ -135,8 +145,8 @@ class View:
         return self._decoder.undeclared
 
     @property
-    def vanished(self) -> frozenset[str]:
-        """Columns that the catalogue declares and the store does not give."""
+    def vanished(self) -> frozenset[str] | None:
+        """Columns that the catalogue declares and the store does not give; None where nobody knows."""
         return self._decoder.vanished
 
     @property
@@ -174,8 +184,9 @@ class Blocks:
         """Begin: a short source is worked off at once, a longer one in a task of its own."""
         piece = await self._pieces.next()
         if self._pieces.ended and len(piece) <= _INLINE:
-            for batch in self._view.records(piece, last=True):
-                self._pending += self._view.add(self._view.part(batch))
+            for work in self._view.records(piece, last=True):
+                for part in self._view.parts(work):
+                    self._pending += self._view.add(part)
             self._ready = self._end()
         else:
             self._maker = asyncio.create_task(self._make(piece))
@@ -214,7 +225,7 @@ class Blocks:
 
     async def _produce(self, piece: bytes) -> None:
         """Find the records of each piece in turn; make what becomes of them, two pieces at once."""
-        parts: deque[asyncio.Future[Part]] = deque()
+        parts: deque[asyncio.Future[list[Part]]] = deque()
         try:
             try:
                 await self._work_off(piece, parts)
@@ -227,17 +238,18 @@ class Blocks:
                 await self._queue.put(block)
         finally:
             for part in parts:
-                _ = part.cancel()
+                if not part.cancel() and not part.cancelled():
+                    part.exception()  # of what comes after a failure nobody is told
 
-    async def _work_off(self, piece: bytes, parts: deque[asyncio.Future[Part]]) -> None:
+    async def _work_off(self, piece: bytes, parts: deque[asyncio.Future[list[Part]]]) -> None:
         while True:
             last = self._pieces.ended
             # The network is read on while threads work.
             ahead = None if last else asyncio.ensure_future(self._pieces.next())
             try:
-                for batch in await self._run(partial(self._view.records, piece, last=last)):
+                for work in await self._run(partial(self._view.records, piece, last=last)):
                     await self._hand_on(parts, at_most=_AT_ONCE - 1)
-                    parts.append(self._run(partial(self._view.part, batch)))
+                    parts.append(self._run(partial(self._view.parts, work)))
                 await self._hand_on(parts, at_most=_AT_ONCE - 1)
                 if ahead is None:
                     return
@@ -256,13 +268,16 @@ class Blocks:
                     with suppress(asyncio.CancelledError):
                         await ahead
 
-    async def _hand_on(self, parts: deque[asyncio.Future[Part]], *, at_most: int) -> None:
+    async def _hand_on(self, parts: deque[asyncio.Future[list[Part]]], *, at_most: int) -> None:
         """Queue the blocks of the parts in their order, until no more than `at_most` are in hand."""
         while len(parts) > at_most:
-            part = await parts[0]
+            made = await parts[0]
             del parts[0]
-            for block in await self._run(partial(self._add, part)):
-                await self._queue.put(block)
+            for part in made:
+                short = self._view.adds_lightly and len(part.records) <= BLOCK
+                blocks = self._add(part) if short else await self._run(partial(self._add, part))
+                for block in blocks:
+                    await self._queue.put(block)
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -311,7 +311,8 @@ def _source(
         why = _refused_url(entry.url)
         if why is None:
             return fetched.get(entry.url) or UrlKeys(entry.url)
-        faults.append(document.fault(why, *here, "url"))
+        hint = "such as `https://id.example.com/jwks.json`"
+        faults.append(document.fault(why, *here, "url", hint=hint))
         return None
     if folder is None:
         return FileKeys(keys=None, file=str(entry.file))
@@ -320,15 +321,17 @@ def _source(
         return FileKeys(keys=KeySet(raw), file=str(entry.file))
     except OSError as exc:
         message = f"the keys cannot be read: {exc.strerror}"
+        hint = "name a file from the folder of policies that the proxy may read"
     except Malformed as exc:
         message = f"the keys cannot be used: {exc}"
-    faults.append(document.fault(message, *here, "file"))
+        hint = "put the issuer's JSON Web Key Set there: public keys, of its `algorithms`"
+    faults.append(document.fault(message, *here, "file", hint=hint))
     return None
 
 
 def _refused_url(url: str) -> str | None:
     """Why keys may not be fetched from `url`; None where they may."""
-    malformed = "not a URL such as `https://id.example.com/jwks.json`"
+    malformed = "not a URL"
     if _URL.match(url) is None:
         return malformed
     try:

@@ -27,8 +27,8 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
     """
     try:
         part = policy.slice(subject, report.id, context.action)
-        verdict = part.verdict(context)
-        if not verdict.cause and part.plan is not None:
+        verdict, plan = part.verdict(context), part.plan_at(context)
+        if not verdict.cause and plan is not None:
             valid_until = subject.expires
             for condition in part.timed:
                 flip = condition.next_flip(context)
@@ -37,7 +37,7 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
             return Permit(
                 subject=subject,
                 report=report,
-                plan=part.plan,
+                plan=plan,
                 lines=verdict.lines,
                 valid_until=valid_until,
             )

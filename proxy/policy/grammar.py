@@ -33,9 +33,13 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters without a shape of their own that Python takes for printable ones."""
+_QUOTES: Final = "\"'`“”‘’ "
 _EXCEPT = re.compile(r"\*[ \t]+except[ \t]+")
 _MANY: Final = 2_000
 """With more names than this no nearest one is looked for: it would take too long."""
+
+_FEW: Final = 12
+"""Names that are listed where none is near."""
 
 
 class Wrong(Exception):
@@ -48,7 +52,7 @@ class Wrong(Exception):
 
 def nearest(word: str, known: Collection[str], *, otherwise: str = "") -> str:
     """A hint: the known name that `word` resembles, or what makes it another than it looks."""
-    bare = word.strip("\"'`“”‘’ ")
+    bare = word.strip(_QUOTES)
     if bare != word and bare in known:
         return f"write `{bare}` without quotes"
     if "#" in word:
@@ -104,8 +108,13 @@ def principal(text: str) -> str:
         raise Wrong((0, f"`{text}` is not a principal: `*` stands for nobody", "write `anyone`"))
     kind, colon, name = text.partition(":")
     folded = _folded(kind)
-    if colon and folded in KINDS and name.strip():
+    bare = text.strip(_QUOTES)
+    if bare != text and (bare == ANYONE or _PRINCIPAL.match(bare)):
+        hint = f"write `{bare}` without quotes"
+    elif colon and folded in KINDS and name.strip():
         hint = f"write `{folded}:{name.strip()}`"
+    elif colon and folded in KINDS:
+        hint = f"a name follows: write `{folded}:…`"
     elif not colon and folded == ANYONE:
         hint = f"write `{ANYONE}`"
     else:
@@ -258,11 +267,17 @@ def _unknown(
         known = {*classes, *(f.class_ for report in reports for f in report.fields.values())}
         if item[1:] in known:
             return None
-        return f"unknown class `{item}`", nearest(item, sorted(f"@{name}" for name in known))
+        return f"unknown class `{item}`", _one_of(item, sorted(f"@{name}" for name in known))
     if any(item in report.fields for report in reports):
         return None
     if item == "*":
         return "`*` stands alone or before `except`", "write `*` or `* except …`"
     names = list(dict.fromkeys(name for report in reports for name in report.fields))
     where = f"`{reports[0].id}`" if len(reports) == 1 else "any report that the line covers"
-    return f"unknown field `{item}`: not declared in {where}", nearest(item, names)
+    return f"unknown field `{item}`: not declared in {where}", _one_of(item, names)
+
+
+def _one_of(word: str, known: Sequence[str]) -> str:
+    """A hint at the known name that is meant, else at the first ones that there are."""
+    few = ", ".join(f"`{name}`" for name in known[:_FEW]) + (", …" if len(known) > _FEW else "")
+    return nearest(word, known, otherwise=f"known: {few}")

@@ -8,8 +8,9 @@ event in the access log. Blocks are separated by blank lines, and lines outside 
     p,  user:'alice', sales/store-daily, read, env.now < time('2026-11-24T15:00:00Z'), allow
     p2, user:'alice', sales/store-daily, env.now < time('2026-11-24T15:00:00Z'), date|sku, clear
 
-A grant gives exactly what the role's own lines give, when they give it, and takes nothing from anyone:
-it has no deny lines. What the role's deny lines hide is left out of the grant's conditions instead.
+A grant gives exactly what the role's own lines give, when they give it, and takes no cell from anyone:
+it has no deny lines. What the role's deny lines hide is left out of the grant's conditions instead. A
+block whose time is over counts for nothing (`index.Slice.plan_at`); the next command takes it out.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from typing import Final
 
 from proxy.policy import grammar
 from proxy.policy.index import Policy
-from proxy.policy.lines import ANYONE, Action, CellRule, Effect
+from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
 from proxy.values import instant
 
 GRANTS_FILE: Final = "grants.csv"
 LOCKDOWN_FILE: Final = "lockdown.csv"
 
-_MOST_REASON: Final = 500
+SHORTEST: Final = 60
+LONGEST: Final = 366 * 86_400
+"""How long a grant may last, in seconds."""
+MOST_REASON: Final = 500
+"""Most characters of a reason."""
+
 _HEADER: Final = re.compile(
     r"# ([0-9a-f]{32})  (?:grant|lockdown) of (?:\S+ on )?(\S+)(?: to .*?)?(?: until (\S+))?\Z"
 )
@@ -100,16 +106,9 @@ def _block(
 
 
 def _as_role(policy: Policy, to: str, report: str, role: str, until: datetime) -> Iterator[str]:
-    roles = policy.roles(role)
-    names = policy.covering(report)
-    access = [
-        rule
-        for rule in policy.access
-        if rule.principal in roles and rule.report in names and rule.action is Action.READ
-    ]
+    access, cells = _lines_of(policy, report, role)
     allows = [rule.when.text for rule in access if rule.effect is Effect.ALLOW]
     denies = [rule.when.text for rule in access if rule.effect is Effect.DENY]
-    cells = [rule for rule in policy.cells if rule.principal in roles and rule.report in names]
     in_time = f"env.now < time('{second(until)}')"
     given = "true" if "true" in allows else " or ".join(f"({text})" for text in _distinct(allows))
     when = _all_of([in_time, given], denies)
@@ -120,6 +119,25 @@ def _as_role(policy: Policy, to: str, report: str, role: str, until: datetime) -
     yield f"p,  {who}, {report}, {Action.READ}, {when}, {Effect.ALLOW}"
     for rows, fields, treatment in rules:
         yield f"p2, {who}, {report}, {rows}, {fields}, {treatment}"
+
+
+def attributes(policy: Policy, report: str, role: str) -> frozenset[str]:
+    """The names of `sub.*` on which it depends what `role` gives on the report."""
+    access, cells = _lines_of(policy, report, role)
+    conditions = [*(rule.when for rule in access), *(rule.rows[report] for rule in cells)]
+    return frozenset().union(*(condition.attributes for condition in conditions))
+
+
+def _lines_of(policy: Policy, report: str, role: str) -> tuple[list[AccessRule], list[CellRule]]:
+    """The lines by which a role, and what it holds, reads the report."""
+    roles, names = policy.roles(role), policy.covering(report)
+    access = [
+        rule
+        for rule in policy.access
+        if rule.principal in roles and rule.report in names and rule.action is Action.READ
+    ]
+    cells = [rule for rule in policy.cells if rule.principal in roles and rule.report in names]
+    return access, cells
 
 
 def _cell_lines(
@@ -160,7 +178,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def blocks(text: str) -> Iterator[Block]:
     """The blocks of a file, in its order."""
-    for part in _parts(text):
+    for part in parts(text):
         matched = _HEADER.match(part.partition("\n")[0])
         if matched is not None:
             until = instant(matched[3]) if matched[3] else None
@@ -183,10 +201,10 @@ def _kept(text: str, now: datetime, *, without: str) -> list[str]:
         for block in blocks(text)
         if block.id == without or (block.until is not None and block.until <= now)
     }
-    return [part for part in _parts(text) if part not in gone]
+    return [part for part in parts(text) if part not in gone]
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     """What stands between blank lines, each line with its end."""
     parts = re.split(r"\n[ \t]*\n\s*", text.strip("\n"))
     return [f"{part}\n" for part in parts if part.strip()]
@@ -202,7 +220,7 @@ def _written(parts: Iterable[str]) -> str:
 def plain(text: str) -> str:
     """A text for a comment line: one line, nothing unseen or reordering, at most 500 characters."""
     seen = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(seen.split())[:_MOST_REASON]
+    return " ".join(seen.split())[:MOST_REASON]
 
 
 def unwritable(principal: str) -> bool:

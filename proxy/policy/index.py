@@ -217,12 +217,11 @@ class Slice:
         actions = (action,) if standing.acting is None else (action, Action.ACT)
         self._access = sorted((r for r in access if r.action in actions), key=_place)
         self._decider = Decider(self._access, sets)
-        self.plan: Plan | None = merge(
-            report,
-            sorted(
-                (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
-            ),
+        self._cells = sorted(
+            (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
         )
+        self.plan: Plan | None = merge(report, self._cells)
+        """Of all its lines, whatever the time."""
         whens = {rule.when.text: rule.when for rule in self._access}
         self._fixed: dict[str, Truth] = {t: t == "true" for t in whens if t in ("true", "false")}
         self._whens: tuple[Condition, ...] = tuple(
@@ -230,7 +229,7 @@ class Slice:
         )
         self.reads: frozenset[str] = frozenset().union(*(when.reads for when in self._whens))
         """What of `env.*` its `when` conditions look at."""
-        rows = {r.rows[report.id].text: r.rows[report.id] for r in cells} if self.plan else {}
+        rows = {r.rows[report.id].text: r.rows[report.id] for r in self._cells} if self.plan else {}
         used = {predicate.text for predicate in self.plan.predicates} if self.plan else set()
         self.timed: tuple[Condition, ...] = tuple(
             [
@@ -240,13 +239,35 @@ class Slice:
             ]
         )
         """The conditions, of lines and of rows, whose truth time alone can change."""
+        self.ending: tuple[Condition, ...] = tuple([r for r in rows.values() if r.is_timed])
+        """The row conditions that time alone may end."""
+        self._merged = functools.lru_cache(VERDICTS)(
+            functools.partial(Slice._without, weakref.proxy(self))
+        )
         self._judge = functools.lru_cache(VERDICTS)(
             functools.partial(Slice._judged, weakref.proxy(self))
         )
 
     def verdict(self, context: Context) -> Verdict:
         """What the lines say in this context; raises Disagreement rather than choose."""
-        return self._judge(tuple([when.holds(context) for when in self._whens]))
+        return self.verdict_where(tuple([when.holds(context) for when in self._whens]), context)
+
+    def plan_at(self, context: Context) -> Plan | None:
+        """The plan without the lines whose row condition is over, or does not hold yet.
+
+        Such a line gives no cell at this time and hides none: it is as if it were not there.
+        """
+        if not self.ending:
+            return self.plan
+        over = tuple([rows.text for rows in self.ending if rows.is_over(context)])
+        return self._merged(over) if over else self.plan
+
+    def _without(self, over: tuple[str, ...]) -> Plan | None:
+        id_ = self._report.id
+        return merge(self._report, [r for r in self._cells if r.rows[id_].text not in over])
+
+    def _gives_nothing(self, plan: Plan | None) -> bool:
+        return plan is None and self._action not in WITHOUT_CELLS
 
     @property
     def access(self) -> tuple[AccessRule, ...]:
@@ -258,9 +279,12 @@ class Slice:
         """Its `when` conditions whose truth depends on the requester or the circumstances."""
         return self._whens
 
-    def verdict_where(self, truths: tuple[Truth, ...]) -> Verdict:
-        """What the lines say where `whens` have these truths."""
-        return self._judge(truths)
+    def verdict_where(self, truths: tuple[Truth, ...], context: Context) -> Verdict:
+        """What the lines say in this context where `whens` have these truths."""
+        found = self._judge(truths)
+        if self.ending and not found.cause and self._gives_nothing(self.plan_at(context)):
+            return Verdict(cause="no-cell-rule", lines=found.lines)
+        return found
 
     def _judged(self, truths: tuple[Truth, ...]) -> Verdict:
         known = zip((when.text for when in self._whens), truths, strict=True)
@@ -275,7 +299,7 @@ class Slice:
                 cause = "tool-may-not-act" if acted.cause == "no-allow-line" else acted.cause
                 return Verdict(cause=cause, lines=acted.lines)
             asked = Verdict(cause="", lines=(*asked.lines, *acted.lines))
-        if self.plan is None and self._action not in WITHOUT_CELLS:
+        if self._gives_nothing(self.plan):
             return Verdict(cause="no-cell-rule", lines=asked.lines)
         return asked
 

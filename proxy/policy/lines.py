@@ -7,9 +7,10 @@ Every principal is typed, `user:` `group:` `tool:` `role:` or `anyone`; a token 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from proxy.plan import Line
 from proxy.policy.conditions import Condition, Form
@@ -47,8 +48,7 @@ class Effect(StrEnum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AccessRule:
+class AccessRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who may do what: `p, sub, report, action, when, effect`."""
 
     line: Line
@@ -60,8 +60,7 @@ class AccessRule:
     effect: Effect
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CellRule:
+class CellRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who sees which cells in what form: `p2, sub, report, rows, fields, treatment`."""
 
     line: Line
@@ -88,10 +87,12 @@ class Rows(Mapping[str, Condition]):
         """`literals` are what `Form.read` gives."""
         self._forms = forms
         self._literals = literals
-        self._made: dict[Form, Condition] = {}
+        self._made: dict[Form, Condition] | None = None
 
     def __getitem__(self, report: str) -> Condition:
         form = self._forms[report]
+        if self._made is None:
+            self._made = {}
         found = self._made.get(form)
         if found is None:
             found = self._made[form] = form.condition(self._literals)

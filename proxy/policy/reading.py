@@ -125,7 +125,7 @@ class Reader:
         hint = f"write `{kind}, {', '.join(shape)}`"
         for at, text in enumerate(record.cells):
             if not text:
-                self._faults.append(record.fault(f"the {shape[at - 1]} is missing", hint, cell=at))
+                self._faults.append(record.fault(f"`{shape[at - 1]}` is missing", hint, cell=at))
         return False
 
     def _cell(

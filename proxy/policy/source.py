@@ -51,9 +51,10 @@ def load(
     """
     faults = _model_faults(files)
     records = _records(files, faults)
+    lost = any(fault.file == POLICY_FILE and not fault.line for fault in faults)
     any_access = any(record.cells[0] == "p" for record in records)
     reader = Reader(records, reports, classes, attributes, faults)
-    if not any_access:
+    if not any_access and not lost:
         faults.append(
             Fault(
                 file=POLICY_FILE,

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from typing import Final, NamedTuple
 
+from proxy.documents import is_utf16
 from proxy.errors import Fault
 
 MAX_BYTES: Final = 64 << 20
@@ -83,6 +84,9 @@ def read(file: str, data: bytes) -> tuple[list[Record], list[Fault]]:
                 file=file, message=f"is larger than {MAX_BYTES >> 20} MiB", hint="split the policy"
             )
         ]
+    if is_utf16(data):  # each of its lines would be a fault
+        hint = "save it as UTF-8 without BOM"
+        return [], [Fault(file=file, message="is UTF-16", hint=hint)]
     records: list[Record] = []
     faults: list[Fault] = []
     if data.startswith(_BOM):

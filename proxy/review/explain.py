@@ -6,12 +6,12 @@ at the same lines again to say why; where the two disagreed, the decision would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy.plan import Column, Context, Decision, Line, Permit
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Policy, Standing
 from proxy.policy.lines import AccessRule, CellRule, Effect
 from proxy.report import By, Parameter, Report
@@ -67,40 +67,44 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usable:
-    """One parameter of the report that has fields, and what keeps the requester from it."""
+    """One parameter of the report, and what keeps the requester from it."""
 
     parameter: str
     by: str
     looks_at: tuple[str, ...]
-    """Its fields; of an order or a group those that its value may name."""
+    """Its fields; of an order or a group those that its value may name, of a page none."""
     hidden: tuple[tuple[str, str], ...]
     """(field, why): what it is refused for."""
     never: bool
     """Whether it is refused whatever its value is."""
+    most: int = 0
+    """Of a limit or an offset: the largest value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """A decision, and what led to it."""
 
-    decision: Decision
-    lines: tuple[Access, ...]
-    fields: tuple[Seen, ...]
-    """Empty where it is a denial."""
-    parameters: tuple[Usable, ...]
+    decision: Decision | None
+    """None: it is permitted, and gives no cells."""
+    lines: tuple[Access, ...] = ()
+    fields: tuple[Seen, ...] = ()
+    """Empty where it is a denial, or gives no cells."""
+    parameters: tuple[Usable, ...] = ()
     """Likewise."""
-    sorted_for: tuple[str, ...]
+    sorted_for: tuple[str, ...] = ()
     """Hidden fields on which the store's order depends, so that rows are sorted anew; likewise."""
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
     """The attributes `sub.*` that conditions of these lines look at."""
+    refused_on: str = ""
+    """Of several reports the first that is denied."""
 
 
 def explain(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Explanation:
     """What `policy` decides on a request, and why."""
     decision = decide(policy, subject=subject, report=report, context=context)
     standing = policy.standing(subject)
-    names = policy.covering(report.id)
-    rules = [rule for rule in policy.access if rule.report in names]
+    rules = _rules(policy, (report,))
     cells = [row for row in policy.cells if report.id in row.rows]
     held = [row for row in cells if _holds(standing, row)]
     texts = {rule.when.types for rule in rules} | {row.rows[report.id].types for row in held}
@@ -109,7 +113,7 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     parameters: tuple[Usable, ...] = ()
     sorted_for: tuple[str, ...] = ()
     if isinstance(decision, Permit):
-        fields = tuple(_fields(report, decision, held, cells))
+        fields = tuple(_fields(report, decision, held, cells, context))
         parameters = tuple(_parameters(report, decision, fields))
         sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
     return Explanation(
@@ -120,6 +124,31 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
         sorted_for=sorted_for,
         attributes=tuple(sorted(attributes)),
     )
+
+
+def explain_change(
+    policy: Policy, *, subject: Subject, reports: Sequence[Report], context: Context
+) -> Explanation:
+    """Why somebody may, or may not, do what gives no cells to all of `reports`."""
+    denials = {
+        report.id: refusal(policy, subject=subject, report=report, context=context)
+        for report in reports
+    }
+    refused_on = next((name for name, deny in denials.items() if deny is not None), "")
+    rules = _rules(policy, reports)
+    names = {name for rule in rules for name, _ in rule.when.types if name.startswith("sub.")}
+    standing = policy.standing(subject)
+    return Explanation(
+        decision=denials.get(refused_on),
+        lines=tuple(_access(standing, rule, context) for rule in rules),
+        attributes=tuple(sorted(names)),
+        refused_on=refused_on if len(reports) > 1 else "",
+    )
+
+
+def _rules(policy: Policy, reports: Sequence[Report]) -> list[AccessRule]:
+    names = frozenset().union(*(policy.covering(report.id) for report in reports))
+    return [rule for rule in policy.access if rule.report in names]
 
 
 def why_refused(found: Explanation, permit: Permit, parameters: Mapping[str, str]) -> str:
@@ -163,13 +192,17 @@ def _holds(standing: Standing, row: CellRule) -> bool:
 
 
 def _fields(
-    report: Report, permit: Permit, held: list[CellRule], cells: list[CellRule]
+    report: Report,
+    permit: Permit,
+    held: list[CellRule],
+    cells: list[CellRule],
+    context: Context,
 ) -> Iterator[Seen]:
     columns = {column.field.name: column for column in permit.plan.columns}
     for field in report.fields.values():
         column = columns.get(field.name)
         own = [row for row in held if field.name in row.fields[report.id]]
-        forms = tuple(_forms(report, permit, column, own))
+        forms = tuple(_forms(report, permit, column, own, context))
         given = any(not each.why_not and each.form != "deny" for each in forms)
         yield Seen(
             field=field.name,
@@ -181,7 +214,7 @@ def _fields(
 
 
 def _forms(
-    report: Report, permit: Permit, column: Column | None, own: list[CellRule]
+    report: Report, permit: Permit, column: Column | None, own: list[CellRule], context: Context
 ) -> Iterator[Form]:
     chosen: dict[tuple[str, str], int] = {}
     for number, choice in enumerate(column.choices if column is not None else ()):
@@ -191,6 +224,7 @@ def _forms(
     for row in own:
         form = "deny" if row.treatment is None else str(row.treatment)
         grouped.setdefault((form, row.rows[report.id].text), []).append(row.line)
+    over = {row.rows[report.id].text for row in own if row.rows[report.id].is_over(context)}
     denied = any(form == "deny" and rows == "true" for form, rows in grouped)
 
     def place(key: tuple[str, str]) -> tuple[int, int]:
@@ -201,6 +235,8 @@ def _forms(
         why_not = ""
         if rows == "false":
             why_not = "its condition is false"
+        elif rows in over:
+            why_not = "its condition is false at this time, in every row"
         elif form != "deny" and denied:
             why_not = "a deny wins"
         elif form != "deny" and key not in chosen:
@@ -224,8 +260,6 @@ def _why_absent(field: str, report: Report, own: list[CellRule], cells: list[Cel
 def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Iterator[Usable]:
     seen = {each.field: each for each in fields}
     for parameter in report.parameters.values():
-        if not parameter.looks_at:
-            continue
         values = [word for word, _ in parameter.words] or [""]
         hides = [permit.plan.hides(parameter, each) for each in values]
         hidden = frozenset[str]().union(*hides)
@@ -239,6 +273,7 @@ def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Ite
                 if name in hidden
             ),
             never=all(hides),
+            most=parameter.most,
         )
 
 

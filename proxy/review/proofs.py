@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal
 
 from proxy.policy.conditions import Scope
 from proxy.policy.lines import Effect
@@ -21,6 +22,13 @@ _SECONDS: Final = 0.25
 _ALL_SECONDS: Final = 10.0
 """For all questions about one policy."""
 
+_Truth = Literal["true", "not true", "false", "not false"]
+_Claim = tuple[str, _Truth]
+"""A condition's canonical text, and what it is said to be."""
+_APPLIES: Final[Mapping[Effect, _Truth]] = {Effect.ALLOW: "true", Effect.DENY: "not false"}
+_APPLIES_NOT: Final[Mapping[Effect, _Truth]] = {Effect.ALLOW: "not true", Effect.DENY: "false"}
+"""What a condition is where its line applies, and where not."""
+
 
 class Prover:
     """Answers yes where something is proved, else no."""
@@ -32,20 +40,30 @@ class Prover:
         self._attributes = snapshot.identities.attributes
         self._elsewhere = {n: t for report in reports.values() for n, t in report.types.items()}
         self._scope = functools.cache(self._scope_of)
-        self._refuted = functools.cache(self._is_refuted)
+        self._known: dict[tuple[str | None, tuple[_Claim, ...]], bool] = {}
 
     def refutes(self, report: str | None, text: str, effect: Effect) -> bool:
         """Whether a condition never makes its line apply; `report` None: it is a `when`."""
-        return text != "true" and self._refuted(report, text, "true", effect)
+        return text != "true" and self._never(report, (text, _APPLIES[effect]))
 
-    def hides(self, report: str, denied: str, text: str) -> bool:
-        """Whether a deny's rows include all in which `text` is true."""
-        return denied == "true" or self._refuted(report, text, denied, Effect.ALLOW)
+    def hides(self, report: str | None, denied: str, text: str) -> bool:
+        """Whether a deny applies wherever `text` is true; `report` None: they are `when`s."""
+        return denied == "true" or self._never(report, (text, "true"), (denied, "false"))
 
-    def _is_refuted(self, report: str | None, text: str, unless: str, effect: Effect) -> bool:
-        """Whether `text` never makes a line apply where a deny on `unless` (`true`: none) does not."""
-        if self._left <= 0:
-            return False
+    def implies(self, report: str | None, text: str, wider: str, effect: Effect) -> bool:
+        """Whether a line on `wider` applies wherever one of the same effect on `text` does."""
+        return wider in ("true", text) or self._never(
+            report, (text, _APPLIES[effect]), (wider, _APPLIES_NOT[effect])
+        )
+
+    def _never(self, report: str | None, *claims: _Claim) -> bool:
+        """Whether what is claimed of conditions is never so of all of them at once."""
+        found = self._known.get((report, claims))
+        if found is None and self._left > 0:
+            found = self._known[report, claims] = self._is_never(report, *claims)
+        return found is True
+
+    def _is_never(self, report: str | None, *claims: _Claim) -> bool:
         try:
             from proxy.review.solver import Solver, Undecided  # noqa: PLC0415 - an extra, slow to load
             from proxy.review.terms import Unmodelled, every, no  # noqa: PLC0415 - as above
@@ -55,11 +73,22 @@ class Prover:
         began, scope = time.monotonic(), self._scope(report)
         purposes = self._snapshot.policy.purposes
         solver = Solver(purposes=purposes, action=None, seconds=_SECONDS)
-        try:
+
+        def formula(text: str, claim: _Truth) -> Formula:
             truth = solver.truth(text, scope)
-            applies: Formula = truth.true if effect is Effect.ALLOW else no(truth.false)
-            spared = () if unless == "true" else (solver.truth(unless, scope).false,)
-            return solver.find(every(applies, *spared), lambda _: True) is None
+            match claim:
+                case "true":
+                    return truth.true
+                case "not true":
+                    return no(truth.true)
+                case "false":
+                    return truth.false
+                case "not false":
+                    return no(truth.false)
+
+        try:
+            claimed = every(*(formula(*claim) for claim in claims))
+            return solver.find(claimed, lambda _: True) is None
         except (Undecided, Unmodelled):
             return False
         finally:

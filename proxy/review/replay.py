@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -22,29 +22,43 @@ from proxy.audit.query import Past
 from proxy.plan import Reason, Truth
 from proxy.policy.conditions import Condition
 from proxy.report import Report
-from proxy.review.cells import FieldChange, changes, doubtful, recorded
+from proxy.review.alike import Alike
+from proxy.review.cells import Cells, FieldChange, doubtful
 from proxy.review.then import (
     Asked,
     Circumstances,
     Given,
     Judge,
+    Look,
+    Permitted,
     Refused,
     Undecided,
     Verdict,
     claimed_groups,
     context_of,
 )
+from proxy.review.uses import Use, Uses
 from proxy.snapshot import Snapshot
 from proxy.values import Value
 
-_BY_POLICY: Final = frozenset(
-    reason.slug for reason in (Reason.NOT_FOUND, Reason.PURPOSE, Reason.PARAMETER_FORBIDDEN)
+_DECIDED: Final = frozenset(
+    reason.slug
+    for reason in (
+        Reason.NOT_FOUND,
+        Reason.PURPOSE,
+        Reason.PURPOSE_UNKNOWN,
+        Reason.PARAMETER,
+        Reason.PARAMETER_FORBIDDEN,
+    )
 )
-"""Refusals that a policy alone can turn into a permit."""
+"""Refusals that the candidate's files could turn into a permit, as far as they are decided here."""
+_WITHOUT_PARAMETERS: Final = (Reason.NOT_FOUND.slug, Reason.PARAMETER.slug)
+"""Refusals after which the parameters are not on record."""
+_UNREADABLE: Final = ("parameter-syntax", "parameter-encoding")
+"""What is wrong with a query whatever the catalogue declares."""
 _MOST_REMEMBERED: Final = 200_000
 """Distinct accesses whose outcome is remembered."""
 _KEY: Final = Past._fields.index("groups")
-_PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _GROUPS: Final = msgspec.json.Decoder(tuple[str, ...])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
 
@@ -92,7 +106,7 @@ class Replayed:
     accesses: int = 0
     unchanged: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Refusals that no policy could turn into a permit, by reason."""
+    """Refusals that are not decided again, by reason."""
     tallies: list[Tally] = field(default_factory=list)
     """Most accesses first."""
     unkept: int = 0
@@ -100,8 +114,8 @@ class Replayed:
 
 
 Finds = Callable[[Past], Tally | None]
-Watched = tuple[tuple[Condition, ...], Mapping[str, Value]]
-"""Conditions, and the attributes that they look at."""
+Watched = tuple[tuple[Look, ...], Mapping[str, Value]]
+"""What looks at conditions, and the attributes that these read."""
 
 
 class _Varying:
@@ -118,11 +132,7 @@ class _Varying:
 
     def varies(self, at: datetime) -> bool:
         """Whether time, address, or the forms on record can make a difference."""
-        return (
-            self._then is None
-            or min(self._ends) < math.inf
-            or any(whens for whens, _ in self._watch((), at))
-        )
+        return self._then is None or min(self._ends) < math.inf or bool(self._watch((), at))
 
     def __call__(self, past: Past) -> Tally | None:
         """What is found of one access."""
@@ -130,9 +140,10 @@ class _Varying:
         now = at.timestamp()
         ended = tuple([now >= end for end in self._ends])
         key: list[object] = [ended]
-        for whens, attributes in self._watched.get(ended) or self._watch(ended, at):
+        watched = self._watched.get(ended)
+        for looks, attributes in self._watch(ended, at) if watched is None else watched:
             context = context_of(self._asked, attributes, (at, past.address))
-            key += [when.holds(context) for when in whens]
+            key += [look(context) for look in looks]
         if self._then is None and past.fields:
             fields = _FIELDS.decode(past.fields)
             key += [(f, *forms, sum(forms.values()) < past.rows) for f, forms in fields.items()]
@@ -146,7 +157,11 @@ class _Varying:
     def _watch(self, ended: tuple[bool, ...], at: datetime) -> list[Watched]:
         now = at.timestamp()
         groups, _ = claimed_groups(self._then, self._asked, now)
-        watched = [judge.watched(self._asked, groups, now) for judge in self._judges]
+        watched = [
+            (looks, attributes)
+            for looks, attributes in (j.watched(self._asked, groups, now) for j in self._judges)
+            if looks
+        ]
         if ended:
             self._watched[ended] = watched
         return watched
@@ -163,12 +178,8 @@ class Replay:
         names: Callable[[str], str],
     ) -> None:
         self._now = Judge(candidate)
-        self._choosing = {
-            (report.id, parameter.name)
-            for report in candidate.catalogue.reports.values()
-            for parameter in report.parameters.values()
-            if parameter.chooses
-        }
+        self._compared = Cells(Alike())
+        self._uses = Uses(candidate.catalogue.reports)
         self._load = then
         self._names = names
         self._then: dict[str, Judge | None] = {}
@@ -181,7 +192,7 @@ class Replay:
         found, remembered = self._found, self._cases
         for past in pasts:
             found.accesses += 1
-            uses = self._uses(past.report, past.parameters) if past.parameters else ()
+            uses = self._uses.read(past.report, past.parameters) if past.parameters else ()
             key = (uses, *past[_KEY:])
             try:
                 case = remembered[key]
@@ -207,20 +218,11 @@ class Replay:
         )
         return found
 
-    def _uses(self, report: str, parameters: str) -> tuple[tuple[str, str], ...]:
-        """The parameters, with values only where these say which fields are looked at."""
-        return tuple(
-            [
-                (name, value if (report, name) in self._choosing else "")
-                for name, value in _PARAMETERS.decode(parameters).items()
-            ]
-        )
-
     # ── one distinct access ──
 
-    def _case(self, past: Past, uses: tuple[tuple[str, str], ...]) -> Tally | Finds | None:
+    def _case(self, past: Past, uses: tuple[Use, ...]) -> Tally | Finds | None:
         """What becomes of all accesses like this one, or what finds it out for each."""
-        if past.decision == "deny" and past.reason not in _BY_POLICY:
+        if past.decision == "deny" and (past.reason not in _DECIDED or _is_lost(past)):
             return self._skip
         principal = self._names(past.subject)
         groups = _GROUPS.decode(past.groups) if past.groups else ()
@@ -228,6 +230,9 @@ class Replay:
             return self._undecided(past, "its subject's name was erased")
         if groups and groups[-1].startswith("+"):
             return self._undecided(past, "the log does not hold all of its subject's groups")
+        then = self._judge(past.policy)
+        was = then.snapshot.catalogue.reports.get(past.report) if then else None
+        on_record = past.reason not in _WITHOUT_PARAMETERS
         asked = Asked(
             principal=principal,
             groups=groups,
@@ -238,9 +243,8 @@ class Replay:
             format=past.format,
             action=past.action or "read",
             purpose=past.purpose,
-            uses=uses,
+            uses=self._uses.compared(uses, was) if on_record else None,
         )
-        then = self._judge(past.policy)
 
         def find(past: Past) -> Tally | None:
             difference = self._difference(past, asked, then)
@@ -279,31 +283,55 @@ class Replay:
     def _difference(self, past: Past, asked: Asked, then: Judge | None) -> Difference | None:
         """What would be different about one access; None: nothing."""
         at = _instant(past)
-        report = self._now.report(asked)
-        name = report.id if report else asked.report
-        verdict = self._verdict(asked, report, then, past, (at, past.address))
+        reports = self._now.reports(asked)
+        name = asked.report or next((report.id for report in reports), "")
+        if past.reason in (Reason.PURPOSE_UNKNOWN.slug, Reason.PARAMETER.slug):
+            why = self._perhaps(past, asked, reports, then, (at, past.address))
+            return Difference(kind=Kind.UNDECIDED, report=name, why=why) if why else None
+        verdict = self._verdict(asked, reports, then, past, (at, past.address))
         permitted = past.decision == "permit"
         match verdict:
             case Undecided(why=why):
                 return Difference(kind=Kind.UNDECIDED, report=name, why=why)
             case Refused(reason=reason, cause=cause) if permitted:
                 return Difference(kind=Kind.REFUSED, report=name, why=f"{reason}: {cause}")
-            case Refused():
-                return None
-            case Given() if not permitted:
+            case Given() | Permitted() if not permitted:
                 return Difference(kind=Kind.ALLOWED, report=name)
+            case Refused() | Permitted():
+                return None
             case Given():
-                return self._cells(past, asked, then, verdict, at.timestamp())
+                return self._cells(past, asked, then, verdict, (at, past.address))
+
+    def _perhaps(
+        self,
+        past: Past,
+        asked: Asked,
+        reports: tuple[Report, ...],
+        then: Judge | None,
+        circumstances: Circumstances,
+    ) -> str:
+        """Why it cannot be told whether a malformed request would be good now; '' where it would not."""
+        now = self._now.snapshot
+        if past.reason == Reason.PURPOSE_UNKNOWN.slug:
+            known = then.snapshot.policy.purposes if then else ()
+            tried = [replace(asked, purpose=p) for p in now.policy.purposes if p not in known]
+            why = "depends on the purpose that it stated, which the log does not hold"
+        else:
+            same = then is not None and _queries(then.snapshot, asked) == _queries(now, asked)
+            tried = [] if same or past.cause in _UNREADABLE else [asked]
+            why = "depends on its parameters, which the log does not hold"
+        verdicts = [self._verdict(each, reports, then, past, circumstances) for each in tried]
+        return "" if all(isinstance(verdict, Refused) for verdict in verdicts) else why
 
     def _verdict(
         self,
         asked: Asked,
-        report: Report | None,
+        reports: tuple[Report, ...],
         then: Judge | None,
         past: Past,
         circumstances: Circumstances,
     ) -> Verdict:
-        if report is None:
+        if not reports:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
         now = circumstances[0].timestamp()
         groups, known = claimed_groups(then.snapshot if then else None, asked, now)
@@ -315,7 +343,8 @@ class Replay:
         if subject is None:
             return Refused(reason=Reason.UNAUTHENTICATED.slug, cause="unknown-issuer")
         was = past.decision == "permit" or past.reason == Reason.PARAMETER_FORBIDDEN.slug
-        before = then.truths(asked, circumstances) if then else None
+        malformed = past.reason in (Reason.PURPOSE_UNKNOWN.slug, Reason.PARAMETER.slug)
+        before = then.truths(asked, circumstances) if then and not malformed else None
 
         def fits(assumed: Mapping[Condition, Truth]) -> bool:
             """Whether the decision on record could have come about so."""
@@ -324,28 +353,44 @@ class Replay:
                 for truths, permits in before
             )
 
-        return self._now.verdict(asked, subject, report, circumstances, fits)
+        return self._now.verdict(asked, subject, reports, circumstances, fits)
 
     def _cells(
-        self, past: Past, asked: Asked, then: Judge | None, now: Given, at: float
+        self,
+        past: Past,
+        asked: Asked,
+        then: Judge | None,
+        now: Given,
+        circumstances: Circumstances,
     ) -> Difference | None:
         """How the cells of an access that stays permitted would change."""
         report = now.plan.report.id
-        before = then.given(asked, at) if then else None
+        before = then.given(asked, circumstances) if then else None
         if before is None:
             fields = _FIELDS.decode(past.fields) if past.fields else {}
-            found = recorded(fields, past.rows, now)
+            found = self._compared.recorded(fields, past.rows, now)
             if found is None:
                 why = "depends on the rows: the policy of then is not kept"
                 return Difference(kind=Kind.UNDECIDED, report=report, why=why)
         else:
-            found = changes(before, now)
+            found = self._compared.changes(before, now)
             unsure = doubtful(before, now)
             if not found and unsure:
                 names = ", ".join(f"sub.{name}" for name in sorted(unsure))
                 why = f"depends on {names}, which the log does not hold"
                 return Difference(kind=Kind.UNDECIDED, report=report, why=why)
         return Difference(kind=Kind.CHANGED, report=report, fields=found) if found else None
+
+
+def _queries(snapshot: Snapshot, asked: Asked) -> object:
+    """All that decides whether a query is good."""
+    report = snapshot.catalogue.reports.get(asked.report)
+    return report and (report.parameters, [(v.path, v.source) for v in report.variants])
+
+
+def _is_lost(past: Past) -> bool:
+    """Whether it is a change of the policy about no report of then: what it named is not on record."""
+    return not past.report and past.path.startswith("/-/")
 
 
 def _instant(past: Past) -> datetime:

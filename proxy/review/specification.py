@@ -38,9 +38,11 @@ from proxy.keys import Keyring
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.decide import decide
 from proxy.policy.lines import Action
+from proxy.policy.piecemeal import let_go
 from proxy.report import Report
 from proxy.review.explain import Seen, explain
-from proxy.snapshot import TESTS_FILE, Snapshot
+from proxy.seal import OWN
+from proxy.snapshot import TESTS_FILE, Snapshot, with_rules
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
 
@@ -100,22 +102,34 @@ class Outcome:
 
 
 def failures(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Fault]:
-    """What of the policy is not as its tests.yaml says; raises Faulty where that file is malformed."""
+    """What of the policy is not as its tests.yaml says; raises Faulty as `outcomes` does."""
     return [fault for outcome in outcomes(snapshot, files) for fault in outcome.faults]
 
 
 def outcomes(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Outcome]:
-    """Every test with what failed of it; raises Faulty where tests.yaml is malformed."""
+    """Every test with what failed of it, grants and lockdowns left out.
+
+    Raises Faulty where tests.yaml is malformed, or the policy is none without them.
+    """
     text = files.get(TESTS_FILE)
     if text is None:
         return []
     document = load(text, SpecificationFile, file=TESTS_FILE)
+    written = as_written(snapshot, files)
     keyring, now = Keyring.generate(), time.time()
     run = [
-        _Run(document, number, snapshot, keyring, now)
-        for number in range(len(document.value.tests))
+        _Run(document, number, written, keyring, now) for number in range(len(document.value.tests))
     ]
-    return [Outcome(name=each.name, faults=tuple(each.faults())) for each in run]
+    found = [Outcome(name=each.name, faults=tuple(each.faults())) for each in run]
+    if written is not snapshot:
+        let_go(*written.policy.pieces)  # the server runs this beside requests
+    return found
+
+
+def as_written(snapshot: Snapshot, files: Mapping[str, bytes]) -> Snapshot:
+    """The policy as its authors wrote it, without the server's own lines; raises Faulty."""
+    written = {name: content for name, content in files.items() if name not in OWN}
+    return snapshot if len(written) == len(files) else with_rules(snapshot, written)
 
 
 class _Run:
@@ -159,6 +173,9 @@ class _Run:
         if isinstance(decision, Deny):
             if not test.denied:
                 hint = "; ".join(map(str, decision.lines)) or "no line allows it"
+                if prefixed := [name for name in test.groups or () if name.startswith("group:")]:
+                    plain = prefixed[0].removeprefix("group:")
+                    hint += f"; groups are written as tokens have them: `{plain}`"
                 yield self._fault(f"{self.name}: is denied ({decision.cause})", "as", hint=hint)
             return
         if test.denied:
@@ -211,7 +228,10 @@ class _Run:
                     yield self._fault("no sample row has these values", member, at, hint=hint)
                 elif any(released is not wanted for released in matching):
                     shown = ", ".join(f"{name} {_text(value)}" for name, value in values.items())
-                    yield self._fault(f"{self.name}: the row with {shown} {word}", member, at)
+                    by = [line for seen in found_by for form in seen.forms for line in form.lines]
+                    hint = f"see {', '.join(map(str, dict.fromkeys(by)))}"
+                    message = f"{self.name}: the row with {shown} {word}"
+                    yield self._fault(message, member, at, hint=hint)
 
     def _requester(self) -> tuple[Subject, Context]:
         """Raise Faulty where the test names what there is not."""
@@ -297,8 +317,12 @@ def _lines(fields: Sequence[Seen], name: str, wrong: Sequence[str]) -> str:
     """Which lines made a field what it is."""
     for seen in fields:
         if seen.field == name:
-            lines = [line for form in seen.forms if form.form in wrong for line in form.lines]
-            return f"by {', '.join(map(str, lines))}" if lines else seen.why_absent
+            by = [line for form in seen.forms if form.form in wrong for line in form.lines]
+            if by:
+                return f"by {', '.join(map(str, by))}"
+            # It depends on the row: on what gives the field, and on what hides it.
+            either = [line for form in seen.forms for line in form.lines]
+            return seen.why_absent or f"see {', '.join(map(str, either))}"
     return ""
 
 

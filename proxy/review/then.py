@@ -8,19 +8,22 @@ hangs on these is `Undecided`, unless the decision on record leaves one way alon
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from proxy.catalogue import Catalogue, canonical
-from proxy.plan import Context, Deny, Plan, Reason, Truth
-from proxy.policy.conditions import Condition
-from proxy.policy.decide import decide
+from proxy.catalogue import Catalogue
+from proxy.plan import Context, Deny, Plan, Predicate, Reason, Truth
+from proxy.policy.conditions import Condition, Scope
+from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Slice
+from proxy.policy.lines import WITHOUT_CELLS, Action
 from proxy.report import Report
+from proxy.review.uses import Use, fault
 from proxy.snapshot import Snapshot
 from proxy.subject import Person, Source, Subject
 from proxy.values import Value
@@ -28,6 +31,8 @@ from proxy.values import Value
 _MOST_DOUBTS: Final = 5
 """Conditions that hang on unknown attributes, up to which every combination of truths is looked at."""
 _TRUTHS: Final[tuple[Truth, ...]] = (True, False, None)
+_CHANGING: Final = frozenset({"now", "date", "ip"})
+"""What of `env.*` differs between accesses that are otherwise alike."""
 _NOBODY: Final = Person(attributes=MappingProxyType({}))
 
 
@@ -41,13 +46,14 @@ class Asked:
     tool: str
     method: str
     report: str
+    """Of a lockdown a pattern."""
     path: str
     """Where no report matched then."""
     format: str
     action: str
     purpose: str
-    uses: tuple[tuple[str, str], ...]
-    """The parameters, by name; values only where it depends on them which fields are looked at."""
+    uses: tuple[Use, ...] | None
+    """The parameters; None where the log does not hold them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,9 +61,19 @@ class Given:
     """It is permitted: what may be given."""
 
     plan: Plan
-    attributes: Mapping[str, Value]
+    context: Context
+    """With the attributes that are known."""
     unknown: frozenset[str]
     """Attributes that the log does not hold."""
+    scope: Scope
+    """Of the plan's conditions."""
+    purposes: tuple[str, ...]
+    """All that the version catalogues."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permitted:
+    """It is permitted, and gives no cells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +91,10 @@ class Undecided:
     why: str
 
 
-Verdict = Given | Refused | Undecided
+Verdict = Given | Permitted | Refused | Undecided
+
+Look = Callable[[Context], object]
+"""What becomes of a condition in a context."""
 
 Circumstances = tuple[datetime, str]
 """When, and from which address."""
@@ -111,14 +130,22 @@ class Judge:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        reports = snapshot.catalogue.reports
+        self._elsewhere = {n: t for report in reports.values() for n, t in report.types.items()}
+        self._scope = functools.cache(self._scope_of)
 
-    def report(self, asked: Asked) -> Report | None:
-        """The report that was asked for, or that its path names in this version."""
+    def reports(self, asked: Asked) -> tuple[Report, ...]:
+        """The report that was asked for, or that its path names in this version; a lockdown's all."""
         catalogue: Catalogue = self.snapshot.catalogue
+        if asked.action == Action.LOCKDOWN:
+            covered = self.snapshot.policy.covered(asked.report)
+            return tuple([catalogue.reports[name] for name in covered])
         if asked.report:
-            return catalogue.reports.get(asked.report)
-        route = catalogue.route(asked.path)
-        return route.report if route else None
+            report = catalogue.reports.get(asked.report)
+        else:
+            route = catalogue.route(asked.path)
+            report = route.report if route else None
+        return () if report is None else (report,)
 
     def ends(self, principal: str) -> float:
         """When the line of people.csv about `principal` ends, in seconds since the epoch."""
@@ -126,14 +153,22 @@ class Judge:
 
     def watched(
         self, asked: Asked, groups: tuple[str, ...] | None, now: float
-    ) -> tuple[tuple[Condition, ...], Mapping[str, Value]]:
-        """The `when` conditions that the time or the address may change, and what they look at."""
-        subject, report = self.subject(asked, groups, now), self.report(asked)
-        if subject is None or report is None:
+    ) -> tuple[tuple[Look, ...], Mapping[str, Value]]:
+        """What the time or the address may change, and the attributes that it hangs on too."""
+        subject = self.subject(asked, groups, now)
+        if subject is None:
             return (), {}
-        whens = self.snapshot.policy.slice(subject, report.id, asked.action).whens
-        watched = tuple([when for when in whens if when.reads & {"now", "date", "ip"}])
-        return watched, _known(subject, self.unknown(subject))
+        unknown = self.unknown(subject)
+        parts = self._parts(asked, subject, self.reports(asked))
+        looks: list[Look] = [when.holds for when in _whens(parts) if when.reads & _CHANGING]
+        looks += [
+            functools.partial(bound_to, rows, unknown)
+            for part in parts
+            for rows in (part.plan.predicates if part.plan else ())
+            if rows.reads & _CHANGING
+        ]
+        looks += [rows.is_over for part in parts for rows in part.ending]
+        return tuple(looks), _known(subject, unknown)
 
     def reads_groups(self, principal: str, now: float) -> bool:
         """Whether it depends on the token in which groups `principal` is."""
@@ -161,16 +196,17 @@ class Judge:
             and not (source is Source.PEOPLE_ELSE_CLAIM and name in subject.attributes)
         )
 
-    def given(self, asked: Asked, now: float) -> Given | None:
+    def given(self, asked: Asked, circumstances: Circumstances) -> Given | None:
         """What this version gave, where it permitted; with the groups as they are on record."""
-        subject, report = self.as_recorded(asked, now), self.report(asked)
-        if subject is None or report is None:
+        subject = self.as_recorded(asked, circumstances[0].timestamp())
+        reports = self.reports(asked)
+        if subject is None or not reports:
             return None
-        plan = self.snapshot.policy.slice(subject, report.id, asked.action).plan
+        (part,) = self._parts(asked, subject, reports)
         unknown = self.unknown(subject)
-        if plan is None:
-            return None
-        return Given(plan=plan, attributes=_known(subject, unknown), unknown=unknown)
+        context = context_of(asked, _known(subject, unknown), circumstances)
+        plan = part.plan_at(context)
+        return None if plan is None else self._given(plan, context, unknown)
 
     def truths(
         self, asked: Asked, circumstances: Circumstances
@@ -180,16 +216,16 @@ class Judge:
         None: there is no telling.
         """
         subject = self.as_recorded(asked, circumstances[0].timestamp())
-        report = self.report(asked)
-        if subject is None or report is None:
+        reports = self.reports(asked)
+        if subject is None or not reports:
             return None
         unknown = self.unknown(subject)
         context = context_of(asked, _known(subject, unknown), circumstances)
-        part = self.snapshot.policy.slice(subject, report.id, asked.action)
-        doubtful = _doubts(part, context, unknown)
+        parts = self._parts(asked, subject, reports)
+        doubtful = _doubts(parts, context, unknown)
         if not doubtful or len(doubtful) > _MOST_DOUBTS:
             return None
-        return [(assumed, _permits(part, context, assumed)) for assumed in _assumed(doubtful)]
+        return [(assumed, _permit(parts, context, assumed)) for assumed in _assumed(doubtful)]
 
     def as_recorded(self, asked: Asked, now: float) -> Subject | None:
         """The requester with the groups that are on record."""
@@ -200,26 +236,23 @@ class Judge:
         self,
         asked: Asked,
         subject: Subject,
-        report: Report,
+        reports: Sequence[Report],
         circumstances: Circumstances,
         fits: Callable[[Mapping[Condition, Truth]], bool],
     ) -> Verdict:
         """What this version says; `fits` tells which truths of conditions agree with what was."""
-        policy = self.snapshot.policy
         unknown = self.unknown(subject)
-        attributes = _known(subject, unknown)
-        context = context_of(asked, attributes, circumstances)
-        part = policy.slice(subject, report.id, asked.action)
-        doubtful = _doubts(part, context, unknown)
+        context = context_of(asked, _known(subject, unknown), circumstances)
+        parts = self._parts(asked, subject, reports)
+        doubtful = _doubts(parts, context, unknown)
         if not doubtful:
-            decided = decide(policy, subject=subject, report=report, context=context)
-            if isinstance(decided, Deny):
-                return Refused(reason=decided.reason.slug, cause=decided.cause)
-            plan: Plan | None = decided.plan
+            deny = self._deny(subject, reports, context)
+            if deny is not None:
+                return Refused(reason=deny.reason.slug, cause=deny.cause)
         else:
             possible = (
                 {
-                    _permits(part, context, assumed)
+                    _permit(parts, context, assumed)
                     for assumed in _assumed(doubtful)
                     if fits(assumed)
                 }
@@ -231,26 +264,65 @@ class Judge:
             if possible != {True}:
                 names = sorted({f"sub.{n}" for when in doubtful for n in when.attributes & unknown})
                 return Undecided(why=f"depends on {', '.join(names)}, which the log does not hold")
-            plan = part.plan
-        assert plan is not None
-        return self._asked_rightly(asked, report, plan) or Given(
-            plan=plan, attributes=attributes, unknown=unknown
+        if asked.action in WITHOUT_CELLS:
+            return Permitted()
+        ((report, part),) = zip(reports, parts, strict=True)
+        plan = part.plan_at(context)
+        assert plan is not None  # without one it would not be permitted
+        return self._asked_rightly(asked, report, plan) or self._given(plan, context, unknown)
+
+    def _given(self, plan: Plan, context: Context, unknown: frozenset[str]) -> Given:
+        return Given(
+            plan=plan,
+            context=context,
+            unknown=unknown,
+            scope=self._scope(plan.report.id),
+            purposes=self.snapshot.policy.purposes,
         )
 
-    def _asked_rightly(self, asked: Asked, report: Report, plan: Plan) -> Refused | None:
-        """A refusal of what was asked along with a report that is permitted."""
+    def _scope_of(self, report: str) -> Scope:
+        return Scope(
+            fields=self.snapshot.catalogue.reports[report].types,
+            elsewhere=self._elsewhere,
+            attributes=self.snapshot.identities.attributes,
+        )
+
+    def _deny(self, subject: Subject, reports: Iterable[Report], context: Context) -> Deny | None:
+        """Why not, of the first report that is refused, as the gateway decides it."""
+        policy = self.snapshot.policy
+        for report in reports:
+            if context.action in WITHOUT_CELLS:
+                deny = refusal(policy, subject=subject, report=report, context=context)
+            else:
+                decided = decide(policy, subject=subject, report=report, context=context)
+                deny = decided if isinstance(decided, Deny) else None
+            if deny is not None:
+                return deny
+        return None
+
+    def _parts(
+        self, asked: Asked, subject: Subject, reports: Iterable[Report]
+    ) -> tuple[Slice, ...]:
+        policy = self.snapshot.policy
+        return tuple([policy.slice(subject, report.id, asked.action) for report in reports])
+
+    def _asked_rightly(
+        self, asked: Asked, report: Report, plan: Plan
+    ) -> Refused | Undecided | None:
+        """A refusal of what was asked along with a report that is permitted, in the gateway's order."""
         if asked.format and asked.format not in {v.format for v in report.variants}:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
-        for name, value in asked.uses:
-            parameter = report.parameters.get(name)
-            if parameter is None:
-                return Refused(reason=Reason.PARAMETER.slug, cause="parameter-unknown")
-            if parameter.chooses and canonical(parameter, value) is None:
-                return Refused(reason=Reason.PARAMETER.slug, cause="parameter-value")
-            if plan.hides(parameter, value):
-                return Refused(reason=Reason.PARAMETER_FORBIDDEN.slug, cause="hidden-field")
+        uses = asked.uses or ()
+        if asked.uses is not None and (cause := fault(uses, report)):
+            return Refused(reason=Reason.PARAMETER.slug, cause=cause)
         if asked.purpose and asked.purpose not in self.snapshot.catalogue.purposes:
             return Refused(reason=Reason.PURPOSE_UNKNOWN.slug, cause="unknown-purpose")
+        if any(plan.hides(report.parameters[use.name], use.value) for use in uses):
+            return Refused(reason=Reason.PARAMETER_FORBIDDEN.slug, cause="hidden-field")
+        for use in uses:
+            if use.good is None:
+                why = f"depends on the value of `{use.name}`, of which the log holds a digest alone"
+                return Undecided(why=why)
         return None
 
 
@@ -271,11 +343,26 @@ def context_of(
     )
 
 
+def bound_to(predicate: Predicate, unknown: frozenset[str], context: Context) -> Truth | Predicate:
+    """Its truth; or the predicate itself where that hangs on the row, or on an attribute in `unknown`."""
+    guessed = predicate.attributes & unknown
+    if guessed and "present(" in predicate.text:
+        return predicate  # the one function that is not unknown where its argument is
+    truth = predicate.bind(context)
+    if callable(truth) or (truth is None and guessed):
+        return predicate
+    return truth
+
+
 def _known(subject: Subject, unknown: frozenset[str]) -> Mapping[str, Value]:
     return {name: value for name, value in subject.attributes.items() if name not in unknown}
 
 
-def _doubts(part: Slice, context: Context, unknown: frozenset[str]) -> list[Condition]:
+def _whens(parts: Iterable[Slice]) -> Iterable[Condition]:
+    return dict.fromkeys(when for part in parts for when in part.whens)
+
+
+def _doubts(parts: Iterable[Slice], context: Context, unknown: frozenset[str]) -> list[Condition]:
     """The `when` conditions whose truth hangs on unknown attributes.
 
     Kleene's logic is monotone: what is true or false without an attribute is so with any, but for
@@ -283,7 +370,7 @@ def _doubts(part: Slice, context: Context, unknown: frozenset[str]) -> list[Cond
     """
     return [
         when
-        for when in part.whens
+        for when in _whens(parts)
         if when.attributes & unknown and ("present(" in when.text or when.holds(context) is None)
     ]
 
@@ -294,6 +381,12 @@ def _assumed(doubtful: list[Condition]) -> Iterator[dict[Condition, Truth]]:
         yield dict(zip(doubtful, truths, strict=True))
 
 
-def _permits(part: Slice, context: Context, assumed: Mapping[Condition, Truth]) -> bool:
-    truths = [assumed[when] if when in assumed else when.holds(context) for when in part.whens]
-    return not part.verdict_where(tuple(truths)).cause
+def _permit(parts: Iterable[Slice], context: Context, assumed: Mapping[Condition, Truth]) -> bool:
+    """Whether all parts permit it."""
+
+    def truth(when: Condition) -> Truth:
+        return assumed[when] if when in assumed else when.holds(context)
+
+    return not any(
+        part.verdict_where(tuple(map(truth, part.whens)), context).cause for part in parts
+    )

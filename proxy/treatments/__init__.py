@@ -73,7 +73,8 @@ def parse(text: str) -> Treatment:
             else _next(kind, next(positional, None), argument)
         )
         if parameter.name in places:
-            raise BadTreatment(argument.offset, f"`{parameter.name}` is given twice")
+            hint = "take one of them out"
+            raise BadTreatment(argument.offset, f"`{parameter.name}` is given twice", hint)
         places[parameter.name] = argument.offset
         try:
             arguments[parameter.attribute] = parameter.read(argument.literal)
@@ -82,7 +83,7 @@ def parse(text: str) -> Treatment:
             raise BadTreatment(
                 argument.offset,
                 f"`{parameter.name}` of `{kind.name}` is {expected}",
-                "write it without quotes" if quoted else "",
+                "write it without quotes" if quoted else f"{parameter.name}: {parameter.summary}",
             ) from None
     for parameter in kind.parameters:
         if parameter.required and parameter.name not in places:
@@ -140,7 +141,7 @@ def _next(kind: type[Treatment], parameter: Parameter | None, argument: Argument
     if parameter is not None:
         return parameter
     names = ", ".join(f"`{each.name}=`" for each in kind.parameters if not each.positional)
-    hint = f"its arguments are named: {names}" if names else ""
+    hint = f"its arguments are named: {names}" if names else "take it out"
     if not kind.parameters:
         hint = f"write `{kind.name}`"
     raise BadTreatment(argument.offset, f"`{kind.name}` takes no further unnamed argument", hint)

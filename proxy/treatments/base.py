@@ -14,9 +14,10 @@ from typing import Any, ClassVar, NamedTuple
 from proxy.batch import Batch
 from proxy.few import Cells
 from proxy.keys import Keyring
+from proxy.texts import Coded
 from proxy.values import Type
 
-Operation = Callable[[Batch], Cells]
+Operation = Callable[[Batch], Cells | Coded]
 """All rows of a batch -> the treated values of one field (plain text, null = no value)."""
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from proxy.few import Cells, Few, like
-from proxy.texts import by_distinct, nulls
+from proxy.texts import by_distinct, nulls, texts
 from proxy.values import Type, scalar
 
 SMALL: Final = 256
@@ -35,14 +35,16 @@ def per_distinct(values: Cells, function: Callable[[str], str | None]) -> Cells:
     if isinstance(values, Few):
         return Few([None if text is None else function(text) for text in values])
     if len(values) >= SMALL:
-        given = by_distinct(values, lambda distinct: list(map(function, distinct)), repeats=4)
+        given = by_distinct(
+            texts(values), lambda distinct: list(map(function, distinct)), repeats=4
+        )
         if given is not None:
-            return given
-    texts = values.to_list()
+            return given.column()
+    cells = values.to_list()
     results: dict[str | None, str | None] = {
-        text: function(text) for text in set(texts) if text is not None
+        cell: function(cell) for cell in set(cells) if cell is not None
     }
-    return like(values, list(map(results.get, texts)))
+    return like(values, list(map(results.get, cells)))
 
 
 def of_type(values: Cells, type_: Type) -> Cells:

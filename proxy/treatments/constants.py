@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from proxy.batch import Batch
+from proxy.few import Cells
+from proxy.texts import Coded
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -49,7 +52,8 @@ class Constant(Treatment):
     def __post_init__(self) -> None:
         text, quoted = self.value
         if not quoted and (not _WRITTEN_NUMBER.match(text) or scalar(text, Type.DECIMAL) is None):
-            raise BadArgument("value", "an unquoted constant is a number of at most 36 digits")
+            message = "an unquoted constant is a number of at most 36 digits"
+            raise BadArgument("value", message, "write it in quotes: `constant('…')`")
 
     @property
     def fineness(self) -> tuple[object, ...]:
@@ -66,7 +70,7 @@ class Constant(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give the constant, however many rows there are."""
-        return lambda batch: batch.repeated(self.value.text)
+        return lambda batch: _repeated(self.value.text, batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +93,8 @@ class Redact(Treatment):
 
     def bind(self, site: Site) -> Operation:  # noqa: ARG002 - the same at every site
         """Give nulls, however many rows there are."""
-        return lambda batch: batch.repeated(None)
+        return lambda batch: _repeated(None, batch)
+
+
+def _repeated(text: str | None, batch: Batch) -> Cells | Coded:
+    return batch.repeated(text) if batch.few else Coded.of(text, height=batch.height)

@@ -78,13 +78,14 @@ class Partial(Treatment):
     def __post_init__(self) -> None:
         for parameter, count in (("first", self.first), ("last", self.last)):
             if not 0 <= count <= _MOST:
-                raise BadArgument(parameter, f"`{parameter}` is between 0 and {_MOST}")
+                message = f"`{parameter}` is between 0 and {_MOST}"
+                raise BadArgument(parameter, message, f"such as `{parameter}=4`")
         if self.first == self.last == 0:
             raise BadArgument(
                 "first", "`partial` shows nothing", "give `first=` or `last=`, or use `redact`"
             )
         if len(self.mask) != 1 or not self.mask.isprintable():
-            raise BadArgument("with", "`with` is one printable character")
+            raise BadArgument("with", "`with` is one printable character", "such as `with='*'`")
 
     @property
     def fineness(self) -> tuple[object, ...]:

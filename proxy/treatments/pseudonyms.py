@@ -75,9 +75,10 @@ class Pseudonym(Treatment):
         if self.domain is not None and not (
             1 <= len(self.domain) <= _LONGEST_DOMAIN and self.domain.isprintable()
         ):
-            raise BadArgument("domain", f"a domain has 1 to {_LONGEST_DOMAIN} printable characters")
+            message = f"a domain has 1 to {_LONGEST_DOMAIN} printable characters"
+            raise BadArgument("domain", message, "such as `domain='sales'`")
         if self.per not in (None, "subject"):
-            raise BadArgument("per", "`per` can only be `'subject'`")
+            raise BadArgument("per", "`per` can only be `'subject'`", "write that, or leave it out")
 
     @property
     def per_recipient(self) -> bool:

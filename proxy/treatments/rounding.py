@@ -12,14 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from proxy.batch import Batch
-from proxy.few import Cells, Few
-from proxy.texts import content, nulls, texts
+from proxy.few import Cells
+from proxy.texts import TEXT, Coded, Texts, content, nulls, texts
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -41,11 +44,12 @@ _QUICK: Final = {
 }
 _SHORT_WHOLE: Final = 12
 _SHORT_SCALE: Final = 4
-_SHORTER: Final = {
-    Type.INTEGER: rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}$",
-    Type.DECIMAL: rf"^[+-]?[0-9]{{1,{_SHORT_WHOLE}}}(?:\.[0-9]{{1,{_SHORT_SCALE}}})?$",
-}
+_SHORT_TENS: Final = 10 ** np.arange(_SHORT_SCALE + 1)
+_REPEATS: Final = 4
+"""Where results occur so often on average, each distinct one is written once."""
+_MINUS, _POINT, _ZERO = np.frombuffer(b"-.0", np.uint8)
 _TEN: Final = np.uint8(10)
+_ZEROTH: Final = np.zeros(1, np.int64)
 _SHORT_UNITS: Final = 10**12
 """Numbers and steps for which 64-bit integers do: a product stays below 2**63."""
 _PLAIN: Final = {
@@ -101,11 +105,12 @@ class Round(Treatment):
 
     def __post_init__(self) -> None:
         if self.step <= 0:
-            raise BadArgument("n", "the step of `round` is above 0")
+            raise BadArgument("n", "the step of `round` is above 0", "such as `round(100)`")
         if self.step >= 10**_WHOLE or _fraction_digits(self.step) is None:
             raise BadArgument(
                 "n",
                 f"the step of `round` has at most {_WHOLE} digits before the point, {_SCALE} after",
+                "such as `round(100)` or `round(0.05)`",
             )
 
     @property
@@ -139,15 +144,16 @@ class Round(Treatment):
         """Give the rounded numbers; null where a cell is no number of the field's type."""
         one = self._of_one(site.type)
         quick = _QUICK[site.type]
-        short = self._short(site.type)
         units, digits = self.units, self.digits
+        shortly = units < _SHORT_UNITS and digits <= _SHORT_SCALE
 
-        def rounded(batch: Batch) -> Cells:
-            values = batch.values(site.field)
-            if isinstance(values, Few) or len(values) < SMALL:
-                return per_distinct(values, one)
-            if short is not None and short(values):
-                return _rounded_short(values, units, digits)
+        def rounded(batch: Batch) -> Cells | Coded:
+            if batch.few or batch.height < SMALL:
+                return per_distinct(batch.values(site.field), one)
+            short = _plainly_short(batch.plain_texts(site.field), site.type) if shortly else None
+            if short is not None:
+                return _rounded_short(short, units, digits)
+            values = batch.series(site.field)
             plain = values.str.contains(quick)
             if plain.all():
                 return _rounded(values, units, digits)
@@ -158,15 +164,6 @@ class Round(Treatment):
             return _rounded(easy, units, digits).zip_with(plain, others)
 
         return rounded
-
-    def _short(self, type_: Type) -> Callable[[pl.Series], bool] | None:
-        """Whether all of a column may take the shorter road; None where this step may not."""
-        if self.units >= _SHORT_UNITS or self.digits > _SHORT_SCALE:
-            return None
-        pattern = _SHORTER[type_]
-        if type_ is Type.INTEGER:
-            return lambda values: values.str.contains(pattern).all()
-        return lambda values: _evidently_short(values) or values.str.contains(pattern).all()
 
     def _of_one(self, type_: Type) -> Callable[[str], str | None]:
         """Round one text in Python integers."""
@@ -228,35 +225,77 @@ def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
     return result.reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits)).cast(pl.String)
 
 
-def _evidently_short(values: pl.Series) -> bool:
-    """Whether all are short decimals with a point and no sign; much quicker than a look at each."""
-    if values.null_count():
-        return False
-    places, data = content(texts(values))
-    points = np.flatnonzero(data == ord("."))
-    digits = int(((data - np.uint8(ord("0"))) < _TEN).sum())
-    if len(points) != len(values) or len(points) + digits != len(data):
-        return False
-    # As many points as cells, and each where its own cell may have it.
-    whole, fraction = points - places[:-1], places[1:] - points - 1
-    return bool(
-        whole.min() >= 1
-        and whole.max() <= _SHORT_WHOLE
-        and fraction.min() >= 1
-        and fraction.max() <= _SHORT_SCALE
-    )
+class _Short(NamedTuple):
+    """Numbers of the shorter form."""
+
+    numbers: npt.NDArray[np.int64]
+    """In units of 10^-4; 0 where there is none."""
+    void: npt.NDArray[np.bool_] | None
+    """Where there is none."""
 
 
-def _rounded_short(values: pl.Series, units: int, digits: int) -> pl.Series:
-    """The same as `_rounded`, for texts of the shorter form."""
-    exact = values.cast(pl.Decimal(_SHORT_WHOLE + _SHORT_SCALE, _SHORT_SCALE)).to_physical()
-    whole = exact.cast(pl.Int64)
-    number = (whole.fill_null(0) if whole.null_count() else whole).to_numpy()
+def _plainly_short(cells: Texts, type_: Type) -> _Short | None:
+    """The numbers of a column in which all are short, and either none or each has a point.
+
+    None of any other column: what one look at all characters proves is not looked for in each cell.
+    """
+    places, data = content(cells)
+    lengths = np.diff(places)
+    void = lengths == 0
+    if int(void.sum()) != cells.null_count:  # an empty text, or something under a null
+        return None
+    some = np.flatnonzero(~void) if cells.null_count else slice(None)
+    firsts, lengths = places[:-1][some], lengths[some]
+    negative = data[firsts] == _MINUS
+    points = np.flatnonzero(data == _POINT)
+    digits = int(((data - _ZERO) < _TEN).sum())
+    if not len(firsts) or digits + len(points) + int(negative.sum()) != len(data):
+        return None
+    if not len(points):
+        whole, fraction = lengths - negative, np.zeros(1, np.int64)
+    elif type_ is Type.DECIMAL and len(points) == len(firsts):
+        # As many points as cells: each is in its own cell if it is where that cell may have it.
+        whole, fraction = points - firsts - negative, firsts + lengths - points - 1
+        places = places - np.concatenate((_ZEROTH, np.cumsum(~void)))
+        data = data[data != _POINT]
+    else:
+        return None
+    if (
+        int(whole.min()) < 1
+        or int(whole.max()) > _SHORT_WHOLE
+        or int(fraction.min()) < (len(points) > 0)
+        or int(fraction.max()) > _SHORT_SCALE
+    ):
+        return None
+    valid = pa.py_buffer(np.packbits(~void, bitorder="little")) if cells.null_count else None
+    buffers = [valid, pa.py_buffer(places), pa.py_buffer(data)]
+    read = pc.cast(pa.Array.from_buffers(TEXT, len(cells), buffers), pa.int64())
+    numbers = pc.fill_null(read, 0).to_numpy().copy()
+    numbers[some] *= _SHORT_TENS[_SHORT_SCALE - fraction]
+    return _Short(numbers, void if cells.null_count else None)
+
+
+def _rounded_short(short: _Short, units: int, digits: int) -> pl.Series | Coded:
+    """The same as `_rounded`, for numbers of the shorter form."""
     step = units * 10 ** (_SHORT_SCALE - digits)
-    count, rest = np.divmod(number, step)
-    count += (2 * rest > step) | ((2 * rest == step) & (count % 2 == 1))
+    count, rest = np.divmod(short.numbers, step)
+    rest *= 2
+    count += (rest > step) | ((rest == step) & (count & 1 == 1))
+    least, most = int(count.min()), int(count.max())
+    if (most - least + 2) * _REPEATS > len(count):
+        written = _multiples(count, units, digits)
+        return written if short.void is None else written.zip_with(pl.Series(~short.void), nulls(1))
+    count -= least
+    distinct = texts(_multiples(np.arange(least, most + 1), units, digits))
+    if short.void is not None:
+        count[short.void] = most - least + 1
+        distinct = pa.concat_arrays([distinct, pa.nulls(1, TEXT)])
+    return Coded(distinct, count)
+
+
+def _multiples(count: npt.NDArray[np.int64], units: int, digits: int) -> pl.Series:
+    """`count` times `units` × 10^-`digits`, as text."""
     result = pl.Series(count * units)
     if digits:
         result = result.cast(pl.Int128).reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits))
-    written = result.cast(pl.String)
-    return written.zip_with(values.is_not_null(), nulls(1)) if values.null_count() else written
+    return result.cast(pl.String)

@@ -66,7 +66,8 @@ class _Token:
 def read(text: str) -> Call:
     """Take `text` apart; raises BadTreatment."""
     if len(text) > _LONGEST:
-        raise BadTreatment(0, f"a treatment has at most {_LONGEST} characters")
+        hint = "write a shorter constant"
+        raise BadTreatment(0, f"a treatment has at most {_LONGEST} characters", hint)
     tokens = _tokens(text)
     end = _Token(kind="end", text="", offset=len(text))
     at = 0
@@ -81,7 +82,7 @@ def read(text: str) -> Call:
 
     name = peek()
     if name.kind != "name":
-        refuse("the name of a treatment")
+        refuse("the name of a treatment", "such as `clear`, `round(100)`, `redact` or `deny`")
     at += 1
     arguments: list[Argument] = []
     if peek().kind == "(":
@@ -94,22 +95,24 @@ def read(text: str) -> Call:
                 at += 2
             literal = peek()
             if literal.kind not in ("number", "text"):
-                hint = "texts are quoted: `'…'`" if literal.kind == "name" else ""
+                hint = "texts are quoted: `'…'`" if literal.kind == "name" else "write its value"
                 refuse("a number or a quoted text", hint)
             if not named and arguments and arguments[-1].name:
                 raise BadTreatment(
-                    first.offset, "an argument without a name comes after a named one"
+                    first.offset,
+                    "an argument without a name comes after a named one",
+                    "name it too, or put it first",
                 )
             value = Literal(literal.text, quoted=literal.kind == "text")
             arguments.append(Argument(offset=first.offset, name=named, literal=value))
             at += 1
             if peek().kind not in (",", ")"):
-                refuse("`,` or `)`")
+                refuse("`,` or `)`", "close it with `)`")
             at += 1
             if tokens[at - 1].kind == ")":
                 break
     if peek() is not end:
-        refuse("nothing more")
+        refuse("nothing more", "take it out: a line has one treatment")
     return Call(offset=name.offset, name=name.text, arguments=tuple(arguments))
 
 
@@ -123,7 +126,8 @@ def _tokens(text: str) -> list[_Token]:
                 raise BadTreatment(at, "a text is not closed", "`'` within a text is written `''`")
             if text[at] in "+-.0123456789":
                 raise BadTreatment(at, "this is no number", "numbers are written `100` or `-2.5`")
-            raise BadTreatment(at, f"unexpected `{text[at]}`")
+            hint = "texts stand between `'`" if text[at] == '"' else "take it out"
+            raise BadTreatment(at, f"unexpected `{text[at]}`", hint)
         kind = matched.lastgroup or ""
         written = matched[kind]
         if kind == "mark":
@@ -131,7 +135,8 @@ def _tokens(text: str) -> list[_Token]:
         if kind == "text":
             written = written.replace("''", "'")
             if not written.isprintable():
-                raise BadTreatment(at, "a text holds a character that cannot be printed")
+                hint = "take it out: it is not seen"
+                raise BadTreatment(at, "a text holds a character that cannot be printed", hint)
         tokens.append(_Token(kind=kind, text=written, offset=at))
         at = _end_of_blanks(text, matched.end())
     return tokens

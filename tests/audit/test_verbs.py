@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,33 @@ def test_query_selects(path):
     assert accesses(*at, "--since", "2027-01-15", "--until", "2027-01-14") == []
 
 
+def test_a_bare_name_is_a_user_s(path):
+    """Whoever leaves out `user:` gets what it stands for, and a name that nobody has is told."""
+    assert accesses("--log", path, "--subject", "sam") == ["0d", "0c"]
+    assert accesses("--log", path, "--subject", "sam", "--since", timestamp(1.9e9)) == []
+    for unknown in ("eve", "user:eve", "tool:eve", "id-eve"):
+        named = unknown if ":" in unknown else f"user:{unknown}"
+        assert f"does not know {named}:" in fail("query", "--log", path, "--subject", unknown)
+
+
+def test_an_opaque_id_is_not_taken_for_a_name(path):
+    """Somebody whose name is another's opaque id hides nothing of the other's accesses."""
+    with contextlib.closing(Names(path.with_name("access-names.db"))) as names:
+        names.learn([("id-mallory", "user:id-alice")])
+    assert accesses("--log", path, "--subject", "id-alice") == ["0a"]
+
+
+def test_a_word_that_is_no_outcome_is_told_with_those_that_are(path):
+    """A typo is no empty answer: decisions, ends, reasons and the causes on record are words, others not."""
+    said = " ".join(fail("query", "--log", path, "--outcome", "denied").split())
+    assert "denied is no cause on record" in said
+    for word in ("permit", "deny", "client-gone", "unresolved", "not-found", "purpose-required"):
+        assert f" {word}," in said
+    assert accesses("--log", path, "--outcome", "no-report") == ["0b"]
+    assert accesses("--log", path, "--outcome", "no-report", "--subject", "sam") == []
+    assert accesses("--log", path, "--outcome", "purpose-required") == []
+
+
 def test_relative_times_are_understood_and_others_refused(path):
     assert accesses("--log", path, "--until", "99999w") == []
     assert "write RFC 3339" in fail("query", "--log", path, "--since", "yesterday")
@@ -109,6 +137,38 @@ def test_tail_gives_the_exact_bytes_as_lines(path):
     assert "user:alice through tool:bi  sales/daily  permit  whole  12 rows 340 bytes" in run(
         "tail", "--log", path
     )
+
+
+def test_a_drift_is_shown_with_its_report_and_its_fields(tmp_path):
+    """Whoever reads of a drift learns which report's store it is, of what kind, and how many fields."""
+    drifts = [
+        event("drift", "0a", report="sales/daily", cause="undeclared-field", policy="37c5" * 16, count=1),
+        event("drift", "0b", report="hr/people", cause="vanished-field", policy="37c5" * 16, count=3),
+        event("burst", "0c", address="10.0.0.9", decision="deny", reason="unauthenticated", count=2),
+        event("policy-refused", "0d", previous="37c5" * 16, cause="faulty", count=1, lines=("policy.csv:3",)),
+    ]  # fmt: skip
+    at = "--log", write(tmp_path / "access.db", drifts).leaves
+    assert [re.split("  +", line)[2:] for line in run("tail", *at, "-n", 4).splitlines()] == [
+        ["sales/daily", "undeclared-field", "1 field", "0a"],
+        ["hr/people", "vanished-field", "3 fields", "0b"],
+        ["10.0.0.9", "deny unauthenticated", "2 refusals", "0c"],
+        ["policy 37c537c537c5 stays: policy.csv:3", "faulty", "1 fault", "0d"],
+    ]
+    _, refused, _, vanished, undeclared = run("query", *at).splitlines()
+    assert "sales/daily" in undeclared and "drift undeclared-field" in undeclared
+    assert "hr/people" in vanished and "3 fields" in vanished
+    assert "policy-refused faulty" in refused and "1 fault " in refused
+
+
+def test_a_refusal_of_somebody_unknown_is_about_nothing(tmp_path):
+    """Where a refused request got no further than its token no report is known: none is shown, nor the log."""
+    refusal = event("refusal", "0a", address="10.0.0.9", decision="deny", reason="unauthenticated",
+                    cause="token-expired")  # fmt: skip
+    at = "--log", write(tmp_path / "access.db", [refusal]).leaves
+    assert run("query", *at).splitlines()[1].split()[1:] == ["10.0.0.9", "unauthenticated", "0a"]
+    opened, refused = run("tail", *at).splitlines()
+    assert "counterfoil/1" in opened and "counterfoil/1" not in refused
+    assert "counterfoil/1" in run("query", *at, "--outcome", "opened")
 
 
 def test_tail_follows(path):

@@ -93,4 +93,5 @@ def test_the_log_shows_what_became_of_a_policy(proxy):
     assert f"policy {two[:12]} after {one[:12]}" in result.output
     words = ["log", "query", "-c", str(proxy.home.settings), "--outcome", "policy-loaded"]
     result = CliRunner().invoke(main, words)
-    assert result.output.count("policy-loaded") == len(proxy.versions)
+    loads = [event for event in proxy.events() if event.step == "policy-loaded"]
+    assert result.output.count("policy-loaded") == len(loads) >= len(proxy.versions)

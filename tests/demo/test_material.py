@@ -14,6 +14,7 @@ from cryptography import x509
 from proxy import config
 from proxy.demo import people
 from proxy.demo.material import prepare
+from proxy.demo.run import STOP_SECONDS
 from proxy.errors import CounterfoilError
 from proxy.keys import Keyring, kek_from
 
@@ -124,6 +125,11 @@ def test_the_settings_are_settings_and_open_the_keyring(material):
     assert loaded.path(loaded.settings.policies).samefile(material.policies)
     kek = kek_from(loaded.key_encryption_key, {})
     assert Keyring.open(loaded.path(loaded.settings.keyring.file), kek)
+
+
+def test_the_proxy_has_time_to_end_its_records(material):
+    """The demo's proxy stops by itself, with its log closed, before the demo would kill it."""
+    assert config.load(material.settings, {}).settings.limits.drain_seconds < STOP_SECONDS
 
 
 def test_ports_go_where_they_belong(tmp_path):

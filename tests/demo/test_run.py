@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 
+from proxy.audit import Reader
 from proxy.demo.material import Material, prepare
 from proxy.demo.people import PEOPLE, token
 from proxy.demo.run import guide, run
@@ -71,6 +75,19 @@ def hold(then: str) -> tuple[subprocess.Popen[str], int]:
     return holder, int(holder.stdout.readline())
 
 
+def counterfoil(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What `counterfoil demo …` says in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", "demo", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(running.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_the_demo_shows_each_of_them_their_own_report(demo):
     """Analyst, owner, investigator and nobody get of one report what the guide says of it."""
     material = Material(root=demo.folder)
@@ -108,15 +125,49 @@ def test_the_demo_shows_each_of_them_their_own_report(demo):
 
 def test_the_command_line_prints_a_token_that_works(demo):
     """What `counterfoil demo token NAME` prints is a token of the running demo."""
-    printed = subprocess.run(
-        [sys.executable, "-m", "proxy", "demo", "token", "sam"],
-        cwd=demo.folder,
-        env=os.environ | {"PYTHONPATH": str(running.ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = counterfoil("token", "sam", folder=demo.folder)
     assert demo.get("/sales/store-daily.csv?store_id=2191", token=printed.stdout.strip())[0] == 200
+
+
+def test_a_download_that_the_end_cuts_is_on_record_as_stopped(demo):
+    """Ctrl-C waits for the end of what the proxy records, so that no access is left unresolved."""
+    printed = counterfoil("token", "erin", folder=demo.folder)
+    context = ssl.create_default_context(cafile=demo.folder / "certs" / "dev" / "ca.crt")
+    connection = HTTPSConnection("127.0.0.1", demo.ports[0], timeout=20, context=context)
+    headers = {"Authorization": f"Bearer {printed.stdout.strip()}"}
+    with contextlib.closing(connection):
+        connection.request("GET", "/sales/store-daily.csv", headers=headers)
+        assert connection.getresponse().read(1000)
+        demo.process.send_signal(signal.SIGINT)
+        demo.everything_stopped()
+    with Reader(demo.folder / ".demo" / "access.db") as reader:
+        assert next(iter(reader.query())).outcome == "stopped"
+
+
+@pytest.mark.parametrize(
+    "words", [("--port", "99999999"), ("--port", "0"), ("--store-port", "-1"), ("--rows", "-5"),
+              ("--rows", "99999999")]
+)  # fmt: skip
+def test_what_no_demo_can_have_is_refused_before_anything_is_made(tmp_path, words):
+    """A port or a number of rows out of range is told, and no settings are left that never start."""
+    done = counterfoil("run", *words, folder=tmp_path)
+    assert done.returncode == 2
+    assert "is not in the range" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_demo_that_there_is_keeps_its_ports_and_says_so(tmp_path, taken):
+    """Options that count for a new demo alone are not ignored in silence, and its own are no news."""
+    busy, free = taken
+    prepare(tmp_path, now=datetime.now(UTC), port=busy, store_port=free)
+    done = counterfoil("run", "--port", "9443", "--store-port", "9701", folder=tmp_path)
+    assert (
+        f"--port is for a new demo: this one has {busy}, in .demo/counterfoil.yaml" in done.stderr
+    )
+    assert f"this one has {free}, in .demo/policies/reports.yaml" in done.stderr
+    done = counterfoil("run", "--port", str(busy), folder=tmp_path)
+    assert "is for a new demo" not in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "terminal"])

@@ -28,6 +28,7 @@ def store(*arguments: str) -> Iterator[tuple[str, int]]:
         [sys.executable, "-m", "proxy.demo.store", "--port", "0", *arguments],
         env=os.environ | {"DEMO_STORE_TOKEN": TOKEN},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
@@ -35,7 +36,8 @@ def store(*arguments: str) -> Iterator[tuple[str, int]]:
             yield url.hostname, url.port
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.communicate(timeout=10)[1] == ""
+            assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,16 @@ def test_repeat_gives_the_rows_of_a_whole_report_many_times():
         assert get(address, "/sales/store-daily.csv")[2] == document.head + document.rows * 3
         one = SALES.store_daily_csv(Selection(store_id="2007")).body
         assert get(address, "/sales/store-daily.csv?store_id=2007")[2] == one
+
+
+def test_whoever_hangs_up_leaves_no_trace():
+    """A reader that has enough before the end, as the proxy has for a page, is no error of the store's."""
+    with store(*SIZE, "--repeat", "100") as address:
+        connection = HTTPConnection(*address, timeout=10)
+        authorization = {"Authorization": f"Bearer {TOKEN}"}
+        connection.request("GET", "/sales/store-daily.csv", headers=authorization)
+        answer = connection.getresponse()
+        assert len(answer.read(WRITE)) == WRITE
+        answer.close()
+        connection.close()
+        assert get(address, "/sales/store-daily.csv?store_id=2007")[0] == 200

@@ -1,4 +1,4 @@
-"""The walk of docs/policies.md: its commands, in order, over a running demo, print what it says."""
+"""The commands of the README and of docs/policies.md, pasted in their order beside a running demo."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.running import ROOT, demo
+from tests.demo.running import ROOT, Running, demo
 
 PAGE = (ROOT / "docs" / "policies.md").read_text()
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
 END = "-- end of what this command prints --"
+TELL_FAILURES = """set -o pipefail; trap 'echo "failed: $BASH_COMMAND ($?)"' ERR"""
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 def steps():
@@ -42,24 +47,56 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.rstrip("\n") + "\n") is not None
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def paste(running: Running, commands: list[str]) -> list[str]:
+    """What each of the commands prints, in one shell."""
+    script = "".join(f"{command}\necho '{END}'\n" for command in commands)
+    done = subprocess.run(
+        ["bash"],
+        input=script.replace("127.0.0.1:8443", f"127.0.0.1:{running.ports[0]}"),
+        cwd=running.folder,
+        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    *printed, after = done.stdout.split(f"{END}\n")
+    assert not after, done.stdout
+    return printed
+
+
+@needs_curl
 def test_the_walk_goes_as_it_is_written(tmp_path):
     """Every command of the page prints what the page shows, in one shell, from first to last."""
-    with demo(tmp_path, "--rows", "5000") as running:
-        script = "".join(f"{command}\necho '{END}'\n" for command, _ in steps())
-        done = subprocess.run(
-            ["bash"],
-            input=script.replace("127.0.0.1:8443", f"127.0.0.1:{running.ports[0]}"),
-            cwd=tmp_path,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    printed = done.stdout.split(f"{END}\n")
     expected = list(steps())
-    assert len(printed) == len(expected) + 1
-    for (command, said), found in zip(expected, printed, strict=False):
+    with demo(tmp_path, "--rows", "5000") as running:
+        printed = paste(running, [command for command, _ in expected])
+    for (command, said), found in zip(expected, printed, strict=True):
         assert matches(said, found), f"$ {command}\n{found}"
+
+
+@needs_curl
+def test_the_readme_s_blocks_work_as_they_are_pasted(tmp_path):
+    """Each block of the README does what its words say, in one shell, and no command fails."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    activate = tmp_path / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f"PATH='{BIN}':$PATH\n")
+    with demo(tmp_path) as running:
+        printed = paste(running, [TELL_FAILURES, *blocks])
+    failed = re.findall(r"^failed: (.*)$", "".join(printed), re.MULTILINE)
+    assert failed == [  # but for statuses that are an answer: somebody gains, somebody was denied
+        "counterfoil policy diff .demo/policies .demo/draft (1)",
+        "counterfoil policy explain --event $event -c .demo/counterfoil.yaml (1)",
+    ]
+    _, asked, log, review, taken, history, admin = printed
+    views = dict(re.findall(r"^── (\w+)\n(.*?)(?=^── |\Z)", asked, re.DOTALL | re.MULTILINE))
+    assert list(views) == ["alice", "sam", "erin", "nora"]
+    assert "gross_margin" in views["sam"] and "licence_no" not in views["alice"]
+    assert '"status":404' in views["nora"]
+    assert "user:nora" in log and "user:alice" in log.splitlines()[-1]
+    assert "4 of 4 tests hold" in review and "gains licence_no pseudonym" in review
+    assert "(the same)" in taken and "licence_no" in taken
+    assert "denied: user:nora" in history
+    assert "lifted" in admin

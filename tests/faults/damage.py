@@ -19,11 +19,12 @@ p,  user:'lea', sales/daily, read, env.now < time('2096-01-01T00:00:00Z'), allow
 p2, user:'lea', sales/daily, env.now < time('2096-01-01T00:00:00Z'), date|units, clear
 """
 LOCKDOWN = b"""\
-# fedcba9876543210fedcba9876543210  lockdown of staff
+# fedcba9876543210fedcba9876543210  lockdown of sales/daily
 # by user:ada at 2026-11-24T13:00:00Z: a leak
-p,  anyone, staff, read, true, deny
-p,  anyone, staff, reveal, true, deny
+p,  anyone, sales/daily, read, true, deny
+p,  anyone, sales/daily, reveal, true, deny
 """
+"""Against what the folder's tests.yaml expects."""
 RULES = ("policy.csv", "grants.csv", "lockdown.csv")
 FOLDER: Mapping[str, bytes] = {
     **{path.name: path.read_bytes() for path in sorted(BASE.iterdir())},

@@ -24,8 +24,8 @@ MODULES = (
 ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
-    "review/check.py": "warnings",
-    "cli/policy/fmt.py": "a file that `fmt` cannot read",
+    "lockdowns.py": "about what is in force",
+    "cli/policy/fmt.py": "a file that `fmt` cannot read, or is not for",
 }
 """Where other faults are made, or what looks like it."""
 

@@ -117,10 +117,11 @@ def test_the_good_folder_is_good(folder):
     "example", [pytest.param(each, id=f"{each.page}-{each.message}") for each in EXAMPLES]
 )
 def test_each_example_is_told_as_it_says(example, folder):
-    """The program tells exactly what the page says, in exactly that place, and no other row's message."""
+    """The program tells exactly what the page says, in exactly that place, and what to write instead."""
     places = examples.apply(example, folder)
     faults = faults_of(folder, served=example.served)
     assert example.text == examples.told(example, places, faults)
+    assert all(fault.hint for fault in faults), "say what to write"
     fitting = [
         max((row.message for row in ROWS if pattern(row.message).match(fault.message)), key=weight)
         for fault in faults

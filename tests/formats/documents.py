@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS, Limits
+from proxy.formats.base import Decoder, Work
 from proxy.report import Field, FormatName, Report, Store, Variant
 from proxy.values import Type
 
@@ -37,11 +38,46 @@ def decoder(of: Variant, fields: Sequence[str], *, reads=None, limits: Limits | 
 def run(
     of: Variant, pieces: Iterable[bytes], fields: Sequence[str], *, reads=None, limits=None
 ) -> list[tuple[str | None, ...]]:
-    """The cells of all records, row by row."""
+    """The cells of all records, row by row; the same whether they are decoded at once or later."""
+    names = fields if reads is None else reads
     stream = decoder(of, fields, reads=reads, limits=limits)
-    batches = [batch for piece in pieces for batch in stream.feed(piece)]
-    batches += stream.finish()
-    return rows(batches, fields if reads is None else reads)
+    if of.format is not FormatName.CSV:
+        batches = [batch for piece in pieces for batch in stream.feed(piece)]
+        return rows([*batches, *stream.finish()], names)
+    pieces = list(pieces)
+    later = _decoded_later(decoder(of, fields, reads=reads, limits=limits), pieces)
+    failure = None
+    try:
+        batches = [batch for piece in pieces for batch in stream.feed(piece)]
+        found = rows([*batches, *stream.finish()], names)
+    except SourceRefused as refusal:
+        failure = refusal
+    if failure is not None:
+        assert later == failure.cause
+        raise failure
+    assert isinstance(later, list) and rows(later, names) == found
+    return found
+
+
+def _decoded_later(stream: Decoder, pieces: Sequence[bytes]) -> list[Batch] | str:
+    """The batches of works done last to first, or the cause for which the first that fails is refused."""
+    works: list[Work] = []
+    end: list[Batch] | str
+    try:
+        for piece in pieces:
+            works += stream.cut(piece)
+        end = stream.finish()
+    except SourceRefused as failure:
+        end = failure.cause
+    made: list[list[Batch] | str] = []
+    for work in reversed(works):
+        try:
+            made.insert(0, work())
+        except SourceRefused as failure:
+            made.insert(0, failure.cause)
+    every = [*made, end]
+    refusals = [each for each in every if isinstance(each, str)]
+    return refusals[0] if refusals else [batch for each in every for batch in each]
 
 
 def rows(batches: Iterable[Batch], fields: Iterable[str]) -> list[tuple[str | None, ...]]:

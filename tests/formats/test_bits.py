@@ -56,6 +56,9 @@ def test_counts_and_next(text, draw):
     followed = [at for at in asked if b"," in text[at:]]
     found = bits.next_set(mask, np.array(followed, np.intp)).tolist()
     assert found == [text.index(b",", at) for at in followed]
+    preceded = [at for at in asked if b"," in text[:at]]
+    found = bits.last_set(mask, np.array(preceded, np.intp)).tolist()
+    assert found == [text.rindex(b",", 0, at) for at in preceded]
 
 
 @given(st.lists(st.integers(1, 50), max_size=30))

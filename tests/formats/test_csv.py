@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.few import Cells, Few, filtered
-from proxy.formats import FORMATS, Limits
+from proxy.formats import FORMATS, Limits, csv_text
 from proxy.formats import csv as csv_module
 from proxy.formats.csv import CsvDecoder
 from proxy.report import FormatName
@@ -454,3 +454,16 @@ def test_a_name_in_the_header_may_be_as_long_as_a_record():
     name = "x" * 200_000
     document = f"a,{name}\n1,2\n".encode()
     assert outcome(CSV, [document], ["a"]) == [("1",)]
+
+
+@given(st.lists(st.sampled_from([b'"', b"\n", b'"\n', b"a,", b'\n"\n"', b"b\r\n"]), max_size=40))
+@pytest.mark.parametrize("lines", [1, 16])
+def test_where_the_last_record_ends_is_known_by_the_quotes_alone(lines, parts):
+    """A block is cut where a look at all of it finds the last record's end, however far back that is."""
+    block = b"".join(parts)
+    try:
+        expected = csv_text.scan(block, ord(",")).cut
+    except SourceRefused:
+        return
+    with mock.patch.object(csv_text, "_LINES", lines):
+        assert csv_text.record_end(block) == expected

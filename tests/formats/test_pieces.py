@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import pieces
-from proxy.texts import texts
+from proxy.texts import Coded, texts
 
 TEXT = st.text("aé\U0001d11e,", max_size=5)
 
@@ -61,6 +61,65 @@ def test_records_put_together_are_their_parts_in_turn(block, draw):
                 expected += (each[row] or "").encode()
     given_ = [texts(pl.Series(p, dtype=pl.String)) if isinstance(p, list) else p for p in parts]
     assert pieces.together(data(text), spans, given_, height) == expected
+
+
+def coded(cells):
+    """The cells with each distinct one once."""
+    distinct = list(dict.fromkeys(cells))
+    codes = np.array([distinct.index(cell) for cell in cells], np.int32)
+    return Coded(texts(pl.Series(distinct, dtype=pl.String)), codes)
+
+
+class Fields:
+    """Records whose fields are spans, in order, with what stands between two."""
+
+    def __init__(self, text, spans):
+        self.text, self.data = text, data(text)
+        self.spans = dict(zip("abcd", spans, strict=False))
+
+    def span(self, first, last):
+        return self.spans[first][0], self.spans[last][1]
+
+    def until(self, first, other):
+        return self.spans[first][0], self.spans[other][0]
+
+    def between(self, field, other):
+        if ord(other) != ord(field) + 1:
+            return None
+        (_, ends), (starts, _) = self.spans[field], self.spans[other]
+        found = {self.text[end:start] for end, start in zip(ends, starts, strict=True)}
+        return found.pop() if len(found) == 1 else None
+
+
+@given(blocks(4), st.data())
+def test_woven_records_are_their_columns_in_turn(block, draw):
+    """Fields that pass, alone or in runs, and others of any kind, after what leads to each; then the tail."""
+    text, spans, height = block
+    source = Fields(text, spans)
+    cells = st.lists(st.none() | TEXT, min_size=height, max_size=height)
+    order = draw.draw(st.permutations("abcd"))[: draw.draw(st.integers(1, 4))]
+    between = source.between(*order[:2]) if len(order) > 1 else None
+    fixed = TEXT.map(str.encode) | st.just(between or b",")
+    leads = [draw.draw(fixed) for _ in order]
+    kinds = {field: draw.draw(st.none() | fixed | cells | cells.map(coded)) for field in order}
+    tail = draw.draw(TEXT.map(str.encode))
+    expected = b""
+    for row in range(height):
+        for field, lead in zip(order, leads, strict=True):
+            column = kinds[field]
+            starts, ends = source.spans[field]
+            cell = text[starts[row] : ends[row]] if column is None else column
+            if isinstance(column, Coded):
+                cell = column.column().to_list()[row] or ""
+            elif isinstance(column, list):
+                cell = column[row] or ""
+            expected += lead + (cell.encode() if isinstance(cell, str) else cell)
+        expected += tail
+    columns = {
+        field: texts(pl.Series(column, dtype=pl.String)) if isinstance(column, list) else column
+        for field, column in kinds.items()
+    }
+    assert pieces.woven(columns, leads, tail, source=source, height=height) == expected
 
 
 @given(st.lists(st.none() | st.text('a",é', max_size=3), min_size=1, max_size=6), st.integers(0, 5))

@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from click.testing import CliRunner
+
 from proxy.access import AccessEvent
+from proxy.cli import main
 from proxy.snapshot import read_folder, version_of
 from tests.harness import sales, wire
 from tests.harness.proxy import Proxy
@@ -38,6 +41,13 @@ def follows(proxy: Proxy) -> bool:
 
 def loads(proxy: Proxy) -> list[AccessEvent]:
     return [event for event in proxy.events() if event.step.startswith("policy-")]
+
+
+def status(proxy: Proxy) -> tuple[int, str]:
+    """The exit status of `policy status`, and what it says."""
+    words = ["policy", "status", "-c", str(proxy.home.settings)]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    return result.exit_code, result.output
 
 
 class Stream:

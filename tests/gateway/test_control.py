@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 
 from proxy.cli import main
 from proxy.errors import LogUnavailable
-from tests.gateway.reloading import Stream, follows, in_force, soon
+from tests.gateway.changing import RULES, ask, lift_all, token
+from tests.gateway.reloading import Stream, follows, in_force, soon, status
 from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page
 
 PATH = "/sales/daily.csv"
-RULES = (
-    sales.RULES
-    + "p, group:admins, sales/*, grant, true, allow\n"
-    + "p, group:admins, sales/*, lockdown, true, allow\n"
-    + "p, user:dora, sales/daily, lockdown, true, allow\n"
-)
 ASKED = {
     "subject": "user:nora", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
     "reason": "covers for\nbob \u202e",
@@ -41,38 +36,10 @@ def running(tmp_path_factory):
 def world(running):
     """Without grants and lockdowns."""
     _, proxy = running
-    for name in ("grants.csv", "lockdown.csv"):
-        (proxy.home.policies / name).unlink(missing_ok=True)
+    lift_all(proxy)
+    (proxy.home.policies / "grants.csv").unlink(missing_ok=True)
     assert proxy.reload()
     return running
-
-
-def token(proxy, name: str = "ada", *groups: str, **more) -> str:
-    return proxy.issuer.token(name, groups=groups or (("admins",) if name == "ada" else ()), **more)
-
-
-def ask(
-    proxy,
-    method: str,
-    path: str,
-    body: object = None,
-    *,
-    by: str | None = "",
-    raw: bytes | None = None,
-    **headers: str,
-) -> wire.Answer:
-    data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
-    fields = (
-        {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        if data or body is not None
-        else {}
-    )
-    if by is not None:
-        fields["Authorization"] = f"Bearer {by or token(proxy)}"
-    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines += [f"{name}: {value}" for name, value in fields.items()]
-    return wire.parse(wire.exchange(proxy.url, ("\r\n".join(lines) + "\r\n\r\n").encode() + data))
 
 
 def event(proxy, answer: wire.Answer):
@@ -97,6 +64,45 @@ def test_a_grant_is_the_role_s_view_until_it_ends(world):
     assert proxy.get(PATH, token=alice).status == 200
 
 
+@pytest.mark.parametrize(
+    ("stores", "people", "warned"),
+    [
+        ("claim: stores, type: text, many: true", "", "which the subject's token must hold."),
+        ("type: text, many: true, source: people", "user:sam, 3", "which people.csv does not give the subject."),
+        ("type: text, many: true, source: people", "user:nora, 3", ""),
+        ("claim: stores, type: text, many: true, source: claim-else-people", "user:nora, 3", ""),
+    ],
+)  # fmt: skip
+def test_what_the_grantee_lacks_for_a_role_is_said(tmp_path, monkeypatch, stores, people, warned):
+    """A role whose lines read an attribute that people.csv does not give may give nothing; who grants is told."""
+    with stage(tmp_path, reports=sales.REPORTS, rules=RULES) as (_, proxy):
+        path = proxy.home.policies / "subjects.yaml"
+        text = path.read_text().replace("claim: stores, type: text, many: true", stores)
+        if people:
+            proxy.home.write("people.csv", f"subject, stores\n{people}\n")
+        path.write_text(text)
+        assert proxy.reload()
+        monkeypatch.setenv("COUNTERFOIL_URL", proxy.url)
+        monkeypatch.setenv("COUNTERFOIL_TOKEN", token(proxy))
+        words = [
+            "grant",
+            "nora",
+            "sales/daily",
+            "--as",
+            "role:owner",
+            "--for",
+            "2h",
+            "--reason",
+            "x",
+        ]
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        told = f"warning: The role's lines read `sub.stores`, {warned}\n" if warned else ""
+        assert result.stderr == told
+        words[4] = "role:analyst"
+        assert CliRunner().invoke(main, words, catch_exceptions=False).stderr == ""
+
+
 def test_a_grant_ends_by_itself(world):
     """At its time the grant is over, with nobody there to revoke it; the next write tidies it away."""
     _, proxy = world
@@ -110,6 +116,22 @@ def test_a_grant_ends_by_itself(world):
     assert soon(lambda: proxy.get(PATH, token=nora).status == 404)
     ask(proxy, "POST", "/-/grants", ASKED | {"subject": "user:other"})
     assert made.event not in path.read_text() and "user:'other'" in path.read_text()
+
+
+def test_who_had_something_before_a_grant_has_just_that_after_it(world):
+    """With no command and no change of a file the answer is that of before, columns and all, when the time is over."""
+    _, proxy = world
+    alice = token(proxy, "alice", "analysts")
+    before = proxy.get(PATH, token=alice)
+    made = ask(proxy, "POST", "/-/grants", ASKED | {"subject": "user:alice", "role": "role:mailer"})
+    assert made.status == 201
+    path = proxy.home.policies / "grants.csv"
+    until = json.loads(made.body)["until"]
+    soon_over = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    path.write_text(path.read_text().replace(until, soon_over))
+    assert follows(proxy) and proxy.get(PATH, token=alice).body != before.body
+    assert soon(lambda: proxy.get(PATH, token=alice).body == before.body)
+    assert soon_over in path.read_text()
 
 
 def test_a_lockdown_refuses_everybody_until_it_is_lifted(world):
@@ -215,6 +237,7 @@ def test_every_report_of_a_pattern_must_be_permitted(world):
         ({"seconds": 59}, 400, "not-the-type"),
         ({"seconds": "3600"}, 400, "not-the-type"),
         ({"reason": ""}, 400, "not-the-type"),
+        ({"reason": " \n"}, 400, "not-the-type"),
         ({"forever": True}, 400, "not-the-type"),
     ],
 )  # fmt: skip
@@ -224,6 +247,23 @@ def test_what_may_not_be_granted_is_said(world, change, status, cause):
     answer = ask(proxy, "POST", "/-/grants", ASKED | change)
     assert answer.status == status and event(proxy, answer).cause == cause
     assert not (proxy.home.policies / "grants.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seconds": 0}, "`seconds` is a whole number from 60 to 31622400."),
+        ({"seconds": 10**11}, "`seconds` is a whole number from 60 to 31622400."),
+        ({"reason": " "}, "`reason` is a text of 1 to 500 characters."),
+        ({"reason": "x" * 501}, "`reason` is a text of 1 to 500 characters."),
+        ({"role": 1, "subject": None}, "`subject` is a user or a tool: `user:…` or `tool:…`. `role` is a role: `role:…`."),
+        ({"more": 1}, "Its members are subject, report, role, seconds, reason, and no others."),
+    ],
+)  # fmt: skip
+def test_which_member_is_wrong_is_said(world, change, told):
+    """Each that is wrong, and what it may be; nothing of what was sent."""
+    answer = ask(world[1], "POST", "/-/grants", ASKED | change)
+    assert answer.status == 400 and json.loads(answer.body)["detail"].startswith(told)
 
 
 BODIES = st.one_of(
@@ -289,9 +329,12 @@ def test_a_lockdown_needs_no_good_folder(world):
             == 201
         )
         assert proxy.get(PATH, token=alice).status == 404
+        code, said = status(proxy)
+        assert code == 1 and f"the first at policy.csv:{RULES.count(chr(10)) + 1};" in said
     finally:
         proxy.home.write("policy.csv", RULES)
     assert follows(proxy) and proxy.get(PATH, token=alice).status == 404
+    assert soon(lambda: status(proxy)[0] == 0)
 
 
 def test_a_file_that_was_changed_by_hand_is_not_overwritten(world):
@@ -323,14 +366,41 @@ def test_the_verbs_do_it(world, monkeypatch):
     assert proxy.get(PATH, token=nora).status == 404
     assert run("lockdown", "--lift", locked) == locked and proxy.get(PATH, token=nora).status == 200
     assert run("revoke", made) == made and proxy.get(PATH, token=nora).status == 404
-    for words in (
-        ["revoke", made],
-        ["revoke", "x"],
-        ["lockdown"],
-        ["grant", "ada", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"],
+    grant = ["grant", "ada", "sales/daily", "--as", "role:analyst", "--for", "2h", "--reason", "x"]
+    for words, told in (
+        (["revoke", made], f"there is no grant {made}, or it is not yours to end"),
+        (["lockdown", "--lift", made], f"there is no lockdown {made}, or it is not yours to end"),
+        (["revoke", "x"], "32 hexadecimal digits"),
+        (["lockdown"], "give REPORTS and --reason, or --lift ID"),
+        (["lockdown", "sales/*", "--reason", ""], "a reason has 1 to 500 characters"),
+        (grant, "Nobody grants anything to themself"),
+        ([*grant[:-1], " "], "a reason has 1 to 500 characters"),
+        ([*grant, "--for", "0h"], "a grant lasts from 1m to 366d"),
+        ([*grant, "--for", "99999w"], "a grant lasts from 1m to 366d"),
     ):
         result = CliRunner().invoke(main, words)
-        assert result.exit_code != 0 and "Traceback" not in result.output
+        assert result.exit_code != 0 and told in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "subject", ["group:analysts", "role:analyst", "set:all", "anyone", "", " ", "user:", "tool: "]
+)
+def test_a_grant_is_for_a_user_or_a_tool(subject):
+    """What names many, or nobody, is refused before anything is asked, and never taken for a user's name."""
+    words = [
+        "grant",
+        subject,
+        "sales/daily",
+        "--as",
+        "role:analyst",
+        "--for",
+        "2h",
+        "--reason",
+        "x",
+    ]
+    words += ["--url", "http://127.0.0.1:1", "--token", "x"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and "a grant is for a user or a tool" in result.output
 
 
 @pytest.mark.parametrize("end", ["lockdown", "revoke", "time", "somebody else's grant"])

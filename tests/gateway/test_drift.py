@@ -42,12 +42,12 @@ def wider(*names):
     }
 
 
-def without(*names):
+def without(*names, rows=ROWS):
     """A header without these names, and rows to match."""
     kept = [at for at, name in enumerate(sales.FIELDS) if name not in names]
     return {
         "fields": [sales.FIELDS[at] for at in kept],
-        "rows": [[row[at] for at in kept] for row in ROWS],
+        "rows": [[row[at] for at in kept] for row in rows],
     }
 
 
@@ -130,6 +130,27 @@ def test_a_member_that_records_lack_is_no_drift(world, caplog):
     _, proxy = world
     assert ask(world, JSON, **without("buyer_email")) == 200
     assert not alarms(caplog) and not on_record(proxy)
+
+
+@pytest.mark.parametrize("count", [64, 5_000])
+def test_a_member_that_very_many_records_lack_has_vanished(world, caplog, count):
+    """A field dropped or renamed in JSON is told of, until it is back; a few records say nothing."""
+    _, proxy = world
+    drifting = lambda: proxy.app.gateway.drifting["sales/daily"]["vanished-field"]  # noqa: E731
+    rows = sales.rows(count)
+    dropped = without("buyer_email", rows=rows)
+    for _ in range(3):
+        assert ask(world, JSON, **dropped) == 200
+    assert soon(lambda: on_record(proxy) == [("sales/daily", "vanished-field", 1)])
+    assert ["buyer_email" in alarm for alarm in alarms(caplog)] == [True]
+    assert ask(world, JSON) == 200 and drifting() == 1
+    assert ask(world, JSON, rows=rows) == 200 and drifting() == 0
+    store, _ = world
+    some_have_it = sales.as_json(dropped["rows"], dropped["fields"])[:-1] + b","
+    document = some_have_it + sales.as_json(ROWS)[1:]
+    store.pages[JSON] = Page(document, content_type="application/json")
+    token = proxy.issuer.token("alice", groups=("analysts",))
+    assert proxy.get(JSON, token=token).status == 200 and drifting() == 0
 
 
 def test_drift_ends_with_the_catalogue_that_declares_it(world, caplog):

@@ -46,13 +46,13 @@ def paged(view: product.View, format_: str, document: bytes, cuts: list[int], pa
     places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
     body = b""
     for start, end in itertools.pairwise(places):
-        for batch in made.records(document[start:end], last=False):
-            body += made.add(made.part(batch))
+        for work in made.records(document[start:end], last=False):
+            body += b"".join(map(made.add, made.parts(work)))
         if made.full:
             break
     else:
-        for batch in made.records(b"", last=True):
-            body += made.add(made.part(batch))
+        for work in made.records(b"", last=True):
+            body += b"".join(map(made.add, made.parts(work)))
     body += made.finish()
     return body, made.block(b"", len(body), last=True)
 

@@ -20,6 +20,9 @@ REPORTS = sales.REPORTS.replace(
       any: {type: text, fields: [region, store_id], operator: contains}
       sort: {by: order, fields: [date, units, net_sales, buyer_email], direction: minus}
       per: {by: group, fields: [date, region, net_sales]}
+      who: {type: text}
+      most: {by: limit, most: 50}
+      kind: {type: text, field: region, operator: in, allowed: [North, South]}
 """,
     1,
 )
@@ -102,10 +105,36 @@ def test_a_parameter_looks_only_at_fields_that_are_clear_in_all_rows(
 def test_what_a_value_names_is_on_record_and_what_it_searches_is_not(world):
     """Field names are recorded as they are; a text that is looked for in a personal field by digest."""
     _, proxy = world
-    answer = proxy.get(f"{CSV}?sort=-net_sales&find=canary", token=token(proxy, "analysts"))
+    query = "sort=-net_sales&find=canary&who=canary&most=3"
+    answer = proxy.get(f"{CSV}?{query}", token=token(proxy, "analysts"))
     [event] = [event for event in proxy.events() if event.access == answer.event]
-    assert event.parameters["sort"] == "-net_sales"
-    assert event.parameters["find"].startswith("hmac:")
+    assert (event.parameters["sort"], event.parameters["most"]) == ("-net_sales", "3")
+    for name in ("find", "who"):  # nobody knows what a filter without a field holds
+        assert event.parameters[name].startswith("hmac:")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("canary=1", ""),
+        ("canary", "Write `name=value`, with `&` between."),
+        ("from=canary", "`from` is a date such as 2026-12-24."),
+        ("from=2026-02-30", "`from` is a date such as 2026-12-24."),
+        ("sort=canary", "`sort` is one or more of date, -date, units, -units, with `,` between."),
+        ("most=0", "`most` is a whole number from 1 to 50."),
+        ("most=1&most=2", "`most` is given more than once."),
+        ("kind=North,canary", "`kind` is one of North, South, or several with `,` between."),
+        ("any=%FFcanary", "`any` is a text of at most 1024 characters, percent-encoded as UTF-8."),
+    ],
+)  # fmt: skip
+def test_a_bad_parameter_is_named_and_its_values_are_told(world, query, told):
+    """In the catalogue's words: nothing of the request is repeated."""
+    _, proxy = world
+    answer = proxy.get(f"{JSON}?{query}", token=token(proxy, "analysts"))
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"]) == (400, "urn:counterfoil:problem:bad-parameter")
+    assert told in problem["detail"] and "Parameters of this report: region," in problem["detail"]
+    assert "canary" not in answer.body.decode()
 
 
 def test_groups_of_rows_are_no_drift(world):

@@ -9,9 +9,11 @@ import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from proxy import reload as reload_module
 from proxy import snapshot as snapshot_module
+from proxy.cli import main
 from tests.gateway.reloading import PATH, Stream, soon
 from tests.harness import sales
 from tests.harness.issuer import Issuer
@@ -191,6 +193,38 @@ def test_a_policy_that_fails_its_own_tests_is_not_taken(world):
     assert "is denied" in str(proxy.app.policy.refused.why)
     proxy.home.write("tests.yaml", holds)
     assert proxy.reload() and proxy.app.policy.refused is None
+
+
+GRANTED = """\
+p,  user:bob, sales/daily, read, true, allow
+p2, user:bob, sales/daily, true, @public, clear
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "content"),
+    [("grants.csv", GRANTED), ("lockdown.csv", "p, anyone, sales/*, read, true, deny\n")],
+)
+def test_grants_and_lockdowns_do_not_count_for_the_tests_whoever_runs_them(world, own, content):
+    """The server, `policy check` and `policy test` agree, where tests.yaml is against such a line and where not."""
+    _, proxy = world
+    alice = "as: alice, groups: [analysts], tool: app, on: sales/daily"
+    holds = f"tests: [{{as: bob, tool: app, on: sales/daily, denied: true}}, {{{alice}}}]\n"
+    proxy.home.write("tests.yaml", holds)
+    proxy.home.write(own, content)
+    assert proxy.reload() and said_by_the_verbs(proxy) == (0, 0)
+    # The same line is against the tests where an author wrote it.
+    proxy.home.write("policy.csv", sales.RULES + content)
+    assert not proxy.reload() and said_by_the_verbs(proxy) == (2, 1)
+
+
+def said_by_the_verbs(proxy) -> tuple[int, int]:
+    """The exit status of `policy check` and `policy test`."""
+    check, test = (
+        CliRunner().invoke(main, ["policy", verb, str(proxy.home.policies)]).exit_code
+        for verb in ("check", "test")
+    )
+    return check, test
 
 
 def test_an_older_reading_never_follows_a_newer_one(world, monkeypatch):

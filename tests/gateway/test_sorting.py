@@ -47,10 +47,10 @@ def answered(view, format_, document, *, asked=(), page=None, most=1 << 30, piec
         most=most,
     )
     for start in range(0, len(document), piece):
-        for batch in made.records(document[start : start + piece], last=False):
-            assert made.add(made.part(batch)) == b""
-    for batch in made.records(b"", last=True):
-        assert made.add(made.part(batch)) == b""
+        for work in made.records(document[start : start + piece], last=False):
+            assert all(made.add(part) == b"" for part in made.parts(work))
+    for work in made.records(b"", last=True):
+        assert all(made.add(part) == b"" for part in made.parts(work))
     body = made.finish()
     return body, made.block(b"", len(body), last=True)
 

@@ -10,15 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.policy.conditions import compile  # noqa: A004
-from proxy.policy.conditions.tree import Call, Comparison, Name, Text, canonical, children
+from proxy.policy.conditions.tree import (
+    And,
+    Call,
+    Comparison,
+    Name,
+    Not,
+    Or,
+    Text,
+    canonical,
+    children,
+)
 from tests.policy.conditions_strategies import (
     CLOCKED,
     CONTEXT,
     CONTEXTS,
     MIDNIGHT,
+    OF_ROWS,
     ROWS,
     TICK,
     WHEN,
+    joined,
 )
 
 DAY = timedelta(days=1)
@@ -150,3 +162,40 @@ def test_a_moved_time_that_enters_or_leaves_the_calendar_flips(text, now, flip):
     assert condition.next_flip(context) == flip
     assert condition.holds(at(context, flip - TICK)) is condition.holds(context)
     assert condition.holds(at(context, flip)) is not condition.holds(context)
+
+
+@settings(max_examples=max(settings().max_examples, 250))
+@given(st.data(), CONTEXTS, CONTEXTS)
+def test_what_is_over_is_false_for_every_row_and_requester(data, context, other):
+    """What time alone says is so whatever the row, the attributes, the purpose and the address are."""
+    terms = st.one_of(CLOCKED, CLOCKED.map(Not), OF_ROWS.conditions(2))
+    kind = data.draw(st.sampled_from((And, Or)))
+    tree = joined(kind, data.draw(st.tuples(terms, terms, terms)))
+    condition = compile(canonical(data.draw(st.sampled_from((tree, Not(tree))))), ROWS)
+    if condition.is_over(context):
+        assert condition.bind(at(other, context.now)) is False
+
+
+END = "env.now < time('2026-11-24T15:00:00Z')"
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        (END, False, True),
+        (f"{END} and row.units > 5", False, True),
+        (f"row.units > 5 and ({END} or env.date < date('2026-11-24'))", False, True),
+        (f"not (row.units > 5 or not ({END}))", False, True),
+        (f"{END} or row.units > 5", False, False),
+        (f"not ({END}) and row.units > 5", True, False),
+        ("present(sub.text) and env.purpose == 'none'", False, False),
+        ("1 == 2 and row.units > 5", False, False),
+        ("row.due < env.date and row.at < env.now - days(3000)", False, False),
+    ],
+)
+def test_a_condition_is_over_where_its_time_is(text, before, after):
+    """By the time alone, within what else it says; what hangs on a row or a requester is not over."""
+    end = datetime(2026, 11, 24, 15, tzinfo=UTC)
+    condition = compile(text, ROWS)
+    assert condition.is_over(at(CONTEXT, end - TICK)) is before
+    assert condition.is_over(at(CONTEXT, end)) is after

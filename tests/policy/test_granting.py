@@ -12,7 +12,7 @@ from proxy import transform
 from proxy.batch import PLAIN, Batch
 from proxy.few import Few
 from proxy.keys import Keyring
-from proxy.plan import Context, Permit
+from proxy.plan import Context, Decision, Permit
 from proxy.policy.decide import decide
 from proxy.policy.granting import (
     NothingToGrant,
@@ -81,13 +81,9 @@ contexts = st.builds(
 BASE = "p, role:keeper, staff, read, true, allow\ng, role:r, role:base\ng2, sales/daily, set:all\ng, user:member, role:r\n"
 
 
-def view(policy: Policy, user: str, how, *, now=NOW, groups=()):
-    """What a user gets of the rows: None where refused."""
+def context_of(how, now) -> Context:
     attributes, purpose, ip, _ = how
-    subject = Subject(
-        user=user, groups=groups, tool=None, attributes=attributes, expires=EXPIRES + 1e6
-    )
-    context = Context(
+    return Context(
         attributes=attributes,
         now=now,
         date=now.date(),
@@ -97,9 +93,19 @@ def view(policy: Policy, user: str, how, *, now=NOW, groups=()):
         action="read",
         method="GET",
     )
-    decision = decide(policy, subject=subject, report=DAILY, context=context)
+
+
+def decided(policy: Policy, user: str, how, *, now=NOW) -> Decision:
+    subject = Subject(user=user, attributes=how[0], expires=EXPIRES + 1e6)
+    return decide(policy, subject=subject, report=DAILY, context=context_of(how, now))
+
+
+def view(policy: Policy, user: str, how, *, now=NOW):
+    """What a user gets of the rows: None where refused."""
+    decision = decided(policy, user, how, now=now)
     if not isinstance(decision, Permit):
         return None
+    context = context_of(how, now)
     bound = transform.bind(decision.plan, context=context, subject=user, keyring=KEYRING)
     batch = Batch(
         {name: Few([row[name] for row in ROWS]) for name in DAILY.fields},
@@ -132,6 +138,43 @@ def test_a_grant_gives_what_the_role_gives_and_ends(rules, how):
     assert (member or {}) == (grantee or {})
     assert view(after, "user:grantee", how, now=UNTIL) is None
     assert view(after, "user:member", how) == view(policy, "user:member", how)
+
+
+@given(rules=policies, own=policies, how=contexts)
+@settings(max_examples=100, deadline=None)
+def test_a_grant_that_ended_is_as_if_it_were_not_there(rules, own, how):
+    """From its end on its lines count for nothing: same decision, same columns, same forms, same lines."""
+    own = own.replace("role:r,", "user:grantee,").replace("role:base", "user:grantee")
+    policy = load(BASE + rules + own)
+    try:
+        text = granted(policy)
+    except NothingToGrant:
+        return
+    after = load(BASE + rules + own, grants=text.encode())
+    without, ended = (decided(each, "user:grantee", how, now=UNTIL) for each in (policy, after))
+    if isinstance(without, Permit):
+        assert ended.plan.gives_as(without.plan) and ended.plan.places == without.plan.places
+    else:
+        assert ended == without
+
+
+def test_what_a_grant_gives_besides_hides_a_field_from_parameters_while_it_lasts():
+    """While more rows are given, in which a field is rounded, the store may not be asked by it; then again."""
+    own = (
+        "p, user:grantee, sales/daily, read, true, allow\n"
+        "p2, user:grantee, sales/daily, row.store_id == 1, date|net_sales, clear\n"
+        "p, role:r, sales/daily, read, true, allow\n"
+        "p2, role:r, sales/daily, true, net_sales|margin, round(100)\n"
+    )
+    policy = load(BASE + own)
+    policy = load(BASE + own, grants=granted(policy).encode())
+    how = ({}, "", "127.0.0.1", False)
+    plans = [decided(policy, "user:grantee", how, now=now).plan for now in (NOW, UNTIL)]
+    assert [plan.clear for plan in plans] == [frozenset(), {"date", "net_sales"}]
+    assert [[c.field.name for c in plan.columns] for plan in plans] == [
+        ["date", "net_sales", "margin"],
+        ["date", "net_sales"],
+    ]
 
 
 @given(rules=policies, own=policies, how=contexts)

@@ -53,7 +53,8 @@ def test_each_line_of_any_bytes_is_a_record_a_comment_blank_or_a_fault(data):
     ("data", "line", "column", "message"),
     [
         (b"\xef\xbb\xbfp, a\n", 1, 1, "byte order mark"),
-        (b"\xff\xfep\x00\n", 1, 1, "0xff"),
+        (b"\xff\xfep\x00\n", 0, 0, "is UTF-16"),
+        (b"\xffp\n", 1, 1, "0xff"),
         (b"p, a\np, \xe9\n", 2, 4, "0xe9"),
         ("é, \x00\n".encode(), 1, 4, "U+0000"),
         (b"p, a\rp, b\n", 1, 5, "U+000D"),

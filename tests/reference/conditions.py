@@ -82,6 +82,34 @@ def truth(condition: Condition, at: Surroundings) -> bool | None:
     return result
 
 
+def over(condition: Condition, now: datetime) -> bool:
+    """Whether it looks at the time, and the time alone makes it false, whatever else there is."""
+    return bool(_looks_at(condition) & _TIMES) and _by_time(condition, now) is False
+
+
+_TIMES = {("env", "now"), ("env", "date")}
+
+
+def _looks_at(node: Condition) -> set[tuple[str, str]]:
+    if node.of in ("row", "sub", "env"):
+        return {(node.of, node.parts[0])}
+    return {each for part in node.parts if isinstance(part, Condition) for each in _looks_at(part)}
+
+
+def _by_time(node: Condition, now: datetime) -> bool | None:
+    match node.of:
+        case "and":
+            return _least([_by_time(part, now) for part in node.parts])
+        case "or":
+            return _greatest([_by_time(part, now) for part in node.parts])
+        case "not":
+            inner = _by_time(node.parts[0], now)
+            return None if inner is None else not inner
+    if _looks_at(node) - _TIMES:
+        return None
+    return truth(node, Surroundings({}, {}, {"now": now, "date": now.date()}))
+
+
 def _value(node: Condition, at: Surroundings) -> Any:
     of, parts = node.of, node.parts
     match of:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, parsed, truth
+from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, over, parsed, truth
 from tests.reference.forms import Form, preference, treated
 from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
 
@@ -58,35 +58,16 @@ def evaluate(
 ) -> Answer | None:
     """None where the requester is not permitted."""
     who = _Matching(rules, requester)
-    sub = dict(requester.attributes)
-    env: dict[str, Any] = {
-        **requester.environment, "now": now, "date": now.date(), "action": "read", "method": "GET",
-        "ip": "127.0.0.1",
-    }  # fmt: skip
+    if not permitted(rules, report, requester, now, "read"):
+        return None
+    sub, env = _surroundings(requester, now, "read")
     patterns = names_of(report.id, rules)
-
-    def may(action: str, allowing: set[str]) -> bool:
-        about = [each for each in rules.access if each.report in patterns and each.action == action]
-        at = Surroundings({}, sub, env)
-        allowed = any(
-            each.effect == "allow" and each.who in allowing and truth(each.when, at) is True
-            for each in about
-        )
-        denied = any(
-            each.effect == "deny" and each.who in who.denying and truth(each.when, at) is not False
-            for each in about
-        )
-        return allowed and not denied
-
-    if not may("read", who.allowing):
-        return None
-    if requester.user and requester.tool and not may("act", who.of_tool):
-        return None
     lines = [
         each
         for each in rules.cells
         if each.report in patterns
         and each.who in (who.denying if each.form is None else who.allowing)
+        and not over(each.rows, now)
     ]
     reachable = {field: forms_that_can_be_given(report, lines, field) for field in report.fields}
     if not any(reachable.values()):
@@ -101,6 +82,40 @@ def evaluate(
         columns=tuple((field.name, _type(field, reachable[field])) for field in columns),
         cells=tuple(cells),
     )
+
+
+def permitted(
+    rules: Rules, report: Report, requester: Requester, now: datetime, action: str
+) -> bool:
+    """Whether the access lines let the requester do it, whatever it then sees."""
+    who = _Matching(rules, requester)
+    at = Surroundings({}, *_surroundings(requester, now, action))
+    patterns = names_of(report.id, rules)
+
+    def may(action: str, allowing: set[str]) -> bool:
+        about = [each for each in rules.access if each.report in patterns and each.action == action]
+        allowed = any(
+            each.effect == "allow" and each.who in allowing and truth(each.when, at) is True
+            for each in about
+        )
+        denied = any(
+            each.effect == "deny" and each.who in who.denying and truth(each.when, at) is not False
+            for each in about
+        )
+        return allowed and not denied
+
+    through = requester.user and requester.tool
+    return may(action, who.allowing) and (not through or may("act", who.of_tool))
+
+
+def _surroundings(
+    requester: Requester, now: datetime, action: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    env = {
+        **requester.environment, "now": now, "date": now.date(), "action": action, "method": "GET",
+        "ip": "127.0.0.1",
+    }  # fmt: skip
+    return dict(requester.attributes), env
 
 
 class _Matching:

@@ -70,8 +70,8 @@ class View:
         places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
         out = b""
         for start, end in itertools.pairwise(places):
-            for batch in decoder.feed(document[start:end]):
-                out += encoder.feed(bound.apply(batch).batch)
+            for work in decoder.cut(document[start:end]):
+                out += b"".join([encoder.feed(bound.apply(batch).batch) for batch in work()])
         for batch in decoder.finish():
             out += encoder.feed(bound.apply(batch).batch)
         return out + encoder.finish()

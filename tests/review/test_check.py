@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.policy.rules import MODEL
-from proxy.review.check import LINT, check
+from proxy.review.check import check
+from proxy.review.lint import LINT
 
 REPORTS = """\
 stores:
@@ -29,6 +30,11 @@ reports:
       paid: {type: boolean, class: internal}
       net: {type: decimal, class: confidential}
 """
+STORES = """\
+  sales/stores: {title: Stores, store: s, variants: [{path: /sales/stores.csv, format: csv}],
+    fields: {region: {type: text, class: public}, rent: {type: decimal, class: confidential}}}
+"""
+"""One more report, that shares a field with the other."""
 SUBJECTS = """\
 issuers:
   - issuer: https://id.example.com
@@ -44,15 +50,23 @@ g,  group:analysts, role:analyst
 """
 EXAMPLES = {
     "role-unheld": ("p, role:ghost, sales/*, read, true, allow\n", 4, 4),
+    "role-empty": ("g, group:leavers, role:anaylst\n", 4, 19),
     "never-applies": ("p2, role:analyst, sales/*, 1 > 2, net, clear\n", 4, 28),
     "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
+    "no-cells": ("p, user:bob, sales/*, read, true, allow\n", 4, 14),
+    "field-elsewhere": ("p2, role:analyst, sales/*, row.rent > 5, region, deny\n", 4, 28),
     "given-to-anyone": ("p2, anyone, sales/daily, true, net, clear\n", 4, 32),
     "contradiction": ("p2, role:analyst, sales/*, row.net > 5 and row.net < 3, net, clear\n", 4, 28),
     "hidden": (
         "p2, role:analyst, sales/*, row.net > 5, net, clear\np2, anyone, sales/*, row.net > 3, net, deny\n", 4, 41
     ),
+    "redundant": (
+        "p2, role:analyst, sales/*, true, net, round(100)\np2, role:analyst, sales/*, true, net, round(1000)\n", 5, 39
+    ),
+    "parameter-without-field": ("q: {type: text}", 9, 7),
+    "parameter-mismatch": ("q: {type: date, field: net}", 9, 7),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
     "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),
@@ -69,6 +83,17 @@ def files(rules: str) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
+def with_stores(rules: str) -> dict[str, bytes]:
+    """The files with one report more."""
+    return {**files(rules), "reports.yaml": (REPORTS + STORES).encode()}
+
+
+def with_parameter(written: str) -> dict[str, bytes]:
+    """A good folder whose first parameter is written so."""
+    reports = REPORTS.replace("parameters:\n", f"parameters:\n      {written}\n")
+    return {**files(GOOD), "reports.yaml": reports.encode()}
+
+
 def folder(path: Path, rules: str) -> str:
     for name, data in files(rules).items():
         (path / name).write_bytes(data)
@@ -81,17 +106,146 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
     assert check(files(GOOD)).warnings == ()
     more, line, column = EXAMPLES[kind]
     rules = GOOD + more
+    if kind.startswith("parameter-"):
+        kinds = [w for w in check(with_parameter(more)).warnings if w.kind.startswith("parameter-")]
+        assert [(w.kind, w.fault.line, w.fault.column) for w in kinds] == [(kind, line, column)]
+        return
     if kind == "nobody-reads":
         rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
         line, column = 2, 19
-    found = check(files(rules))
+    found = check(with_stores(rules))
     assert not found.faults
     places = [(w.fault.line, w.fault.column) for w in found.warnings if w.kind == kind]
     assert places == [(line, column)]
 
 
 def said(kind: str, rules: str) -> list[str]:
-    return [w.fault.message for w in check(files(rules)).warnings if w.kind == kind]
+    return [w.fault.message for w in check(with_stores(rules)).warnings if w.kind == kind]
+
+
+OTHERS = "g, group:others, role:analyst\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "p, anyone, sales/*, read, true, deny\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, role:analyst, role:blocked\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, group:analysts, role:blocked\n",
+        "p, role:blocked, set:all, read, true, deny\ng, group:analysts, role:blocked\ng2, sales/*, set:all\n",
+    ],
+)
+def test_what_is_undone_is_seen_through_roles_prefixes_and_sets(more):
+    """A denial applies to whoever holds its role as well, and to all that its pattern covers."""
+    assert said("shadowed", GOOD + more) == ["undone by policy.csv:4"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "p, role:blocked, sales/*, read, true, deny\ng, group:others, role:blocked\n",
+        "p, role:blocked, sales/*, read, true, deny\ng, group:analysts, role:blocked\n" + OTHERS,
+        "p, role:analyst, sales/*, act, true, deny\n",
+    ],
+)
+def test_what_somebody_gets_all_the_same_is_not_undone(more):
+    """Who holds the line's role without the other, or asks for something else, is not refused."""
+    assert said("shadowed", GOOD + more) == []
+
+
+def test_a_role_that_holds_another_or_resembles_none_is_not_called_empty():
+    """What it gives it has from another role; or its lines are still to come."""
+    assert (
+        said("role-empty", GOOD + "g, group:x, role:analysts\ng, role:analysts, role:analyst\n")
+        == []
+    )
+    assert said("role-empty", GOOD + "g, group:x, role:owner\n") == []
+    assert said("role-empty", GOOD + "g, group:x, role:\u0430\u043d\n") == []
+
+
+def test_a_membership_that_is_written_twice_is_said_twice():
+    """Also in quotes, and of sets."""
+    twice = "g, group:'analysts', role:'analyst'\ng2, sales/*, set:all\ng2, sales/*, set:all\n"
+    assert said("said-twice", GOOD + twice) == [
+        "says what policy.csv:3 says",
+        "says what policy.csv:5 says",
+    ]
+
+
+def test_letters_of_two_alphabets_are_seen_in_memberships():
+    """In the member and in the role."""
+    rules = GOOD + "g, group:le\u0430vers, role:analyst\ng, group:x, role:\u0430nalyst\n"
+    found = [w for w in check(files(rules)).warnings if w.kind == "mixed-letters"]
+    assert [(w.fault.line, w.fault.column) for w in found] == [(4, 4), (5, 13)]
+
+
+NIGHT = "p, role:night, sales/*, read, true, allow\ng, group:night, role:night\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        (GOOD + NIGHT, True),
+        # Somebody who is given cells may read by day alone, or not at all, but for this line.
+        (GOOD.replace("read, true", "read, env.ip == '10.0.0.1'") + NIGHT, False),
+        (GOOD.replace("read", "act") + NIGHT, False),
+        # Given by a role that it holds, by one that its holders hold, to anyone.
+        (GOOD + NIGHT + "p2, role:late, sales/stores, true, rent, clear\ng, role:night, role:late\n", False),
+        (GOOD + NIGHT + "p2, role:late, sales/stores, true, rent, clear\ng, group:night, role:late\n", False),
+        (GOOD + NIGHT + "p2, anyone, sales/stores, true, rent, round(5)\n", False),
+        (GOOD + NIGHT + "p2, role:night, sales/stores, true, *, deny\n", True),
+    ],
+)  # fmt: skip
+def test_a_rule_that_lets_nobody_read_is_told_from_one_that_does(rules, warned):
+    """Whoever may read by it, and is given a cell, alone or by what else they hold, is enough."""
+    expected = ["no line gives `role:night` a cell of it: refused all the same (404)"]
+    assert said("no-cells", rules) == (expected if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("q: {type: text, allowed: [short, long]}", None),
+        ("q: {by: limit, most: 10}", None),
+        ("q: {type: text, field: net}", None),
+        ("q: {type: integer, field: net, operator: ge}", None),
+        ("q: {type: integer, field: region}", None),
+        ("q: {type: integer, field: paid}", "`q` is of type integer, and `paid` holds values of type boolean"),
+        ("q: {type: text, fields: [region, net], operator: contains}",
+         "`contains` looks for a part of a text, and `net` holds values of type decimal"),
+    ],
+)  # fmt: skip
+def test_parameters_that_cannot_be_meant_so_are_told_from_those_that_can(parameter, message):
+    """Listed values, pages, texts of any kind and numbers of any type may be meant; other pairs hardly."""
+    found = check(with_parameter(parameter))
+    assert not found.faults
+    told = [w.fault.message for w in found.warnings if w.kind.startswith("parameter-")]
+    assert told == ([message] if message else [])
+
+
+def test_lines_that_hide_a_line_together_are_told_together():
+    """Two denials, each of a part of the line's fields, hide all of it; one alone does not."""
+    rules = (
+        GOOD
+        + "p2, role:analyst, sales/*, true, net|paid, clear\np2, anyone, sales/*, true, net, deny\n"
+    )
+    assert said("shadowed", rules) == []
+    rules += "p2, role:analyst, sales/*, true, paid, deny\n"
+    assert said("shadowed", rules) == ["hidden by policy.csv:5 and policy.csv:6"]
+
+
+def test_a_lockdown_makes_no_line_odd():
+    """What the server's own lines undo is no oddity of the lines that authors write."""
+    locked = {"lockdown.csv": b"p, anyone, sales/*, read, true, deny\n"}
+    assert check({**files(GOOD), **locked}).warnings == ()
+    assert said("shadowed", GOOD + locked["lockdown.csv"].decode())
+
+
+def test_a_policy_whose_only_access_rule_is_the_servers_is_checked_all_the_same():
+    """The server takes it, and so does the check."""
+    only = {"policy.csv": b"", "grants.csv": b"p, user:bob, sales/daily, read, true, allow\n"}
+    found = check({**files(GOOD), **only})
+    assert found.snapshot is not None and not found.faults
 
 
 MASKED = "p2, role:analyst, sales/*, true, net, round(100)\n"
@@ -207,3 +361,36 @@ def test_a_file_that_cannot_be_read_or_is_cut_off_anywhere_is_a_fault_and_no_tra
     (where / name).mkdir()
     result = CliRunner().invoke(main, ["policy", "check", str(where)])
     assert result.exit_code == 2 and f"{name}: error: cannot be read" in result.output
+
+
+@pytest.mark.parametrize("verb", ["check", "seal", "test"])
+def test_a_folder_that_is_not_there_is_told_of_once(tmp_path, verb):
+    """Not as the files that it lacks; with the same exit status, whatever was to be done with it."""
+    result = CliRunner().invoke(main, ["policy", verb, str(tmp_path / "nope")])
+    assert result.exit_code == 2
+    assert (
+        result.output.count(": error: ") == 1
+        and "nope: error: cannot be read: no such folder" in result.output
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["policy.csv", "reports.yaml", "subjects.yaml", "lockdown.csv"])
+def test_a_file_in_utf_16_is_told_of_once(encoding, name):
+    """With and without a mark, whatever its lines would be taken for."""
+    whole = files(GOOD)
+    text = whole.get(name, b"p, anyone, sales/*, read, true, deny\n" * 40).decode()
+    found = check({**whole, name: text.encode(encoding)})
+    assert [(f.file, "UTF-16" in f.message, "UTF-8" in f.hint) for f in found.faults] == [
+        (name, True, True)
+    ]
+
+
+def test_no_colour_is_shown_to_whoever_wants_none(tmp_path):
+    """NO_COLOR counts on a terminal too (https://no-color.org)."""
+    where = folder(tmp_path, GOOD + EXAMPLES["role-unheld"][0])
+    for environment, coloured in (({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)):
+        shown = (
+            CliRunner(env=environment).invoke(main, ["policy", "check", where], color=True).output
+        )
+        assert ("\x1b[" in shown) == coloured and "warning[role-unheld]" in shown

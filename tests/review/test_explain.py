@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from proxy import policy
 from proxy.catalogue import Catalogue
@@ -19,7 +21,7 @@ from proxy.review.explain import Said, explain
 from proxy.subject import Subject
 from tests.reference.product import ATTRIBUTES
 from tests.reference.worlds import policy_text, reports_text, world_of
-from tests.review.test_check import GOOD, REPORTS, folder
+from tests.review.test_check import GOOD, REPORTS, SUBJECTS, folder
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -86,6 +88,23 @@ def test_a_permit_says_each_fields_form_and_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("at", "form", "why_not"),
+    [
+        ("2026-03-01T11:59Z", "round(100)", ""),
+        ("2026-03-01T12:00Z", "round(100)", "its condition is false at this time, in every row"),
+    ],
+)
+def test_a_line_whose_time_is_over_is_said_to_be(tmp_path, at, form, why_not):
+    """What a grant gave is told after its end too, and that it counts no more."""
+    rules = "p2, user:alice, sales/*, env.now < time('2026-03-01T12:00'), net, round(100)\n"
+    where = folder(tmp_path, GOOD + rules)
+    words = ["alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where]
+    told = json.loads(invoke(*words, "--as-of", at, "--json").output)
+    (net,) = [each for each in told["fields"] if each["field"] == "net"]
+    assert [(each["form"], each["why_not"]) for each in net["forms"]] == [(form, why_not)]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("bob", "GET", "/sales/daily.csv"), "about somebody else"),
@@ -105,9 +124,52 @@ def test_a_denial_says_why(tmp_path, words, said):
      ("alice", "GET", "/x", "--attribute", "shoe=9"), ("alice", "GET", "/x", "--purpose", "fun")],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_told_without_a_traceback(tmp_path, words):
-    """A malformed path, time, attribute or purpose is one message."""
+    """A malformed path, time, attribute or purpose is one message, and exit status 2: it is no denial."""
     result = invoke(*words, "--policies", folder(tmp_path, GOOD))
-    assert result.exit_code != 0 and "Traceback" not in result.output
+    assert result.exit_code == 2 and result.stderr.startswith("counterfoil: ")
+
+
+AUDITED = GOOD + "p, role:auditor, sales/*, read, env.purpose in ['audit'], allow\np2, role:auditor, sales/*, true, region, clear\n"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "cause", "headline"),
+    [
+        (("analysts", "GET", ""), 200, "", "permitted: user:alice reads sales/daily"),
+        (("analysts", "POST", ""), 405, "method", "refused: user:alice reads sales/daily (405, cause method)"),
+        (("analysts", "GET", "?foo=1"), 400, "parameter-unknown", "refused: "),
+        (("others", "POST", "?foo=1"), 404, "no-allow-line", "denied: "),
+        (("auditors", "GET", ""), 403, "purpose-required", "denied: "),
+        (("auditors", "POST", "?foo=1"), 405, "method", "denied: "),
+        (("auditors", "GET", "?foo=1"), 400, "parameter-unknown", "denied: "),
+    ],
+)  # fmt: skip
+def test_it_says_what_the_proxy_would_answer(tmp_path, words, status, cause, headline):
+    """Headline, JSON and exit status are those of the request, not of the lines alone; in the order of the proxy."""
+    group, method, query = words
+    where = folder(tmp_path, AUDITED + "g, group:auditors, role:auditor\n")
+    reports = (tmp_path / "reports.yaml").read_text()
+    (tmp_path / "reports.yaml").write_text(f"purposes: [audit]\n{reports}")
+    asked = ("alice", method, f"/sales/daily.csv{query}", "--group", group, "--policies", where)
+    shown, told = invoke(*asked), invoke(*asked, "--json")
+    assert shown.exit_code == told.exit_code == (0 if status == 200 else 1)
+    document = json.loads(told.output)
+    decision = "permit" if status == 200 else "deny"
+    assert (document["decision"], document["status"], document["cause"]) == (
+        decision,
+        status,
+        cause,
+    )
+    assert shown.output.startswith(headline)
+
+
+def test_an_unknown_report_is_json_too(tmp_path):
+    """A program gets one object, with the paths that there are."""
+    words = ("alice", "GET", "/nope", "--policies", folder(tmp_path, GOOD), "--json")
+    result = invoke(*words)
+    document = json.loads(result.output)
+    assert (result.exit_code, document["decision"], document["status"]) == (1, "deny", 404)
+    assert (document["cause"], document["paths"]) == ("unknown-report", ["/sales/daily.csv"])
 
 
 PARAMETERS = (
@@ -141,7 +203,7 @@ p,  group:half, sales/*, read, true, allow
             "analysts",
             "sort=paid",
             1,
-            "(400): parameter-value; parameters of this report: least, sort, region",
+            "(400): `sort` is one or more of region, with `,` between; parameters of this report: least, sort, region",
         ),
         ("analysts", "x=1", 1, "(400): parameter-unknown"),
         ("north", "sort=net", 0, ""),
@@ -169,12 +231,17 @@ def test_it_says_why_a_parameter_is_refused(tmp_path, group, query, status, said
 def test_it_says_of_each_parameter_who_may_use_it(tmp_path):
     """Without a query too: what may be used, what is refused whatever it says, and what with some fields."""
     where = folder(tmp_path, PARAMETERS)
+    pages = "parameters:\n      limit: {by: limit, most: 500}\n      q: {type: text}\n"
+    (tmp_path / "reports.yaml").write_text(REPORTS.replace("parameters:\n", pages))
     words = ("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
     told = json.loads(invoke(*words, "--json").output)["parameters"]
     assert {each["parameter"]: (each["never"], [h["field"] for h in each["hidden"]]) for each in told} == {
-        "least": (True, ["net"]), "sort": (False, ["net"]), "region": (False, [])
+        "limit": (False, []), "q": (False, []), "least": (True, ["net"]), "sort": (False, ["net"]),
+        "region": (False, []),
     }  # fmt: skip
+    assert {each["parameter"]: each["most"] for each in told if each["most"]} == {"limit": 500}
     shown = invoke(*words).output
+    assert "may be used, up to 500" in shown
     assert "refused: net, given as round(100) (policy.csv:4)" in shown
     assert "refused with net, given as round(100) (policy.csv:4)" in shown
     assert "may be used" in shown
@@ -189,3 +256,88 @@ def test_it_says_that_rows_are_sorted_anew_and_for_which_field(tmp_path, group, 
     words = ("alice", "GET", "/sales/daily.csv", "--group", group, "--policies", where)
     assert json.loads(invoke(*words, "--json").output)["sorted_for"] == hidden
     assert ("the store orders them by net" in invoke(*words).output) == bool(hidden)
+
+
+def test_what_is_typed_is_shown_as_it_is(tmp_path):
+    """Names of groups, users and tools are no markup, no emoji and no second line."""
+    where = folder(tmp_path, GOOD)
+    words = (
+        "GET",
+        "/sales/daily.csv",
+        "--group",
+        "[/b]",
+        "--group",
+        "[red]x:smile:",
+        "--policies",
+        where,
+    )
+    result = invoke("a\n:smile:[/b]", *words, "--tool", "[bold]t")
+    assert result.exit_code == 1
+    assert r"user:a\n:smile:[/b] reads sales/daily through tool:[bold]t" in result.output
+    assert "groups: group:[/b], group:[red]x:smile:" in result.output
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_cuts_nothing_off(tmp_path, width, monkeypatch):
+    """Each line's place stands there whole, and each word of a condition, on however many lines."""
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    filler = "".join(
+        f"p, user:someone-else-{number}, sales/*, read, true, allow\n" for number in range(120)
+    )
+    rules = (
+        GOOD
+        + filler
+        + "p, role:analyst, sales/*, read, env.purpose in ['audit', 'reconcile'], deny\n"
+        "p2, role:analyst, sales/*, row.region == 'Donaudampfschifffahrtsgesellschaft', net, clear\n"
+    )
+    where = folder(tmp_path, rules)
+    result = invoke("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert "policy.csv:124" in text and "policy.csv:125" in text and "…" not in text
+
+
+PEOPLE = (
+    SUBJECTS.replace("{claim: groups}", "{claim: groups, source: people-else-claim}")
+    + """\
+    attributes:
+      stores: {type: text, many: true, source: people}
+      region: {claim: region, type: text, source: people-else-claim}
+      level: {claim: level, type: integer}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--attribute", "stores=2001"), "`stores`: not what the token of user:sam says counts, but people.csv"),
+        (("--attribute", "region=South"), "`region`: not what"),
+        (("--group", "other", "--attribute", "stores=1"), "`stores`, its groups: not what"),
+        (("--attribute", "level=1", "--attribute", "level=2"), "`level` is named twice"),
+        (("--ip", "foo"), "`foo` is not an address"),
+    ],
+)  # fmt: skip
+def test_what_would_not_count_is_not_left_out_in_silence(tmp_path, words, said):
+    """An attribute or group that people.csv decides, a second value, an address that is none: exit status 2."""
+    where = folder(tmp_path, GOOD)
+    (tmp_path / "subjects.yaml").write_text(PEOPLE)
+    (tmp_path / "people.csv").write_text(
+        "subject, groups, stores, region\nuser:sam, group:mine, 1|2, 'North'\n"
+    )
+    asked = ("GET", "/sales/daily.csv", "--policies", where)
+    result = invoke("sam", *asked, *words)
+    assert result.exit_code == 2 and said in result.stderr
+    told = json.loads(invoke("sam", *asked, "--attribute", "level=1", "--json").output)
+    assert told["groups"] == ["group:mine"]
+    assert invoke("zoe", *asked, "--attribute", "region=South", "--group", "x").exit_code == 1
+
+
+@pytest.mark.parametrize("subject", ["role:analyst", "group:x", "set:s", "anyone", ""])
+def test_who_is_no_subject_is_told_so(tmp_path, subject):
+    """A role or a group asks for nothing; a user of that name is written out."""
+    asked = ("GET", "/sales/daily.csv", "--policies", folder(tmp_path, GOOD))
+    result = invoke(subject, *asked)
+    assert result.exit_code == 2 and "name a user or a tool" in result.stderr
+    assert invoke(f"user:{subject or 'x'}", *asked).exit_code == 1
+    assert invoke("tool:bi", *asked, "--tool", "other").exit_code == 2

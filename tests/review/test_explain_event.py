@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -31,7 +32,10 @@ def world(tmp_path_factory):
         events = {who: proxy.get(CSV, token=token).event for who, token in tokens.items()}
         events["stranger"] = proxy.get(CSV, token=None).event
         events["astray"] = proxy.get("/no/such", token=tokens["alice"]).event
-        for name, query in (("sorter", "sort=date,-net_sales"), ("filterer", "least=1234.5")):
+        stated = proxy.get(CSV, token=tokens["alice"], headers={"Counterfoil-Purpose": "fun"})
+        events["stated"] = stated.event
+        queries = {"sorter": "sort=date,-net_sales", "filterer": "least=1234.5", "odd": "foo=1"}
+        for name, query in queries.items():
             events[name] = proxy.get(f"{CSV}?{query}", token=tokens["alice"]).event
         path = proxy.home.policies / "policy.csv"
         path.write_text("p, role:nobody, sales/daily, read, true, allow\n")
@@ -80,29 +84,132 @@ def test_what_the_log_does_not_hold_is_said(world):
 def test_a_refused_parameter_is_named_with_its_field_and_line(world, who, parameter):
     """Of an order by what it named, of a filter though its value is on record as a digest alone."""
     status, found, shown = explained(world, who)
-    assert (status, found["event"]["cause"]) == (0, "hidden-field")
+    assert (status, found["status"], found["cause"]) == (1, 403, "hidden-field")
     assert (
-        f"the request was refused: {parameter} looks at net_sales, which is given as round(100) (policy.csv:6)"
+        f"(403): {parameter} looks at net_sales, which is given as round(100) (policy.csv:6)"
         in shown
     )
 
 
 @pytest.mark.parametrize(
-    ("who", "said"),
-    [
-        ("stranger", "was not known"), ("astray", "refused before"), ("0" * 32, "no access of that id"),
-        ("../x", "32 hexadecimal digits"), ("A" * 32, "32 hexadecimal digits"),
-    ],
-)  # fmt: skip
-def test_what_no_line_decided_is_said(world, who, said):
-    """No token, no report, no such id: a sentence, and no traceback."""
+    ("who", "cause"), [("odd", "parameter-unknown"), ("stated", "unknown-purpose")]
+)
+def test_a_request_that_was_refused_is_no_permit(world, who, cause):
+    """What is answered is on record: 400, though the lines permit it."""
     status, found, shown = explained(world, who)
-    assert status != 0
-    assert not found
+    assert (status, found["decision"], found["status"], found["cause"]) == (1, "deny", 400, cause)
+    assert f"refused: user:alice reads sales/daily through tool:app (400, cause {cause})" in shown
+    assert any(line["said"] == "applied" for line in found["lines"])
+
+
+@pytest.mark.parametrize(
+    ("who", "said", "answered"),
+    [("stranger", "was not known", 401), ("astray", "refused before", 404)],
+)
+def test_what_no_line_decided_is_said(world, who, said, answered):
+    """No token, no report: a sentence, or an object, and the exit status of a refusal."""
+    status, found, shown = explained(world, who)
+    assert (status, found["decision"], found["status"]) == (1, "deny", answered)
     assert said in shown
-    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("id_", "said"),
+    [("0" * 32, "no access of that id"), ("../x", "32 hexadecimal"), ("A" * 32, "32 hexadecimal")],
+)
+def test_an_event_that_is_not_there_is_no_denial(world, id_, said):
+    """Exit status 2, a sentence, and no traceback."""
+    status, found, shown = explained(world, id_)
+    assert (status, found) == (2, {})
+    assert said in shown and "Traceback" not in shown
 
 
 def test_it_takes_nothing_beside_the_id(world):
     """What is on record is not said again on the command line."""
     assert explained(world, "alice", "--group", "x")[0] == 2
+
+
+ADMIN = """\
+p, group:admins, sales/*, grant, sub.level > 3, allow
+p, group:admins, sales/*, lockdown, true, allow
+p, user:nora, sales/daily, lockdown, true, allow
+"""
+
+
+@pytest.fixture(scope="module")
+def governed(tmp_path_factory):
+    """A proxy on which ada may grant and lock down, and nora lock down one report of three."""
+    folder = tmp_path_factory.mktemp("governed")
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
+        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
+        nora = proxy.issuer.token("nora")
+        grant = {
+            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
+            "reason": "r",
+        }  # fmt: skip
+        lock = {"reports": "sales/*", "reason": "leak"}
+        asked = {
+            "grant": ("POST", "/-/grants", grant, ada),
+            "own": ("POST", "/-/grants", grant | {"subject": "user:ada"}, ada),
+            "forbidden": ("POST", "/-/lockdowns", lock, nora),
+            "lockdown": ("POST", "/-/lockdowns", lock, ada),
+        }
+        events = {name: ask(proxy, *words, by=by).event for name, (*words, by) in asked.items()}
+        end = f"/-/lockdowns/{events['lockdown']}"
+        events["lift"] = ask(proxy, "DELETE", end, by=ada).event
+    return proxy.home, events
+
+
+@pytest.mark.parametrize(
+    ("what", "about"),
+    [
+        ("grant", "grant on sales/daily"),
+        ("lockdown", "lockdown on sales/*"),
+        ("lift", "lockdown on sales/*"),
+    ],
+)
+def test_a_grant_and_a_lockdown_are_told_with_their_action(governed, what, about):
+    """What gives no cells is permitted by its lines alone, on all reports that it is about."""
+    status, found, shown = explained(governed, what, "--attribute", "level=5")
+    assert status == 0
+    assert (found["action"], found["decision"], found["status"]) == (
+        about.split()[0],
+        "permit",
+        200,
+    )
+    assert f"permitted: user:ada: {about}" in shown
+    assert any(line["said"] == "applied" for line in found["lines"])
+
+
+def test_the_answer_of_then_is_told_and_not_one_of_now(governed):
+    """A permit that hung on an attribute of the token stays one; a refusal for another reason is one."""
+    status, found, shown = explained(governed, "grant")
+    assert (status, found["decision"], found["event"]["anew"]) == (0, "permit", "deny")
+    assert "with what is known here it would be denied" in shown and "sub.level" in shown
+    status, found, shown = explained(governed, "own", "--attribute", "level=5")
+    assert (status, found["status"], found["cause"]) == (1, 409, "own-grant")
+    assert "refused: user:ada: grant on sales/daily" in shown
+
+
+def test_a_lockdown_of_several_reports_says_which_one_refuses_it(governed):
+    """The line about another report applied, and was not enough."""
+    status, found, shown = explained(governed, "forbidden")
+    assert (status, found["refused_on"]) == (1, "sales/secret")
+    assert "denied: user:nora: lockdown on sales/* through tool:app" in shown
+    assert "(404, cause no-allow-line on sales/secret)" in shown
+    assert [line["said"] for line in found["lines"] if line["principal"] == "user:nora"] == [
+        "applied"
+    ]
+
+
+def test_what_the_token_did_not_decide_cannot_be_named_for_it(tmp_path):
+    """An attribute that people.csv gave is known as it was; another value for it is refused."""
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES) as (_, proxy):
+        subjects = (proxy.home.policies / "subjects.yaml").read_text()
+        proxy.home.write("subjects.yaml", subjects.replace("claim: level,", "source: people,"))
+        proxy.home.write("people.csv", "subject, level\nuser:alice, 5\n")
+        assert proxy.reload()
+        alice = proxy.issuer.token("alice", groups=("analysts",))
+        events = {"alice": proxy.get(CSV, token=alice).event}
+    status, _, shown = explained((proxy.home, events), "alice", "--attribute", "level=7")
+    assert status == 2 and "came from people.csv" in shown

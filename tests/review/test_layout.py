@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.cli import main
 from proxy.errors import Faulty
 from proxy.policy.syntax import read
 from proxy.review.layout import aligned
@@ -52,3 +54,17 @@ def test_cells_of_one_kind_begin_in_one_column():
         "g,  group:g, role:a",
         "",
     ]
+
+
+@pytest.mark.parametrize("name", ["reports.yaml", "people.csv"])
+def test_a_file_of_another_syntax_is_left_alone_and_said_to_be_one(tmp_path, name):
+    """Instead of faults that its syntax has not; rules under another name are aligned."""
+    path = tmp_path / name
+    path.write_text("subject,groups\n")
+    result = CliRunner().invoke(main, ["policy", "fmt", str(path)])
+    assert result.exit_code == 2 and "error: is no file of rules" in result.output
+    assert "fmt aligns policy.csv, grants.csv, lockdown.csv" in result.output
+    assert path.read_text() == "subject,groups\n"
+    draft = path.with_name("draft.csv")
+    draft.write_text("p,role:a,sales/*,read,true,allow\n")
+    assert CliRunner().invoke(main, ["policy", "fmt", str(draft)]).exit_code == 0

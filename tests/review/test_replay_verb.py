@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -137,6 +138,109 @@ def test_an_order_is_decided_by_the_fields_that_it_named(ordered, tmp_path):
     _, found, _ = replayed(ordered, tmp_path / "d", reports=reports)
     assert differences(found) == {("user:alice", "refused", "sales/daily", 1)}
     assert "bad-parameter: parameter-value" in json.dumps(found)
+
+
+@pytest.fixture(scope="module")
+def queried(tmp_path_factory):
+    """A proxy that was asked with parameters and purposes, some of them none that it knows."""
+    limit = "parameters:\n      limit: {by: limit, most: 5}\n"
+    reports = sales.REPORTS.replace("parameters:\n", limit, 1)
+    folder = tmp_path_factory.mktemp("queries")
+    with stage(folder, reports=reports, rules=sales.RULES) as (store, proxy):
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(30)))
+        alice = proxy.issuer.token("alice", groups=("analysts",))
+        olga = proxy.issuer.token("olga", groups=("owners",), stores=["1"])
+        nobody = proxy.issuer.token("nobody")
+        for query, token, status in (
+            ("limit=2", alice, 200), ("from=2026-01-02", alice, 200), ("least=5", olga, 200),
+            ("foo=1", alice, 400), ("from=noon", alice, 400), ("from", alice, 400), ("limit=2", nobody, 404),
+        ):  # fmt: skip
+            assert proxy.get(f"{CSV}?{query}", token=token).status == status
+        stated = proxy.get(CSV, token=alice, headers={"Counterfoil-Purpose": "fun"})
+        assert stated.status == 400
+    return proxy.home
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected", "why"),
+    [
+        ("title: Daily", "title: Daily", set(), ""),
+        ("most: 5", "most: 2", {("user:alice", "undecided", 2)}, "depends on its parameters"),
+        ("most: 5", "most: 1", {("user:alice", "refused", 1), ("user:alice", "undecided", 2)}, "bad-parameter: parameter-value"),
+        ("      from:", "      foo: {type: integer}\n      from:", {("user:alice", "undecided", 2)}, "which the log does not hold"),
+        ("least: {type: decimal", "least: {type: integer", {("user:olga", "undecided", 1), ("user:alice", "undecided", 2)}, "depends on the value of `least`"),
+        ("purposes: [", "purposes: [fun, ", {("user:alice", "undecided", 1)}, "depends on the purpose that it stated"),
+        ("field: date, operator: ge", "field: date, operator: ge, required: true",
+         {("user:alice", "refused", 1), ("user:olga", "refused", 1), ("user:alice", "undecided", 2)}, "parameter-missing"),
+    ],
+)  # fmt: skip
+def test_parameters_and_purposes_are_decided_by_the_candidates_catalogue(
+    queried, tmp_path, old, new, expected, why
+):
+    """What a value is refused for now, what is missing, and what cannot be told as no value is on record."""
+    text = (queried.policies / "reports.yaml").read_text()
+    assert old in text
+    status, found, shown = replayed(queried, tmp_path, reports=text.replace(old, new, 1))
+    assert status == (1 if expected else 0)
+    assert {(who, kind, count) for who, kind, _, count in differences(found)} == expected
+    assert why in shown and not found["skipped"]
+
+
+def test_a_malformed_request_of_who_would_be_refused_anyway_is_as_before(queried, tmp_path):
+    """Whatever its parameters and its purpose were: who holds no grant is refused."""
+    text = (queried.policies / "reports.yaml").read_text()
+    text = text.replace("purposes: [", "purposes: [fun, ").replace("most: 5", "most: 6")
+    change = ("g,  group:analysts", "g,  group:others")
+    _, found, _ = replayed(queried, tmp_path, *change, reports=text)
+    assert differences(found) == {("user:alice", "refused", "sales/daily", 2)}
+
+
+ADMIN = """\
+p, group:admins, sales/*, grant, sub.level > 3, allow
+p, group:admins, sales/*, lockdown, true, allow
+"""
+
+
+@pytest.fixture(scope="module")
+def governed(tmp_path_factory):
+    """A proxy on which ada granted and revoked, locked and lifted, and others were refused that."""
+    folder = tmp_path_factory.mktemp("governed")
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
+        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
+        nora = proxy.issuer.token("nora")
+        grant = {
+            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
+            "reason": "r",
+        }  # fmt: skip
+        lock = {"reports": "sales/*", "reason": "leak"}
+        for kind, body in (("grants", grant), ("lockdowns", lock)):
+            made = ask(proxy, "POST", f"/-/{kind}", body, by=ada)
+            assert made.status == 201
+            assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=nora).status == 404
+            assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=ada).status == 200
+        nowhere = lock | {"reports": "other/*"}
+        assert ask(proxy, "POST", "/-/lockdowns", nowhere, by=ada).status == 404
+    return proxy.home
+
+
+def test_grants_and_lockdowns_are_as_before_under_the_same_lines(governed, tmp_path):
+    """An attribute of the admin's token that is not on record raises nothing; what named no report is told apart."""
+    status, found, shown = replayed(governed, tmp_path)
+    assert (status, found["differences"]) == (0, [])
+    assert (found["unchanged"], found["skipped"]) == (6, {"not-found": 1})
+    assert "6 accesses as before" in shown
+
+
+def test_who_could_not_grant_or_lock_down_any_more_and_who_could(governed, tmp_path):
+    """Each is told with what it was about: the report of a grant, the pattern of a lockdown."""
+    refused = ("sales/*, lockdown, true, allow", "sales/daily, lockdown, true, allow")
+    _, found, _ = replayed(governed, tmp_path / "a", *refused)
+    assert differences(found) == {("user:ada", "refused", "sales/*", 2)}
+    (only,) = found["differences"]
+    assert only["why"] == "not-found: no-allow-line"
+    allowed = ("p, group:admins, sales/*, grant, sub.level", "p, anyone, sales/*, grant, 5")
+    _, found, _ = replayed(governed, tmp_path / "b", *allowed)
+    assert differences(found) == {("user:nora", "allowed", "sales/daily", 1)}
 
 
 def test_a_purpose_is_decided_too(world, tmp_path):

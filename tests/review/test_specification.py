@@ -64,6 +64,23 @@ def test_each_miss_is_told_with_its_place_and_what_came_instead(old, new, said):
     assert len(found) == 1 and said in found[0] and found[0].startswith("tests.yaml:")
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("p2, role:analyst, sales/*, row.net > 5, net, deny", "absent, not round(100) (see policy.csv:5, policy.csv:4)"),
+        ("p2, role:analyst, sales/*, row.net < 5, paid, deny", "absent, not round(100) (see policy.csv:4)"),
+    ],
+)  # fmt: skip
+def test_what_hides_a_cell_in_its_row_is_named(line, told):
+    """The denials that may have hidden it, and the lines that give the field, though not in that row."""
+    tests = HOLDS.replace("paid: absent", "net: round(100)")
+    if "paid" in line:
+        tests = tests.replace("region: North, net", "region: East, net")
+    else:
+        tests = tests.replace(", {region: South, net: 1}", "")
+    assert any(told in each for each in missed(tests, RULES + line + "\n"))
+
+
 def test_a_malformed_file_is_a_fault_of_the_policy():
     """An unknown key is told with its line; nothing is run."""
     with pytest.raises(Faulty, match=r"tests\.yaml:2:"):

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.batch import PLAIN, Batch
 from proxy.keys import Keyring, MasterKey
+from proxy.texts import plain
 from proxy.treatments import Site, Treatment, parse
 from proxy.values import Type
 
@@ -36,7 +37,7 @@ def apply(
     )
     if isinstance(treatment, str):
         treatment = parse(treatment)
-    given = treatment.bind(site(type_, key=tuple(key), **place))(batch)
+    given = plain(treatment.bind(site(type_, key=tuple(key), **place))(batch))
     assert given.dtype == pl.String
     assert len(given) == len(texts)
     return given.to_list()

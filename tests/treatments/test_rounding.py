@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.texts import texts
 from proxy.treatments import parse, rounding
 from proxy.treatments.rounding import Round
 from proxy.values import Type, number
@@ -188,24 +189,32 @@ def test_close_numbers_become_equal(apply, cells):
     assert set(rounded) == {"0"}
 
 
+PLAINLY = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
+
+
 @given(
     st.lists(
-        st.from_regex(r"[0-9]{1,13}\.[0-9]{1,5}", fullmatch=True)
+        st.from_regex(r"-?[0-9]{1,13}\.[0-9]{1,5}", fullmatch=True)
+        | st.from_regex(r"-?[0-9]{1,13}", fullmatch=True)
         | st.text("0123.,-e٣", max_size=6)
         | st.none(),
         min_size=1,
         max_size=4,
-    )
+    ),
+    st.sampled_from([Type.DECIMAL, Type.INTEGER]),
 )
-def test_what_is_evidently_short_is_short(cells):
-    """The quick look never takes for a short number what the pattern does not."""
-    column = pl.Series(cells, dtype=pl.String)
-    if rounding._evidently_short(column):
-        assert column.str.contains(rounding._SHORTER[Type.DECIMAL]).all()
-    plain = [
-        cell
-        for cell in cells
-        if cell is not None and re.fullmatch(r"[0-9]{1,12}\.[0-9]{1,4}", cell, re.ASCII)
-    ]
-    if plain:
-        assert rounding._evidently_short(pl.Series(plain))
+def test_what_is_plainly_short_is_read_exactly(cells, type_):
+    """One look at all characters takes nothing for a short number that is none, and reads what it takes."""
+    short = rounding._plainly_short(texts(pl.Series(cells, dtype=pl.String)), type_)
+    numbers = [cell for cell in cells if cell is not None]
+    points = {"." in cell for cell in numbers}
+    if short is None:
+        mixed = len(points) != 1 or (type_ is Type.INTEGER and True in points)
+        assert mixed or not all(map(PLAINLY.fullmatch, numbers))
+        return
+    assert all(map(PLAINLY.fullmatch, numbers)) and len(points) == 1
+    assert type_ is Type.DECIMAL or points == {False}
+    exact = [0 if cell is None else int(Fraction(cell) * 10**4) for cell in cells]
+    assert short.numbers.tolist() == exact
+    void = [cell is None for cell in cells]
+    assert short.void is None if not any(void) else short.void.tolist() == void

@@ -35,10 +35,22 @@ class Recalled:
     past: Past
     snapshot: Snapshot
     subject: Subject
-    report: Report
+    about: str
+    """The report, or what a lockdown calls several."""
+    reports: tuple[Report, ...]
     context: Context
     unknown: tuple[str, ...]
     """Attributes that the token may have given; the log does not hold them, nor were they named now."""
+
+
+class DecidedBefore(CounterfoilError):
+    """No policy line was asked: it was refused before."""
+
+    def __init__(self, past: Past, why: str) -> None:
+        self.past = past
+        super().__init__(
+            f"no policy line decided this: {why} (cause {visible(past.cause) or 'none'})"
+        )
 
 
 def snapshot_then(past: Past, log: Path) -> Snapshot:
@@ -48,7 +60,10 @@ def snapshot_then(past: Past, log: Path) -> Snapshot:
 
 
 def find(id_: str, log: Path) -> tuple[Past, str]:
-    """The access of an event's id, and its requester's name; raises CounterfoilError."""
+    """The access of an event's id, and its requester's name.
+
+    Raises DecidedBefore, or CounterfoilError where there is no telling.
+    """
     if _ID.match(id_) is None:
         raise CounterfoilError("an event's id is the 32 hexadecimal digits of `Counterfoil-Event`")
     with Reader(log) as reader:
@@ -59,33 +74,41 @@ def find(id_: str, log: Path) -> tuple[Past, str]:
     if not past.decision:
         raise CounterfoilError("this event is of no access: `counterfoil log query` tells of it")
     if not principal:
-        why = "its requester's name was erased" if past.subject else "its requester was not known"
-        raise CounterfoilError(f"no policy line decided this: {why} (cause {past.cause or 'none'})")
+        if not past.subject:
+            raise DecidedBefore(past, "its requester was not known")
+        raise CounterfoilError("its requester's name was erased: no lines about it can be found")
     return past, principal
 
 
 def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, Value]) -> Recalled:
-    """The request as it was then; `named`: attributes of the token. Raises CounterfoilError."""
+    """The request as it was then; `named`: attributes of the token. Raises DecidedBefore.
+
+    Raises CounterfoilError where something is named that its token did not decide.
+    """
     groups = _GROUPS.decode(past.groups) if past.groups else ()
     asked = Asked(
         principal=principal, groups=groups, tool=past.tool, method=past.method, report=past.report,
-        path=past.path, format=past.format, action=past.action or "read", purpose=past.purpose, uses=(),
+        path=past.path, format=past.format, action=past.action or "read", purpose=past.purpose, uses=None,
     )  # fmt: skip
     judge = Judge(snapshot)
-    report, at = judge.report(asked), instant(past.started)
+    reports, at = judge.reports(asked), instant(past.started)
     assert at is not None  # an event's own time
     subject = judge.as_recorded(asked, at.timestamp())
-    if report is None or subject is None:
+    if not reports or subject is None:
+        raise DecidedBefore(past, "it was refused before")
+    claims = judge.unknown(subject)
+    for name in named.keys() - claims:
         raise CounterfoilError(
-            f"no policy line decided this: it was refused before (cause {past.cause or 'none'})"
+            f"`{name}` of {visible(principal)} came from people.csv, and not from its token"
         )
-    unknown = judge.unknown(subject) - set(named)
+    unknown = claims - set(named)
     attributes = {n: v for n, v in subject.attributes.items() if n not in unknown} | dict(named)
     return Recalled(
         past=past,
         snapshot=snapshot,
         subject=dataclasses.replace(subject, attributes=attributes),
-        report=report,
+        about=asked.report or reports[0].id,
+        reports=reports,
         context=context_of(asked, attributes, (at, past.address)),
         unknown=tuple(sorted(unknown)),
     )

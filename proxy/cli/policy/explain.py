@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from proxy.audit.query import Past
 from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event
+from proxy.cli.policy import explained
+from proxy.cli.policy.explained import Answer, Explained
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import CounterfoilError, Faulty
-from proxy.plan import Context, Deny, Permit
-from proxy.policy.lines import Action
-from proxy.review.explain import (
-    Explanation,
-    Form,
-    Said,
-    Seen,
-    Usable,
-    explain,
-    why_refused,
-)
+from proxy.plan import Context, Deny, Permit, Reason
+from proxy.policy.conditions.address import address
+from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.review.explain import Explanation, explain, explain_change, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
 
-_WIDE: Final = 4096
-"""Columns of a table that no terminal shows: nothing is cut off."""
-_BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
 _PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
-_SAID: Final = {
-    Said.APPLIED: "green",
-    Said.CONDITION_FALSE: "yellow",
-    Said.CONDITION_UNKNOWN: "yellow",
-}
+_NO_SUBJECT: Final = re.compile(r"(?:group|role|set):|(?:anyone)?\Z")
+"""What is no subject, unless it is written as `user:…`."""
+_STATUS: Final = {reason.slug: reason.status for reason in Reason}
 
 
 @click.command("explain")
@@ -92,27 +81,57 @@ def explain_(
     SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
     the token are given with --group and --attribute.
 
-    Exit status: 0 permitted, 1 denied, 2 the policies are at fault.
+    Exit status: 0 permitted, 1 refused, 2 it cannot be told: policies are at fault, or something that
+    is named here is not there.
     """
     if event is not None:
         if subject or folder is not None or groups or tool or purpose or as_of:
             raise click.UsageError(
                 "with --event all of that is taken from the log; --attribute adds to it"
             )
-        _explain_event(event, resolve_log_path(log_file, settings), attributes, as_json=as_json)
-    if not path:
+    elif not path:
         raise click.UsageError("name SUBJECT METHOD PATH, or --event ID")
+    try:
+        if event is not None:
+            log = resolve_log_path(log_file, settings)
+            permitted = _explain_event(event, log, attributes, as_json=as_json)
+        else:
+            snapshot, now = _snapshot(folder), _time(as_of)
+            if address(ip) is None:
+                raise CounterfoilError(f"`{visible(ip)}` is not an address: 10.0.0.7, 2001:db8::1")
+            who = _subject(snapshot, subject, groups, attributes, tool, now)
+            if purpose and purpose not in snapshot.catalogue.purposes:
+                listed = ", ".join(sorted(snapshot.catalogue.purposes)) or "none"
+                raise CounterfoilError(
+                    f"`{visible(purpose)}` is not a catalogued purpose: {listed}"
+                )
+            context = Context(
+                attributes=who.attributes, now=now, date=now.date(), ip=ip, purpose=purpose,
+                tool=(who.tool or "").removeprefix("tool:"), action=Action.READ, method=method.upper(),
+            )  # fmt: skip
+            permitted = _explain(snapshot, who, context, path, as_json=as_json)
+    except CounterfoilError as exc:
+        click.echo(f"counterfoil: {exc}", err=True)
+        sys.exit(FAULTY)
+    sys.exit(0 if permitted else 1)
+
+
+def _snapshot(folder: Path | None) -> Snapshot:
     where = policies(folder)
     files: dict[str, bytes] = {}
     try:
         files = read_folder(where)
-        snapshot = snapshot_of(files)
+        return snapshot_of(files)
     except Faulty as exc:
         for fault in exc.faults:
             show(fault, files, label="error", color="red")
         sys.exit(FAULTY)
-    now = _time(as_of)
-    who = _subject(snapshot, subject, groups, attributes, tool, now)
+
+
+def _explain(
+    snapshot: Snapshot, who: Subject, context: Context, path: str, *, as_json: bool
+) -> bool:
+    """Explain a request that could be made; whether it is permitted."""
     try:
         target = parse_target(path)
     except MalformedTarget as exc:
@@ -120,54 +139,65 @@ def explain_(
             f"`{visible(path)}` is not a path that can be asked for: {exc}"
         ) from None
     route = snapshot.catalogue.route(target.path)
-    if purpose and purpose not in snapshot.catalogue.purposes:
-        listed = ", ".join(sorted(snapshot.catalogue.purposes)) or "none"
-        raise CounterfoilError(f"`{visible(purpose)}` is not a catalogued purpose: {listed}")
     if route is None:
-        click.echo(f"denied: no report is catalogued at {visible(path)}")
-        known = sorted(v.path for r in snapshot.catalogue.reports.values() for v in r.variants)
-        click.echo("paths: " + ", ".join(known))
-        sys.exit(1)
-    context = Context(
-        attributes=who.attributes, now=now, date=now.date(), ip=ip, purpose=purpose,
-        tool=(who.tool or "").removeprefix("tool:"), action=Action.READ, method=method.upper(),
-    )  # fmt: skip
+        _tell_unknown(snapshot, who, context, path, as_json=as_json)
+        return False
     found = explain(snapshot.policy, subject=who, report=route.report, context=context)
-    refused = None
-    if isinstance(found.decision, Permit):
-        refused = _refused(snapshot, found.decision, found, target, method.upper())
+    made = Explained(
+        who=who, about=route.report.id, context=context, found=found,
+        answer=_answer(snapshot, found, who, target, context.method),
+    )  # fmt: skip
     if as_json:
-        document = _plain(found, who, route.report.id)
-        click.echo(
-            msgspec.json.encode(document | ({"refused": refused._asdict()} if refused else {}))
-        )
+        click.echo(msgspec.json.encode(explained.document(made)))
     else:
-        _print(found, who, route.report.id, context)
-        if refused:
-            click.echo(f"but the request is refused ({refused.status}): {visible(refused.why)}")
-    sys.exit(0 if isinstance(found.decision, Permit) and refused is None else 1)
+        explained.show(made)
+    return made.answer.permitted
 
 
-class _Refused(NamedTuple):
-    """Why a request for a permitted report is refused all the same."""
+def _tell_unknown(
+    snapshot: Snapshot, who: Subject, context: Context, path: str, *, as_json: bool
+) -> None:
+    deny = Deny(reason=Reason.NOT_FOUND, cause="unknown-report")
+    known = sorted(v.path for r in snapshot.catalogue.reports.values() for v in r.variants)
+    if as_json:
+        made = Explained(
+            who=who, about="", context=context, found=Explanation(decision=deny),
+            answer=Answer(status=deny.reason.status, cause=deny.cause),
+        )  # fmt: skip
+        click.echo(msgspec.json.encode({**explained.document(made), "paths": known}))
+    else:
+        click.echo(f"denied: no report is catalogued at {visible(path)}")
+        click.echo("paths: " + ", ".join(known))
 
-    status: int
-    why: str
 
+def _answer(
+    snapshot: Snapshot, found: Explanation, who: Subject, target: Target, method: str
+) -> Answer:
+    """What the proxy answers, in the order in which it looks.
 
-def _refused(
-    snapshot: Snapshot, permit: Permit, found: Explanation, target: Target, method: str
-) -> _Refused | None:
-    """What is wrong with the request itself; a target without a query is not asked for its parameters."""
+    A target without a query is not asked for its parameters.
+    """
+    decision, parameters = found.decision, {}
+    if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
+        return Answer(status=decision.reason.status, cause=decision.cause)
     if method != "GET":
-        return _Refused(405, f"{method}: reports can only be read")
+        why = f"{method}: reports can only be read"
+        return Answer(status=Reason.METHOD.status, cause="method", why=why)
     try:
-        asked = snapshot.catalogue.ask(target, by=permit.subject.name).parameters
+        parameters = dict(snapshot.catalogue.ask(target, by=who.name).parameters)
     except BadParameter as exc:
-        known = ", ".join(permit.report.parameters) or "none"
-        return _Refused(400, f"{exc}; parameters of this report: {known}") if target.query else None
-    why = why_refused(found, permit, asked)
-    return _Refused(403, why) if why else None
+        if target.query:
+            route = snapshot.catalogue.route(target.path)
+            known = ", ".join(route.report.parameters if route else ()) or "none"
+            clear = decision.plan.clear if isinstance(decision, Permit) else ()
+            wrong = exc.help(clear).rstrip(".") or exc.cause
+            why = f"{wrong}; parameters of this report: {known}"
+            return Answer(status=Reason.PARAMETER.status, cause=exc.cause, why=why)
+    if isinstance(decision, Deny):
+        return Answer(status=decision.reason.status, cause=decision.cause)
+    if isinstance(decision, Permit) and (why := why_refused(found, decision, parameters)):
+        return Answer(status=Reason.PARAMETER_FORBIDDEN.status, cause="hidden-field", why=why)
+    return Answer()
 
 
 def _time(text: str | None) -> datetime:
@@ -183,18 +213,31 @@ def _subject(
     snapshot: Snapshot, name: str, groups: tuple[str, ...], attributes: tuple[str, ...],
     tool: str | None, now: datetime,
 ) -> Subject:  # fmt: skip
+    if _NO_SUBJECT.match(name):
+        raise CounterfoilError(
+            f"`{visible(name)}` asks for nothing: name a user or a tool, and what it holds by --group"
+        )
     given = _attributes(snapshot, attributes)
     typed = name if name.startswith(("user:", "tool:")) else f"user:{name}"
-    through = None if tool is None else f"tool:{tool.removeprefix('tool:')}"
+    if tool is not None and typed.startswith("tool:"):
+        raise CounterfoilError("a tool that asks by itself asks through no other: leave out --tool")
+    claimed = tuple(f"group:{group.removeprefix('group:')}" for group in groups)
     found = snapshot.identities.subject_of(
         typed,
-        groups=tuple(f"group:{group.removeprefix('group:')}" for group in groups) or None,
+        groups=claimed or None,
         attributes=given,
-        tool=through,
+        tool=None if tool is None else f"tool:{tool.removeprefix('tool:')}",
         now=now.timestamp(),
     )
     if found is None:
         raise CounterfoilError(f"no issuer of subjects.yaml has a subject named `{visible(name)}`")
+    left_out = [f"`{key}`" for key, value in given.items() if found.attributes.get(key) != value]
+    left_out += ["its groups"] * (not set(claimed) <= set(found.groups))
+    if left_out:
+        raise CounterfoilError(
+            f"{', '.join(left_out)}: not what the token of {visible(typed)} says counts, but people.csv"
+            " (see `source` in subjects.yaml)"
+        )
     return found
 
 
@@ -206,38 +249,76 @@ def _attributes(snapshot: Snapshot, attributes: tuple[str, ...]) -> dict[str, Va
         if declared is None:
             known = ", ".join(sorted(snapshot.identities.attributes)) or "none"
             raise CounterfoilError(f"`{visible(key)}` is not a declared attribute: {known}")
+        if key in given:
+            raise CounterfoilError(f"`{key}` is named twice; a list is written as a|b")
         given[key] = _value(key, value, declared)
     return given
 
 
-def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json: bool) -> NoReturn:
-    past, principal = of_event.find(id_, log)
-    snapshot = of_event.snapshot_then(past, log)
-    then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
-    found = explain(snapshot.policy, subject=then.subject, report=then.report, context=then.context)
-    permitted = isinstance(found.decision, Permit)
+def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json: bool) -> bool:
+    """Explain an access of the log; whether it was permitted."""
+    try:
+        past, principal = of_event.find(id_, log)
+        snapshot = of_event.snapshot_then(past, log)
+        then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
+    except of_event.DecidedBefore as exc:
+        if as_json:
+            status = _STATUS.get(exc.past.reason, 0)
+            answer = {"decision": "deny", "cause": exc.past.cause, "status": status}
+            click.echo(msgspec.json.encode({**answer, "event": _recorded(exc.past)}))
+        else:
+            click.echo(str(exc))
+        return False
+    found = _of_then(then)
+    made = Explained(
+        who=then.subject, about=then.about, context=then.context, found=found,
+        answer=_answered(past, found),
+    )  # fmt: skip
+    anew = "deny" if isinstance(found.decision, Deny) else "permit"
     if as_json:
-        recorded = {
-            "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
-            "reason": past.reason, "cause": past.cause, "unknown": then.unknown,
-        }  # fmt: skip
-        document = _plain(found, then.subject, then.report.id) | {"event": recorded}
-        click.echo(msgspec.json.encode(document))
-    else:
-        told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
-        click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
-        _print(found, then.subject, then.report.id, then.context)
-        if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
-            click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
-        if isinstance(found.decision, Permit) and past.decision == "deny":
-            asked = _PARAMETERS.decode(past.parameters) if past.parameters else {}
-            why = why_refused(found, found.decision, asked) if past.cause == "hidden-field" else ""
-            click.echo(
-                f"the request was refused: {visible(why)}"
-                if why
-                else f"what refused it is no policy line: cause {visible(past.cause)}"
-            )
-    sys.exit(0 if permitted else 1)
+        event = {**_recorded(past), "unknown": then.unknown, "anew": anew}
+        click.echo(msgspec.json.encode({**explained.document(made), "event": event}))
+        return made.answer.permitted
+    told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
+    click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
+    explained.show(made)
+    if made.answer.permitted and isinstance(found.decision, Deny):
+        click.echo(f"with what is known here it would be denied: cause {found.decision.cause}")
+    if read := [f"sub.{name}" for name in then.unknown if f"sub.{name}" in found.attributes]:
+        click.echo(f"not on record, and so unknown here: {', '.join(read)}; see --attribute")
+    return made.answer.permitted
+
+
+def _recorded(past: Past) -> dict[str, object]:
+    return {
+        "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
+        "reason": past.reason, "cause": past.cause,
+    }  # fmt: skip
+
+
+def _answered(past: Past, found: Explanation) -> Answer:
+    """What was answered then: it is on record."""
+    if past.decision == "permit":
+        return Answer()
+    why = ""
+    if isinstance(found.decision, Permit) and past.cause == "hidden-field":
+        parameters = _PARAMETERS.decode(past.parameters) if past.parameters else {}
+        why = why_refused(found, found.decision, parameters)
+    if not isinstance(found.decision, Deny):
+        by_lines = past.reason in (Reason.NOT_FOUND.slug, Reason.PURPOSE.slug)
+        why = why or (
+            "with what is known here it would be permitted"
+            if by_lines
+            else f"what refused it is no policy line: cause {past.cause}"
+        )
+    return Answer(status=_STATUS.get(past.reason, 0), cause=past.cause or past.reason, why=why)
+
+
+def _of_then(then: of_event.Recalled) -> Explanation:
+    policy, subject, context = then.snapshot.policy, then.subject, then.context
+    if context.action in WITHOUT_CELLS:
+        return explain_change(policy, subject=subject, reports=then.reports, context=context)
+    return explain(policy, subject=subject, report=then.reports[0], context=context)
 
 
 def _value(name: str, text: str, declared: AttributeType) -> Value:
@@ -246,126 +327,3 @@ def _value(name: str, text: str, declared: AttributeType) -> Value:
     if len(known) != len(parts):
         raise CounterfoilError(f"`{name}` is {declared.type}{', a list as a|b' * declared.many}")
     return tuple(known) if declared.many else known[0]
-
-
-def _print(found: Explanation, who: Subject, report: str, context: Context) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)
-    decision = found.decision
-    asked = f"{who.name} reads {report}" + (f" through {who.tool}" if who.user and who.tool else "")
-    if isinstance(decision, Deny):
-        told = f"{decision.reason.status}, cause {decision.cause}"
-        console.print(Text.assemble(("denied", "bold red"), f": {asked} ({told})"))
-    else:
-        console.print(Text.assemble(("permitted", "bold green"), f": {asked}"))
-    if who.groups:
-        console.print(f"  groups: {', '.join(map(visible, who.groups))}")
-    for name in found.attributes:
-        value = context.attributes.get(name.removeprefix("sub."))
-        shown = "unknown: no token or file says it" if value is None else _shown(value)
-        console.print(Text(f"  {name} = {visible(shown)}"))
-    _print_lines(console, found)
-    if found.fields:
-        _print_fields(console, found.fields)
-    if found.sorted_for:
-        hidden = visible(", ".join(found.sorted_for))
-        console.print(
-            f"\nRows are sorted anew: the store orders them by {hidden}, not clear in every row."
-        )
-    if found.parameters:
-        _print_parameters(console, found.parameters)
-
-
-def _shown(value: Value) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple | frozenset | list) else str(value)
-
-
-def _print_lines(console: Console, found: Explanation) -> None:
-    table = Table("line", "who", "action", "when", "effect", "", box=None, pad_edge=False)
-    for each in sorted(found.lines, key=lambda line: line.said is not Said.APPLIED):
-        table.add_row(
-            *map(Text, map(visible, (str(each.line), each.principal, each.action, each.when, each.effect))),
-            Text(each.said, style=_SAID.get(each.said, "dim")),
-        )  # fmt: skip
-    console.print("\nAccess:" if found.lines else "\nAccess: no `p` line is about this report.")
-    if found.lines:
-        console.print(table)
-    if isinstance(found.decision, Deny) and found.decision.cause in _BY_DEFAULT:
-        console.print("What no line allows is denied.")
-
-
-def _print_fields(console: Console, fields: tuple[Seen, ...]) -> None:
-    table = Table("form", "in rows where", "fields", "why", box=None, pad_edge=False)
-    alike: dict[tuple[tuple[Form, ...], str], list[str]] = {}
-    for seen in fields:
-        key = ((), seen.why_absent) if seen.why_absent else (seen.forms, "")
-        alike.setdefault(key, []).append(visible(seen.field))
-    for (forms, why_absent), names in alike.items():
-        shown = ", ".join(names)
-        if why_absent:
-            table.add_row(Text("absent", style="red"), "", Text(shown), Text(visible(why_absent)))
-        for form in forms:
-            rows = "every row" if form.rows == "true" else visible(form.rows)
-            style = "dim" if form.why_not else "red" if form.form == "deny" else "green"
-            why = ", ".join(map(str, form.lines))
-            if form.why_not:
-                why = f"not given: {form.why_not} ({why})"
-            table.add_row(Text(visible(form.form), style=style), Text(rows), Text(shown), Text(why))
-            shown = "″"
-    console.print("\nCells; of several forms the first whose rows match is given, and a deny wins:")
-    console.print(table)
-
-
-def _print_parameters(console: Console, parameters: tuple[Usable, ...]) -> None:
-    table = Table("parameter", "by", "fields", "", box=None, pad_edge=False)
-    for each in parameters:
-        refused = ("refused: " if each.never else "refused with ") + "; ".join(
-            f"{field}, {why}" for field, why in each.hidden
-        )
-        table.add_row(
-            visible(each.parameter), each.by, Text(visible(", ".join(each.looks_at))),
-            Text(visible(refused), style="yellow") if each.hidden else Text("may be used", style="green"),
-        )  # fmt: skip
-    console.print("\nParameters; each field that one looks at must be clear in every row:")
-    console.print(table)
-
-
-def _plain(found: Explanation, who: Subject, report: str) -> dict[str, Any]:
-    decision = found.decision
-    return {
-        "subject": who.name,
-        "groups": who.groups,
-        "report": report,
-        "decision": "permit" if isinstance(decision, Permit) else "deny",
-        "cause": decision.cause if isinstance(decision, Deny) else "",
-        "status": decision.reason.status if isinstance(decision, Deny) else 200,
-        "lines": [
-            {
-                "line": str(each.line), "principal": each.principal, "action": each.action,
-                "when": each.when, "effect": each.effect, "said": each.said.value,
-            }
-            for each in found.lines
-        ],
-        "fields": [
-            {
-                "field": seen.field, "class": seen.class_, "absent": seen.why_absent,
-                "forms": [
-                    {
-                        "form": form.form, "rows": form.rows, "lines": [*map(str, form.lines)],
-                        "why_not": form.why_not,
-                    }
-                    for form in seen.forms
-                ],
-            }
-            for seen in found.fields
-        ],
-        "sorted_for": found.sorted_for,
-        "parameters": [
-            {
-                "parameter": each.parameter, "by": each.by, "fields": each.looks_at, "never": each.never,
-                "hidden": [{"field": field, "why": why} for field, why in each.hidden],
-            }
-            for each in found.parameters
-        ],
-    }  # fmt: skip

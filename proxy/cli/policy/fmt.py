@@ -6,32 +6,33 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import click
 
 from proxy.cli.policy.folder import FAULTY, policies, show
 from proxy.errors import Fault, Faulty
+from proxy.policy.people import PEOPLE_FILE
 from proxy.policy.source import RULE_FILES
 from proxy.review.layout import aligned
+
+_HINT: Final = f"fmt aligns {', '.join(RULE_FILES)}, and files like them"
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--check", "only", is_flag=True, help="Change nothing; exit with 1 where one would.")
 def fmt(paths: tuple[Path, ...], *, only: bool) -> None:
-    """Align the columns of policy files, named or in a folder; nothing else is changed.
+    """Align the columns of rule files, named or in a folder; nothing else is changed.
 
     A file with faults is left as it is. Exit status: 0 all are aligned, 1 with --check where one is
     not, 2 a file is at fault.
     """
     changed = broken = False
     for path in _files(paths):
-        try:
-            data = path.read_bytes() if path.is_file() else None
-        except OSError:
-            data = None
-        if data is None:
-            show(Fault(file=str(path), message="cannot be read"), {}, label="error", color="red")
+        data, why = _content(path)
+        if why:
+            show(Fault(file=str(path), message=why, hint=_HINT), {}, label="error", color="red")
             broken = True
             continue
         try:
@@ -47,6 +48,16 @@ def fmt(paths: tuple[Path, ...], *, only: bool) -> None:
             if not only:
                 _replace(path, new)
     sys.exit(FAULTY if broken else int(only and changed))
+
+
+def _content(path: Path) -> tuple[bytes, str]:
+    """What a rule file holds, and why it cannot be aligned; '' where it can."""
+    if path.suffix != ".csv" or path.name == PEOPLE_FILE:
+        return b"", "is no file of rules"
+    try:
+        return (path.read_bytes(), "") if path.is_file() else (b"", "cannot be read")
+    except OSError:
+        return b"", "cannot be read"
 
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:

@@ -64,9 +64,12 @@ def replay_(
     """Decide the log's accesses again under the policies in the folder NEW.
 
     Says which would now be refused, which would now be allowed, and whose cells would be given in
-    another form. The log does not hold the attributes that tokens give: what hangs on them is said
-    to. Exit status: 0 nothing would change, 1 something would or cannot be told, 2 the candidate or
-    the log cannot be read.
+    another form. The log does not hold the attributes that tokens give, nor what a malformed request
+    asked for: what hangs on them is said to. Refusals for other reasons, such as a token that is not
+    good, are counted and not decided again.
+
+    Exit status: 0 nothing would change, 1 something would or cannot be told, 2 the candidate or the
+    log cannot be read.
 
     Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
     not on record.
@@ -180,7 +183,8 @@ def _print(found: Replayed, candidate: Snapshot, new: Path) -> None:
     console.print(f"{_accesses(found.unchanged)} as before")
     if found.skipped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.skipped.most_common())
-        console.print(f"{_accesses(found.skipped.total())} refused whatever the policy: {reasons}")
+        count = _accesses(found.skipped.total())
+        console.print(f"{count} refused for what is not decided again: {reasons}")
     if found.unkept:
         console.print(
             f"{_accesses(found.unkept)} under policies that are not kept:"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from proxy.cli.policy.folder import policies
-from proxy.errors import CounterfoilError
+from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.errors import CounterfoilError, Faulty
 from proxy.seal import LOCK, seal
 
 
@@ -18,10 +19,16 @@ def seal_(folder: Path | None) -> None:
 
     Where the settings say `policies_must_be: sealed`, the server takes the folder only as it was
     sealed: copy .lock with the other files, and a folder that is copied by half is never in force.
+
+    Exit status: 0 it is sealed, 1 the manifest cannot be written, 2 the files are at fault.
     """
     folder = policies(folder)
     try:
         names = seal(folder)
+    except Faulty as exc:
+        for fault in exc.faults:
+            show(fault, {}, label="error", color="red")
+        sys.exit(FAULTY)
     except OSError as exc:
         raise CounterfoilError(f"{folder / LOCK} cannot be written: {exc.strerror}") from exc
     click.echo(f"{folder / LOCK} seals {', '.join(names)}")

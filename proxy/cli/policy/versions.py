@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import cache
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy import config, documents
+from proxy import config, documents, lockdowns
 from proxy.audit import Access, Reader
 from proxy.catalogue.entries import CatalogueFile
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
@@ -31,6 +31,7 @@ _DRIFT: Final = {
     "undeclared-field": "fields that its store gives and nothing declares:",
     "vanished-field": "declared fields that its store lacks:",
 }
+_TELLS: Final = "the server's log tells all, `counterfoil policy check` all but of key files"
 _SHORT: Final = 12
 _WIDE: Final = 4096
 
@@ -93,20 +94,20 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
     path = resolve_log_path(log_file, settings)
     with Reader(path) as reader:
         known = reigns(reader)
-        (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
+        refused = _standing_refusal(reader)
         kept = Versions.beside(Path(os.path.realpath(path)))
         drift = _drift(reader, kept, known[-1].version) if known else {}
     found = config.load(settings, os.environ)
+    files: Mapping[str, bytes] = {}
     try:
-        here = version_of(read_folder(found.path(found.settings.policies)))
+        files = read_folder(found.path(found.settings.policies))
     except Faulty as exc:
         here, unreadable = "", str(exc)
     else:
-        unreadable = ""
+        here, unreadable = version_of(files), ""
     reign = known[-1] if known else None
-    stale = reign is None or here != reign.version
-    if refused is not None and reign is not None and refused.started < reign.since:
-        refused = None
+    same = reign is not None and here == reign.version
+    stale = not same or refused is not None
     if as_json:
         why = _refusal(refused) if refused is not None else None
         click.echo(
@@ -117,17 +118,34 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
     else:
         in_force = f"{reign.version} {_when(reign)}" if reign else "nothing yet"
         click.echo(f"in force  {visible(in_force)}")
-        click.echo(f"folder    {here or unreadable}{'' if stale else ' (the same)'}")
-        if stale and refused is not None:
+        click.echo(f"folder    {here or unreadable}{' (the same)' if same else ''}")
+        if refused is not None:
             said = _refusal(refused)
             click.echo(
                 f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
-                f" {visible(str(said['first']) or '-')}; `counterfoil policy check` tells all"
+                f" {visible(str(said['first']) or '-')}; {_TELLS}"
             )
+            if said["cause"] == "lockdown-lost":
+                locked, lifted = lockdowns.left(path, kept, files)
+                for fault in lockdowns.lost(locked, files, lifted=lifted):
+                    click.echo(f"          {fault}")
         for report, drifted in drift.items():
             told = [f"{_DRIFT[cause]} {fields}" for cause, fields in sorted(drifted.items())]
             click.echo(f"drift     {visible(report)}: {', '.join(told)}")
     sys.exit(1 if stale else 0)
+
+
+def _standing_refusal(reader: Reader) -> Access | None:
+    """The newest refusal, unless what the folder has was put in force since, or is so again.
+
+    A grant or a lockdown changes what is in force beside a refused folder; the server then puts the
+    refusal on record once more.
+    """
+    (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
+    (loaded,) = reader.query(outcome="policy-loaded", limit=1) or (None,)
+    if refused is None or (loaded is not None and refused.started < loaded.started):
+        return None
+    return refused
 
 
 def _drift(reader: Reader, kept: Versions, in_force: str) -> dict[str, dict[str, int]]:

@@ -105,6 +105,9 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
 
 _ORDERED: Final = frozenset({Kind.TEXT, Kind.NUMBER, Kind.DATE, Kind.DATETIME})
 
+_SIDES: Final = "both sides must be of one type; see the types in reports.yaml and subjects.yaml"
+_ALIKE: Final = "all items of a list are of one type"
+
 
 def check(tree: Node, scope: Scope) -> None:
     """Raise BadCondition with every fault of `tree` in `scope`."""
@@ -136,7 +139,7 @@ def miswritten(node: Call) -> Mistake | None:
             hint = "write the first address and the length, as in `'10.0.0.0/8'`"
             return Mistake(at, f"{quoted(text)} is no network", hint)
         case Call("days", (Number(value, at=at),)) if value.denominator != 1:
-            return Mistake(at, "`days()` takes a whole number")
+            return Mistake(at, "`days()` takes a whole number", "as in `days(7)`")
         case _:
             return None
 
@@ -151,13 +154,14 @@ class _Checker:
     def _fault(self, at: int, message: str, hint: str = "") -> None:
         self.mistakes.append(Mistake(at, message, hint))
 
-    def expect(self, node: Node, kind: Kind, role: str) -> None:
+    def expect(self, node: Node, kind: Kind, role: str, hint: str = "") -> None:
         """Note a fault unless `node` gives a single `kind`."""
         found = self.shape(node)
         if found is not None and found != Shape(kind):
-            hint = ""
-            if kind is Kind.BOOLEAN and isinstance(node, Name):
-                hint = f"compare it, or write `present({canonical(node)})`"
+            if kind is Kind.BOOLEAN:
+                hint = "compare it with something, as in `row.units > 5`"
+                if isinstance(node, Name):
+                    hint = f"compare it, or write `present({canonical(node)})`"
             self._fault(node.at, f"{role} must be {kind}, and this is {found}", hint)
 
     def shape(self, node: Node) -> Shape | None:
@@ -176,7 +180,7 @@ class _Checker:
             case Call():
                 return self._call(node)
             case Negation(operand):
-                self.expect(operand, Kind.NUMBER, "what follows `-`")
+                self.expect(operand, Kind.NUMBER, "what follows `-`", "as in `-5` or `-row.units`")
                 return Shape(Kind.NUMBER)
             case Arithmetic():
                 return self._arithmetic(node)
@@ -225,11 +229,14 @@ class _Checker:
             if found is None:
                 continue
             if found.many or found.kind is Kind.DAYS:
-                self._fault(item.at, f"{found} cannot be in a list")
+                hint = "write single values between `[` and `]`"
+                self._fault(item.at, f"{found} cannot be in a list", hint)
             elif first is None:
                 first = found
             elif found != first:
-                self._fault(item.at, f"the list began with {first}, and this is {found}")
+                message = f"the list began with {first}, and this is {found}"
+                hint = _mismatch(item, found.kind, item, first.kind, otherwise=_ALIKE)
+                self._fault(item.at, message, hint)
         return first and Shape(first.kind, many=True)
 
     def _call(self, node: Call) -> Shape | None:
@@ -249,16 +256,17 @@ class _Checker:
             return Shape(known.gives)
         for wanted, argument in zip(known.parameters, node.arguments, strict=True):
             if isinstance(wanted, Kind):
-                self.expect(argument, wanted, f"this argument of `{node.function}`")
+                role, hint = f"this argument of `{node.function}`", f"as in `{known.usage}`"
+                self.expect(argument, wanted, role, hint)
             elif wanted == LITERAL and not isinstance(argument, Text):
                 message = f"`{node.function}` takes a text that is written out here"
                 self._fault(argument.at, message, f"as in `{known.usage}`")
             elif wanted is None and isinstance(argument, Items):
-                self._fault(argument.at, f"`{node.function}` takes a single value")
+                message = f"`{node.function}` takes a single value"
+                self._fault(argument.at, message, f"as in `{known.usage}`")
             elif wanted is None and self.shape(argument) == Shape(Kind.DAYS):
-                self._fault(
-                    argument.at, "`days()` is only added to a date or time, or taken from one"
-                )
+                message = "`days()` is only added to a date or time, or taken from one"
+                self._fault(argument.at, message, "as in `env.date - days(7)`")
         if wrong := miswritten(node):
             self.mistakes.append(wrong)
         return Shape(known.gives)
@@ -274,7 +282,7 @@ class _Checker:
             return left
         if node.sign == "-" and left == right == day:
             return Shape(Kind.NUMBER)
-        hint = ""
+        hint = "it takes numbers"
         if left in (day, time) and right == Shape(Kind.NUMBER) and node.sign in "+-":
             hint = f"write `{node.sign} days({canonical(node.right)})`"
         elif left == span and right in (day, time):
@@ -293,7 +301,7 @@ class _Checker:
             if many:
                 hint = "write `in`"
             elif Kind.DAYS in kinds:
-                hint = "a difference of dates is a plain number: write `< 7`"
+                hint = _beside_days(node, left.kind, right.kind)
             else:
                 hint = _mismatch(node.left, left.kind, node.right, right.kind)
             self._fault(node.at, f"`{node.relation}` does not compare {left} with {right}", hint)
@@ -307,7 +315,8 @@ class _Checker:
             hint = "write `!=`" if node.negated else "write `==`"
             self._fault(node.options.at, f"`{word}` needs a list, and this is {options}", hint)
         elif item is not None and item.many:
-            self._fault(node.item.at, f"what stands before `{word}` must be a single value")
+            message = f"what stands before `{word}` must be a single value"
+            self._fault(node.item.at, message, f"as in `row.store_id {word} sub.stores`")
         elif item is not None and options is not None and item.kind != options.kind:
             hint = ""
             if isinstance(node.options, Items):
@@ -315,7 +324,30 @@ class _Checker:
             self._fault(node.at, f"`{word}` does not look for {item} in {options}", hint)
 
 
-def _mismatch(left: Node, left_kind: Kind, right: Node, right_kind: Kind) -> str:
+def _beside_days(node: Comparison, left: Kind, right: Kind) -> str:
+    """How to write what a comparison with `days(n)` means."""
+    span, other, kind = (
+        (node.right, node.left, left) if right is Kind.DAYS else (node.left, node.right, right)
+    )
+    if kind is Kind.NUMBER and isinstance(span, Call):
+        plain = canonical(span.arguments[0])
+        written = f"{plain} {node.relation}" if span is node.left else f"{node.relation} {plain}"
+        return f"a difference of dates is a plain number: write `{written}`"
+    if kind not in (Kind.DATE, Kind.DATETIME):
+        return "only a date or time is moved by `days()`: compare plain numbers"
+    of_now = isinstance(other, Name) and other.where == "env"
+    if kind is Kind.DATE:
+        start: Node = Call("date", (Text("2026-12-24"),)) if of_now else Name("env", "date")
+    else:
+        start = Call("time", (Text("2026-12-24T18:00"),)) if of_now else Name("env", "now")
+    moved = Arithmetic("+" if of_now else "-", start, span)
+    sides = (moved, other) if span is node.left else (other, moved)
+    return f"move a date or time by it, as in `{canonical(Comparison(node.relation, *sides))}`"
+
+
+def _mismatch(
+    left: Node, left_kind: Kind, right: Node, right_kind: Kind, *, otherwise: str = _SIDES
+) -> str:
     """How to write the literal of two sides whose kinds differ."""
     for literal, other in ((right, left_kind), (left, right_kind)):
         match literal, other:
@@ -333,4 +365,4 @@ def _mismatch(left: Node, left_kind: Kind, right: Node, right_kind: Kind) -> str
                 pass
     if {left_kind, right_kind} == {Kind.DATE, Kind.DATETIME}:
         return "compare a date with `date('…')` or `env.date`, a time with `time('…')` or `env.now`"
-    return "both sides must be of one type; see the types in reports.yaml and subjects.yaml"
+    return otherwise

@@ -1,4 +1,4 @@
-"""When the truth of a condition may change by mere passing of time.
+"""When the truth of a condition may change by mere passing of time, and what the time alone says of it.
 
 What reads `env.date` can change at midnight (UTC) alone. A time that is made of `env.now` is always
 `env.now` moved by days that rest until midnight; so it meets another time at one instant, which is
@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
-from proxy.plan import Context
+from proxy.plan import Context, Truth
 from proxy.policy.conditions.check import Kind, Scope, Shape, shape
 from proxy.policy.conditions.evaluate import function, options
 from proxy.policy.conditions.tree import (
+    And,
     Arithmetic,
     Comparison,
     Items,
     Membership,
     Name,
     Node,
+    Not,
+    Or,
     children,
     names,
 )  # fmt: skip
@@ -32,8 +35,51 @@ _TICK: Final = datetime.resolution
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
+_CLOCKS: Final = {Name("env", "now"), Name("env", "date")}
+
+ByTime = Callable[[Context], Truth]
+
 Waits = Callable[[Context], Iterator[timedelta]]
 """How long until a part of a condition may change; what is not positive is past."""
+
+
+def by_time(node: Node, scope: Scope) -> ByTime | None:
+    """What tells the truth of a checked tree by the time alone; None where time tells nothing.
+
+    Whatever is not time may be anything: by Kleene's logic what is true or false all the same, is so
+    for every row and every requester.
+    """
+    match node:
+        case And(terms):
+            return _joined(False, [by_time(term, scope) for term in terms])
+        case Or(terms):
+            return _joined(True, [by_time(term, scope) for term in terms])
+        case Not(operand):
+            inner = by_time(operand, scope)
+            return None if inner is None else lambda context: _negated(inner(context))
+        case _ if set(names(node)) <= _CLOCKS:
+            whole = function(node, scope, ())
+            return lambda context: whole(context, ())
+        case _:
+            return None
+
+
+def _joined(decisive: bool, terms: list[ByTime | None]) -> ByTime | None:  # noqa: FBT001
+    """Kleene's `or` where True is decisive, `and` where False is."""
+    if not any(terms):
+        return None
+
+    def told(context: Context) -> Truth:
+        truths = [None if term is None else term(context) for term in terms]
+        if decisive in truths:
+            return decisive
+        return None if None in truths else not decisive
+
+    return told
+
+
+def _negated(truth: Truth) -> Truth:
+    return None if truth is None else not truth
 
 
 def next_flip(waits: tuple[Waits, ...], context: Context) -> datetime | None:

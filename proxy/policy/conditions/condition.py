@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Final
 
 from proxy.plan import ColumnTest, Context, Truth
 from proxy.policy.conditions import clock
@@ -14,6 +15,8 @@ from proxy.policy.conditions.check import Scope
 from proxy.policy.conditions.evaluate import function
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import Node
+
+_CLOCKS: Final = frozenset({"now", "date"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,20 @@ class Condition:
     def bind(self, context: Context) -> Truth | ColumnTest:
         """Fold in the request: a truth where no row is needed any more, else a test of columns."""
         return self.meaning.bind(context)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the time alone may tell that it is false."""
+        return self._by_time is not None
+
+    def is_over(self, context: Context) -> bool:
+        """Whether, at the context's time, it is false for every row and every requester."""
+        by_time = self._by_time
+        return by_time is not None and by_time(context) is False
+
+    @property
+    def _by_time(self) -> clock.ByTime | None:
+        return self.meaning.by_time if self.reads & _CLOCKS else None
 
     def next_flip(self, context: Context) -> datetime | None:
         """The earliest instant after `context.now` at which time alone may change what holds.
@@ -76,6 +93,11 @@ class Meaning:
     def bind(self) -> Callable[[Context], Truth | ColumnTest]:
         """What binds it to a request."""
         return binder(self._tree, self._scope)
+
+    @cached_property
+    def by_time(self) -> clock.ByTime | None:
+        """What tells its truth by the time alone."""
+        return clock.by_time(self._tree, self._scope)
 
     @cached_property
     def waits(self) -> tuple[clock.Waits, ...]:

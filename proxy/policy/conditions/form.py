@@ -39,6 +39,9 @@ What is taken for a literal and is none, as the 5 of `5a` or a quote without its
 either it is refused by a judge, or no condition has what is left between its literals.
 """
 
+UNKNOWN_HERE: Final = "unknown here"
+"""The type of a field that other reports of a line declare."""
+
 Between = tuple[str, ...]
 """What stands before each literal of a condition, and after the last one."""
 Literals = tuple[str, ...]
@@ -125,7 +128,7 @@ def _type(name: Name, scope: Scope) -> str:
     if name.where == "sub":
         declared = scope.attributes[name.name]
         return f"{declared.type} list" if declared.many else declared.type
-    return (scope.fields or {}).get(name.name) or "unknown here"
+    return (scope.fields or {}).get(name.name) or UNKNOWN_HERE
 
 
 def _places(text: str) -> tuple[int, ...]:

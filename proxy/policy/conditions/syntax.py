@@ -209,9 +209,11 @@ class _Parser:
         token = self._peek()
         if token.kind == "end":
             return self._stop(
-                token.at, f"something is missing after `{shown(self._tokens[-1].text)}`"
+                token.at,
+                f"something is missing after `{shown(self._tokens[-1].text)}`",
+                "write a name, a value or a condition there, or take that out",
             )
-        hint = ""
+        hint = "take it out"
         if token.text.lower() in _WORDS and token.text not in _WORDS:
             hint = f"write `{token.text.lower()}`"
         elif token.kind == "word" and self._peek(1).text == "(":

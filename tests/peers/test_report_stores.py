@@ -1,15 +1,13 @@
-"""The same end-to-end story in front of nginx serving files: an upstream that no one here wrote."""
+"""One story in front of report stores that no one here wrote: nginx's files, Datasette's tables."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
-import socket
-import subprocess
-import time
-from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,21 +15,8 @@ import pytest
 from tests.harness import sales
 from tests.harness.background import Background
 from tests.harness.proxy import Home, running
+from tests.peers import datasette, nginx
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-CONFIGURATION = """\
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  types {{ text/csv csv; application/json json; }}
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {folder}/files; }}
-}}
-"""
 IOWA = """\
 stores:
   files: {url: "{store}", loopback: true}
@@ -62,36 +47,9 @@ p,  group:owners,    iowa/*, read, true, allow
 p2, group:owners,    iowa/*, row['Store Number'] in sub.stores, *, clear
 """
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@contextmanager
-def nginx(folder: Path):
-    """Nginx serving `folder`/files on loopback."""
-    port = free_port()
-    folder.chmod(0o755)
-    (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
-    assert NGINX is not None
-    words = [NGINX, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-    if os.geteuid() == 0:
-        words += ["-g", "user root;"]
-    process = subprocess.Popen(words)
-    try:
-        for _ in range(200):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+RULES = sales.RULES.replace(
+    "p,  role:analyst, sales/audited, read, env.purpose in ['audit'], allow\n", ""
+)
 
 
 @pytest.fixture
@@ -101,28 +59,51 @@ def background():
     background.close()
 
 
-def test_a_csv_and_a_json_file_behind_nginx(tmp_path, background):
-    """The analyst's and the owner's views of files that nginx serves are what the policy says."""
-    folder = tmp_path / "nginx"
-    (folder / "files/sales").mkdir(parents=True)
-    rows = sales.rows(30_000)
-    (folder / "files/sales/daily.csv").write_bytes(sales.as_csv(rows))
-    (folder / "files/sales/daily.json").write_bytes(sales.as_json(rows))
-    with nginx(folder) as url:
-        home = Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, store=url)
+def parsed(path: str, body: bytes) -> list[dict[str, str]]:
+    """The rows, each cell as it is written."""
+    if path.endswith(".csv"):
+        return list(csv.DictReader(io.StringIO(body.decode())))
+    document = json.loads(body, parse_float=str, parse_int=str)
+    return document["rows"] if path == "/sales/wrapped.json" else document
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        pytest.param(kind, marks=pytest.mark.skipif(bool(kind.MISSING), reason=str(kind.MISSING)))
+        for kind in (nginx, datasette)
+    ],
+    ids=["nginx", "datasette"],
+)
+def test_what_each_person_sees_of_a_store(tmp_path, background, store):
+    """CSV, a JSON array and a JSON envelope: rows and forms by policy, untouched cells to the character."""
+    with store.peer(tmp_path / "store") as (url, reports, paths):
+        home = Home(tmp_path / "home", reports=reports, rules=RULES, store=url)
         with running(home, background) as proxy:
             alice = proxy.issuer.token("alice", groups=("analysts",))
             sam = proxy.issuer.token("sam", groups=("owners",), stores=["3", "7"])
-            for path in ("/sales/daily.csv", "/sales/daily.json"):
+            nora = proxy.issuer.token("nora")
+            for path, rows in paths.items():
+                every = [dict(zip(sales.FIELDS, row, strict=True)) for row in rows]
                 answer = proxy.get(path, token=alice)
                 assert answer.status == 200 and answer.whole and b"canary" not in answer.body
-                assert len(answer.chunks) > 1
-            answer = proxy.get("/sales/daily.csv", token=sam)
-            seen = list(csv.reader(io.StringIO(answer.body.decode())))
-            assert seen[0] == list(sales.FIELDS[:-1])
-            assert seen[1:] == [list(row[:-1]) for row in rows if row[1] in ("3", "7")]
+                assert parsed(path, answer.body) == [
+                    {name: cell for name, cell in row.items() if name != "buyer_email"}
+                    | {"net_sales": str(round(Fraction(row["net_sales"]) / 100) * 100)}
+                    for row in every
+                ]
+                answer = proxy.get(path, token=sam)
+                assert answer.status == 200 and answer.whole
+                assert parsed(path, answer.body) == [
+                    {name: cell for name, cell in row.items() if name != "buyer_email"}
+                    for row in every
+                    if row["store_id"] in ("3", "7")
+                ]
+                assert proxy.get(path, token=nora).status == 404
+                assert proxy.get(path).status == 401
 
 
+@pytest.mark.skipif(bool(nginx.MISSING), reason=str(nginx.MISSING))
 @pytest.mark.skipif("COUNTERFOIL_DATA" not in os.environ, reason="COUNTERFOIL_DATA is not set")
 def test_real_invoice_lines(tmp_path, background):
     """Real data with `;`, `$` and tabs in quotes: untouched cells are the source's, to the character."""
@@ -131,7 +112,7 @@ def test_real_invoice_lines(tmp_path, background):
     (folder / "files").mkdir(parents=True)
     shutil.copy(source, folder / "files/iowa.csv")
     original = list(csv.DictReader(io.StringIO(source.read_text("utf-8")), delimiter=";"))
-    with nginx(folder) as url:
+    with nginx.nginx(folder) as url:
         home = Home(tmp_path / "home", reports=IOWA, rules=IOWA_RULES, store=url)
         with running(home, background) as proxy:
             alice = proxy.issuer.token("alice", groups=("analysts",))
