@@ -10,6 +10,7 @@ can be, compared by itself, and told of, until there is none: then it is proved.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -96,26 +97,23 @@ class Together:
     def changes(self, covers: list[Cover]) -> Iterator[Change]:
         """Every change that is none of `covers`, to which those are added who have it."""
         known = [each for each in covers if self._is_about(each.pair.who)]
-        told = 0
-        for fields in self._alike():
-            for turn in Turn:
-                while True:
-                    try:
-                        who = self._find(fields[0], turn, known)
-                    except (Undecided, Unmodelled):
+        found: list[Cover] = []
+        for fields, turn in itertools.product(self._alike(), Turn):
+            try:
+                while (who := self._find(fields[0], turn, (*known, *found))) is not None:
+                    if len(found) == _MOST:
                         self._note(fields)
                         break
-                    if who is None:
-                        break
-                    if told == _MOST:
-                        self._note(fields)
-                        return
-                    told += 1
-                    inside = [each for each in known if self._is_inside(each, who)]
-                    pair = Pair(self._question, who, inside)
-                    known.append(Cover(pair=pair))
-                    covers.append(known[-1])
-                    yield from map(self._led, pair.changes())
+                    found.append(Cover(pair=Pair(self._question, who)))
+            except (Undecided, Unmodelled):
+                self._note(fields)
+        covers += found
+        # Told only now: somebody who is less may have been found after somebody who is more.
+        for number, each in enumerate(found):
+            less = (*known, *found[:number], *found[number + 1 :])
+            who = each.pair.who
+            inside = [other for other in less if self._is_inside(other, who)]
+            yield from map(self._led, Pair(self._question, who, inside).changes())
 
     def _is_about(self, who: Who) -> bool:
         """Whether somebody can be both that and what is asked about here."""
