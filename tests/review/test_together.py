@@ -129,7 +129,7 @@ BATCH = Batch(
 CIRCUMSTANCES = [
     *itertools.product(
         ("", "audit"),
-        (2028, 2032, 2040),
+        (2028, 2032, 2034, 2040),
         (None, (), ("North",), ("South", "Else"), ("North", "South")),
     )
 ]

@@ -45,9 +45,11 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
     Each is a folder of policies, or a git revision of one: HEAD~1, or main:conf/policies. Without NEW
     it is the folder as it is now. Conditions are compared by a solver, for every row there could be;
     each change comes with a row, and a requester, for whom both versions were asked. Compared is what
-    each role, group, user and tool that the files name is given, by itself and together with others.
+    each role, group, user and tool that the files name is given, by itself and together with others;
+    and what else the catalogue declares.
 
-    Exit status: 0 nobody gains or loses, 1 somebody does or not all can be told, 2 faulty files.
+    Exit status: 0 nobody gains or loses, 1 somebody does, the catalogue declares something else or
+    not all can be told, 2 faulty files.
     """
     try:
         from proxy.review.difference import difference  # noqa: PLC0415 - z3 is an extra, and slow to load
