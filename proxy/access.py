@@ -50,8 +50,9 @@ Step = Literal[
     "change", "policy-loaded", "policy-refused", "drift",
 ]  # fmt: skip
 Ended = Literal[
-    "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped"
-]
+    "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped",
+    "internal-error",
+]  # fmt: skip
 
 
 class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

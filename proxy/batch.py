@@ -207,6 +207,7 @@ class Batch:
             types=self._types,
             few=self.few,
             unread=None if self._unread is None else self._unread.where(keep),
+            coded={name: column.where(keep) for name, column in self._coded.items()},
         )
         batch._values = {name: filtered(column, keep) for name, column in self._values.items()}
         return batch

@@ -82,6 +82,11 @@ class Coded:
         """Each cell's text."""
         return column(self.distinct.take(pa.array(self.codes)))
 
+    def where(self, keep: Cells) -> Coded:
+        """The cells where the Boolean column `keep` is true."""
+        assert isinstance(keep, pl.Series)
+        return Coded(self.distinct, self.codes[keep.to_numpy()])
+
     def mapped(self, form: Callable[[pl.Series], Cells]) -> Coded:
         """The same with each distinct text in another form."""
         formed = form(column(self.distinct))

@@ -24,16 +24,13 @@ from proxy.few import Cells, Few, either
 from proxy.keys import Keyring
 from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
 from proxy.plan import ColumnTest, Context, Plan, Truth
+from proxy.remembered import Remembered
 from proxy.texts import Coded, by_distinct, plain
 from proxy.texts import column as column_of
 from proxy.treatments.base import Operation, Site
 from proxy.treatments.clear import Clear
 from proxy.values import Type
 
-_REMEMBERED: Final = 4096
-"""Cells of one field whose form is kept from block to block, and from request to request."""
-_MEMORABLE: Final = 64
-"""Characters of a cell up to which it is kept: what is kept must not grow with the report's cells."""
 _REPEATS: Final = 4
 """Where cells occur so often on average, each distinct one is treated once."""
 
@@ -62,8 +59,8 @@ class _Form:
     name: str
     operation: Operation | None
     per_value: bool
-    known: dict[Lexis, dict[str | None, str | None]] = field(default_factory=dict)
-    """Cells and their form, as a lexis writes both; of no use where the form is not per value."""
+    known: dict[Lexis, Remembered] = field(default_factory=dict)
+    """Of no use where the form is not per value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -346,22 +343,12 @@ def _remembered(
     column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Sequence[str | None]
 ) -> list[str | None]:
     """Each cell in its form; one that was met before is not treated again."""
-    known = form.known.setdefault(lexis, {})
-    given = [*map(known.get, cells)]
-    if None not in given:
-        return given
-    # Other threads may forget all that is known at any time: what was found is in hand.
-    missing = [cell for cell, form_ in zip(cells, given, strict=True) if form_ is None]
-    unknown = [cell for cell in dict.fromkeys(missing) if cell is not None]
-    treated = _treated(column, form, lexis, Few(unknown)).to_list()
-    new: dict[str | None, str | None] = dict(zip(unknown, treated, strict=True))
-    memorable = [(cell, new[cell]) for cell in unknown if len(cell) <= _MEMORABLE][:_REMEMBERED]
-    if len(known) + len(memorable) > _REMEMBERED:
-        known.clear()
-    known.update(memorable)
-    return [
-        new.get(cell) if form_ is None else form_ for cell, form_ in zip(cells, given, strict=True)
-    ]
+
+    def treat(distinct: list[str]) -> list[str | None]:
+        treated: list[str | None] = _treated(column, form, lexis, Few(distinct)).to_list()
+        return treated
+
+    return form.known.setdefault(lexis, Remembered()).forms(cells, treat)
 
 
 def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:

@@ -121,6 +121,7 @@ _AT_ONCE: Final = 500
 
 OUTCOMES: Final = frozenset({
     "open", "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed",
+    "internal-error",
     "stopped", "refused", "unresolved", "opened", "policy-loaded", "policy-refused", "change", "drift",
 })  # fmt: skip
 """What `Access.outcome` can be; any other word of an outcome is a decision, a reason or a cause."""

@@ -83,8 +83,9 @@ def next_set(mask: Mask, places: Offsets) -> Offsets:
     """For each of `places`, the offset of the first bit that is set there or after it; there is one."""
     word = places >> 6
     left = mask[word] & ~((_ONE << (places & 63).astype(np.uint64)) - _ONE)
-    while len(empty := np.flatnonzero(left == 0)):
-        word[empty] += 1
+    if len(empty := np.flatnonzero(left == 0)):
+        filled = np.flatnonzero(mask)
+        word[empty] = filled[np.searchsorted(filled, word[empty] + 1)]
         left[empty] = mask[word[empty]]
     lowest = left & (np.uint64(0) - left)
     found: Offsets = (word << 6) + np.bitwise_count(lowest - _ONE)
@@ -95,8 +96,9 @@ def last_set(mask: Mask, places: Offsets) -> Offsets:
     """For each of `places`, the offset of the last bit that is set before it; there is one."""
     word = places >> 6
     left = mask[word] & ((_ONE << (places & 63).astype(np.uint64)) - _ONE)
-    while len(empty := np.flatnonzero(left == 0)):
-        word[empty] -= 1
+    if len(empty := np.flatnonzero(left == 0)):
+        filled = np.flatnonzero(mask)
+        word[empty] = filled[np.searchsorted(filled, word[empty]) - 1]
         left[empty] = mask[word[empty]]
     for step in _STEPS:
         left |= left >> step
@@ -140,11 +142,11 @@ def past(starts: Mask, runs: Mask) -> Mask:
     """
     total = runs + starts
     carry = total < runs
-    while carry[:-1].any():
-        carried = carry[:-1].astype(np.uint64)
-        carry = np.zeros_like(carry)
-        total[1:] += carried
-        carry[1:] = (total[1:] == 0) & (carried == 1)
+    if carry[:-1].any():
+        # A word of ones hands on what it is handed: what comes in is what the last other word gives.
+        others = np.where(~total != 0, np.arange(len(total)), -1)
+        giving = np.maximum.accumulate(others)[:-1]
+        total[1:] += (giving >= 0) & carry[giving]
     return total & ~runs
 
 

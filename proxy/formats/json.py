@@ -199,6 +199,7 @@ class JsonDecoder(Decoder):
             uniform = members(buffer, start, cut, found, self._limits)
             if uniform is not None:
                 self._saw(uniform.names, height)
+                self._drift(uniform.names, self._fields)
                 if self._layout is None:
                     self._learn(uniform.names)
                 return Batch(

@@ -21,16 +21,15 @@ from proxy.few import Cells
 from proxy.formats import bits, pieces
 from proxy.formats.base import Limits
 from proxy.formats.bits import Bytes, Offsets
-from proxy.formats.json_text import Scan, strict
+from proxy.formats.json_text import WHITESPACE, Scan, strict
 from proxy.formats.pieces import Span
 from proxy.texts import Texts, column, with_nulls
 
 Places = npt.NDArray[np.intp]
 """(members, records)"""
 
-_MEMBER: Final = re.compile(
-    rb'([ \t\n\r]*("(?:[^"\\]|\\.)*")[ \t\n\r]*:[ \t\n\r]*)(.*?)([ \t\n\r]*)\Z', re.DOTALL
-)
+_LEAD: Final = re.compile(rb'[ \t\n\r]*+("(?:[^"\\]|\\.)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
+"""What stands before a value. Possessive: time grows with the text, whatever it holds."""
 _WORD: Final = 8
 _SPACE: Final = ord(" ")
 """White space is no greater, and what begins or ends a value is."""
@@ -75,10 +74,13 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
 
     names, between, after = [], [], b"{"
     for index in range(width):
-        matched = _MEMBER.match(buffer, int(starts[index, 0]), int(ends[index, 0]))
+        end = int(ends[index, 0])
+        matched = _LEAD.match(buffer, int(starts[index, 0]), end)
         if matched is None:
             return None
-        lead, name, _, trail = matched.groups()
+        lead, name = matched[0], matched[1]
+        value = buffer[matched.end() : end]
+        trail = value[len(value.rstrip(WHITESPACE)) :]
         names.append(str(strict(name, limits)))
         ends[index] -= len(trail)
         if not (_equal(data, starts[index], lead) and _equal(data, ends[index], trail)):

@@ -55,7 +55,10 @@ def cut(data: Bytes, span: Span) -> Texts:
 def has_any(cells: Texts, characters: bytes) -> bool:
     """Whether one of some ASCII characters is in any cell, or a cell is the empty text."""
     places, data = content(cells)
-    if int((places[1:] == places[:-1]).sum()) > cells.null_count:
+    empty = places[1:] == places[:-1]
+    if cells.null_count:  # under a null there may be anything
+        empty &= cells.is_valid().to_numpy(zero_copy_only=False)
+    if empty.any():
         return True
     return any((data == character).any() for character in characters)
 

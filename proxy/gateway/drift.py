@@ -81,6 +81,8 @@ class Drift:
         known = self._reports.get(report.id)
         if known is None or known.declared != report.fields.keys():
             known = self._reports[report.id] = _Drifting(declared=frozenset(report.fields))
+        for path in known.newest.keys() - {each.path for each in report.variants}:
+            del known.newest[path]
         counts = {kind: len(names) for kind, names in found.items()}
         if view.vanished is None and variant.path in known.newest:
             counts[Kind.VANISHED] = known.newest[variant.path][Kind.VANISHED]
@@ -101,8 +103,13 @@ class Drift:
         for id_, known in self._reports.items():
             report = current.get(id_)
             if report is not None and known.declared == report.fields.keys():
-                newest = known.newest.values()
-                found[id_] = {kind: max(counts[kind] for counts in newest) for kind in Kind}
+                newest = [
+                    known.newest[variant.path]
+                    for variant in report.variants
+                    if variant.path in known.newest
+                ]
+                if newest:
+                    found[id_] = {kind: max(counts[kind] for counts in newest) for kind in Kind}
         return found
 
 

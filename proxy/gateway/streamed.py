@@ -88,7 +88,7 @@ class Streamed:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever went wrong ends the stream and is recorded
             _LOGGER.error("access %s: %s", self._access.id, where(exc))
-            ended = "store-failed"
+            ended = "internal-error"
         finally:
             if ended is not None:
                 abort(request)

@@ -242,7 +242,8 @@ def _plainly_short(cells: Texts, type_: Type) -> _Short | None:
     places, data = content(cells)
     lengths = np.diff(places)
     void = lengths == 0
-    if int(void.sum()) != cells.null_count:  # an empty text, or something under a null
+    null = cells.is_null().to_numpy(zero_copy_only=False) if cells.null_count else False
+    if (void != null).any():  # an empty text, or something under a null
         return None
     some = np.flatnonzero(~void) if cells.null_count else slice(None)
     firsts, lengths = places[:-1][some], lengths[some]

@@ -22,6 +22,7 @@ ENDED = (
     "whole",
     "client-gone",
     "store-failed",
+    "internal-error",
     "expired",
     "policy-changed",
     "log-failed",

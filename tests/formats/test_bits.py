@@ -44,9 +44,10 @@ def test_between_quotes(text):
     assert [at for at in places(inside) if at < len(text)] == expected
 
 
-@given(TEXTS, st.data())
-def test_counts_and_next(text, draw):
-    """What is counted before a place, and what comes first from it on, is what a loop finds."""
+@given(TEXTS, st.sampled_from([1, 70, 500]), st.data())
+def test_counts_and_next(text, wide, draw):
+    """What is counted before a place, and what is nearest on either side of it, is what a loop finds."""
+    text = text.replace(b"a", b"a" * wide)
     mask = bits.where(data(text), ord(","))
     asked = sorted(draw.draw(st.lists(st.integers(0, max(len(text) - 1, 0)), max_size=20)))
     if not text:
@@ -67,7 +68,7 @@ def test_longest(lengths):
     assert bits.longest(np.array([*accumulate(lengths)], np.intp)) == max(lengths, default=0)
 
 
-@given(TEXTS, st.integers(0, 40))
+@given(TEXTS, st.integers(0, 40) | st.just(500))
 def test_past_runs(text, repeat):
     """From the first byte of a run, however long, what comes right after the run is found."""
     text = text.replace(b"a", b"a" * (1 + 5 * repeat)) + b","

@@ -125,7 +125,11 @@ def test_woven_records_are_their_columns_in_turn(block, draw):
 @given(st.lists(st.none() | st.text('a",é', max_size=3), min_size=1, max_size=6), st.integers(0, 5))
 def test_characters_are_looked_for_in_the_cells_alone(cells, skip):
     """What an array was sliced from does not count; null is no empty text."""
-    array = texts(pl.Series(cells, dtype=pl.String))[min(skip, len(cells) - 1) :]
+    # As after many an operation of polars, text stays beneath a null.
+    beneath = pl.Series(["be,neath" if cell is None else cell for cell in cells], dtype=pl.String)
+    column = beneath.set(pl.Series([cell is None for cell in cells]), None)
+    array = texts(column)[min(skip, len(cells) - 1) :]
     own = [cell for cell in array.to_pylist() if cell is not None]
-    assert pieces.has_any(array, b'",') == any(not c or set(c) & set('",') for c in own)
-    assert pieces.has_pair(array, ord('"')) == ('""' in "".join(own))
+    assert pieces.has_any(array, b'"\n') == any(not c or '"' in c for c in own)
+    whole = texts(pl.Series(own, dtype=pl.String))
+    assert pieces.has_pair(whole, ord('"')) == ('""' in "".join(own))

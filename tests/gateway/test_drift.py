@@ -186,3 +186,31 @@ def test_how_many_fields_drift_is_what_the_newest_answer_has(world, caplog):
         found = proxy.app.gateway.drifting["sales/daily"]
         assert (found["undeclared-field"], found["vanished-field"]) == (count, 0)
     assert len(alarms(caplog)) == 1
+
+
+def test_what_drifted_on_a_path_that_is_gone_is_over(world, caplog):
+    """How many fields drift is what the answers on today's paths have."""
+    _, proxy = world
+    assert ask(world, **wider("salary")) == 200
+    assert proxy.app.gateway.drifting["sales/daily"]["undeclared-field"] == 1
+    text = (proxy.home.policies / "reports.yaml").read_text()
+    moved = text.replace(
+        "path: /sales/daily.csv", "path: /sales/moved.csv, source: /sales/daily.csv"
+    )
+    proxy.home.write("reports.yaml", moved)
+    assert proxy.reload()
+    assert ask(world, JSON) == 200
+    assert proxy.app.gateway.drifting["sales/daily"]["undeclared-field"] == 0
+
+
+def test_a_member_that_only_later_records_have_is_noticed(world, caplog):
+    """Wherever in the document it begins, and however the document comes."""
+    store, proxy = world
+    rows = sales.rows(40_000)
+    first, later = rows[:39_000], [(*row, "x") for row in rows[39_000:]]
+    document = (
+        sales.as_json(first)[:-1] + b"," + sales.as_json(later, (*sales.FIELDS, "salary"))[1:]
+    )
+    store.pages[JSON] = Page(document, content_type="application/json")
+    assert proxy.get(JSON, token=proxy.issuer.token("alice", groups=("analysts",))).whole
+    assert soon(lambda: on_record(proxy) == [("sales/daily", "undeclared-field", 1)])

@@ -32,7 +32,7 @@ def store(world) -> Store:
 
 @pytest.fixture
 def proxy(world, store) -> Proxy:
-    world[1].app.gateway._bursts = Bursts()
+    world[1].app.gateway.recorder._bursts = Bursts()
     return world[1]
 
 

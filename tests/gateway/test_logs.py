@@ -80,7 +80,7 @@ def test_nothing_is_told_at_debug(world, caplog):
 def test_names_that_a_store_makes_up_take_no_room(world, caplog):
     """A store that invents huge column names fills neither memory nor the process's log."""
     store, proxy = world
-    proxy.app.gateway._bursts = Bursts()
+    proxy.app.gateway.recorder._bursts = Bursts()
     token = proxy.issuer.token("alice", groups=("analysts",))
     for number in range(3):
         name = f"{number}\u202e" + "x" * 100_000

@@ -1,0 +1,44 @@
+"""What is remembered changes no answer, and is bounded however many forms there are."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import remembered
+from proxy.remembered import MOST_OF_ALL, MOST_OF_ONE, Remembered
+
+CELLS = st.lists(st.none() | st.text("ab", max_size=3), max_size=12)
+
+
+def shout(cells):
+    return [None if cell == "b" else cell.upper() for cell in cells]
+
+
+@given(st.lists(CELLS, max_size=6))
+def test_each_cell_has_its_form_however_often_it_was_met(blocks):
+    """Null stays null, a form may be null, and no cell with a form is treated twice."""
+    one, asked = Remembered(), []
+
+    def treat(distinct):
+        asked.extend(distinct)
+        return shout(distinct)
+
+    for cells in blocks:
+        expected = [None if cell is None else shout([cell])[0] for cell in cells]
+        assert one.forms(cells, treat) == expected
+    formed = [cell for cell in asked if cell != "b"]
+    assert len(formed) == len(set(formed))
+
+
+def test_all_forms_together_keep_a_bounded_number_of_cells():
+    """As many forms as requesters may make: the oldest are forgotten, and give the same again."""
+    many = [Remembered() for _ in range(3 * MOST_OF_ALL // MOST_OF_ONE)]
+    cells = [f"cell {n}" for n in range(MOST_OF_ONE)]
+    for one in many:
+        assert one.forms(cells, shout) == shout(cells)
+        assert one.forms([*cells[:9], "x" * 65, "another"], shout)[-1] == "ANOTHER"
+    assert sum(map(len, many)) <= MOST_OF_ALL
+    assert remembered._EVERYTHING.cells <= MOST_OF_ALL
+    assert many[0].forms(cells[:3], shout) == shout(cells[:3])
+    assert len(many[-1]) <= MOST_OF_ONE
