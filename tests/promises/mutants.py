@@ -225,15 +225,15 @@ def every_column_decoded() -> Iterator[None]:
 
 @contextmanager
 def _errors_repeat_the_source() -> Iterator[None]:
-    feed = proxy.formats.csv.CsvDecoder.feed
+    cut = proxy.formats.csv.CsvDecoder.cut
 
     def repeating(self: Any, block: bytes) -> Any:
         try:
-            return feed(self, block)
+            return cut(self, block)
         except SourceRefused as refused:
             raise SourceRefused(refused.cause, block.decode("latin-1")) from refused
 
-    with patch.object(proxy.formats.csv.CsvDecoder, "feed", repeating):
+    with patch.object(proxy.formats.csv.CsvDecoder, "cut", repeating):
         yield
 
 
