@@ -34,7 +34,7 @@ def lost(locked: str, files: Mapping[str, bytes], *, lifted: AbstractSet[str]) -
 
     `lifted` are the ids of blocks that a command took out.
     """
-    found = files.get(LOCKDOWN_FILE, b"").decode()
+    found = files.get(LOCKDOWN_FILE, b"").decode(errors="replace")
     if locked == found:
         return
     here = Counter(rule for name in RULE_FILES for rule in _rules(name, files.get(name, b"")))

@@ -288,6 +288,12 @@ class Reason(Enum):
         "Too many requests at once",
         "Try again later, with fewer at once.",
     )
+    CHANGING = ReasonRow(
+        "policy-changing",
+        503,
+        "The policy changes while it is asked",
+        "Try again in a moment.",
+    )
     STORE_UNAVAILABLE = ReasonRow(
         "store-unavailable",
         502,

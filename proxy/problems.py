@@ -52,7 +52,7 @@ def headers(deny: Deny) -> dict[str, str]:
             fields["WWW-Authenticate"] = challenge
         case Reason.METHOD:
             fields["Allow"] = ", ".join(deny.allow)
-        case Reason.BUSY | Reason.LOG_UNAVAILABLE:
+        case Reason.BUSY | Reason.CHANGING | Reason.LOG_UNAVAILABLE:
             fields["Retry-After"] = "5"
         case _:
             pass

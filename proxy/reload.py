@@ -21,9 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +36,7 @@ from proxy.keys import Keyring
 from proxy.policy import granting
 from proxy.policy.granting import LOCKDOWN_FILE
 from proxy.policy.index import Policy
-from proxy.policy.piecemeal import Containers, let_go
+from proxy.policy.piecemeal import free_gently
 from proxy.policy.source import POLICY_FILE
 from proxy.seal import LOCK, MustBe, uncommitted, unsealed
 from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of, with_rules
@@ -238,7 +236,7 @@ class PolicyInForce:
                 files, folder=self.folder, environment=self._environment, previous=previous
             )
             if previous is None or snapshot.policy is not previous.policy:
-                _freed_gently(snapshot.policy)
+                free_gently(snapshot.policy, snapshot.policy.pieces)
             if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
                 raise _Unfit(unfit)
             if lost := self._lost(files):
@@ -293,16 +291,14 @@ class PolicyInForce:
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
                 await self._record_refusal(self.refused)
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
-            if (
-                self.refused is not None
-            ):  # what is in force now is still not all that the folder has
+            if self.refused is not None:  # nor is what is in force now all that the folder has
                 await self._record_refusal(replace(self.refused, at=time.time()))
             return receipt
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
         with _yielding():
             snapshot = with_rules(self.snapshot, files)
-        _freed_gently(snapshot.policy)
+        free_gently(snapshot.policy, snapshot.policy.pieces)
         return snapshot
 
     def _mode(self) -> int:
@@ -382,15 +378,6 @@ def _same(one: Snapshot, other: Snapshot) -> bool:
         and one.catalogue.stores == other.catalogue.stores
         and one.identities.files == other.identities.files
     )
-
-
-def _freed_gently(policy: Policy) -> None:
-    """Have the lines of a policy freed piece by piece, once the last request has let go of it."""
-    weakref.finalize(policy, _let_go, policy.pieces).atexit = False
-
-
-def _let_go(containers: Containers) -> None:
-    threading.Thread(target=let_go, args=containers, name="a policy's end", daemon=True).start()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ writer     the one thread that commits
 recover    what a start owes to the run before
 follower   the thread that keeps projection and names
 projection one row an access
+accesses   what readers are given
 query      reading, beside a running server
 names      opaque subject -> principal, erasable
 store      files, schema, SQLite's faults in words
@@ -12,7 +13,8 @@ store      files, schema, SQLite's faults in words
 
 from __future__ import annotations
 
+from proxy.audit.accesses import OUTCOMES, Access, Leaf, Past
 from proxy.audit.log import AccessLog
-from proxy.audit.query import Access, Leaf, Reader
+from proxy.audit.query import Reader
 
-__all__ = ["Access", "AccessLog", "Leaf", "Reader"]
+__all__ = ["OUTCOMES", "Access", "AccessLog", "Leaf", "Past", "Reader"]

@@ -14,12 +14,13 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from proxy.access import timestamp
 from proxy.audit import projection
+from proxy.audit.accesses import OUTCOMES, Access, Leaf, Past
 from proxy.audit.names import principal_of, subjects_of
 from proxy.audit.store import (
     INDEX_BITS,
@@ -32,99 +33,11 @@ from proxy.audit.store import (
 )
 from proxy.errors import LogUnavailable
 
-
-class Leaf(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry as it is stored."""
-
-    place: int
-    """Its cursor: places grow from leaf to leaf, over all logs."""
-    log: str
-    index: int
-    entry: bytes
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One access, all its records merged; fields without a text here are those of `AccessEvent`."""
-
-    access: str
-    log: str
-    """The log that holds its first record …"""
-    index: int
-    """… and where."""
-    records: int
-    outcome: str
-    """`open`, how it ended (`whole`, `client-gone`, …), `refused`, `unresolved`, `opened`, or the
-    step of a policy's record."""
-    started: str
-    at: str
-    """When its last record was made."""
-    subject: str = ""
-    principal: str = ""
-    """The subject's name, where the directory knows it."""
-    groups: tuple[str, ...] = ()
-    tool: str = ""
-    address: str = ""
-    method: str = ""
-    path: str = ""
-    report: str = ""
-    format: str = ""
-    action: str = ""
-    purpose: str = ""
-    decision: str = ""
-    reason: str = ""
-    cause: str = ""
-    status: int = 0
-    policy: str = ""
-    previous: str = ""
-    commit: str = ""
-    lines: tuple[str, ...] = ()
-    parameters: dict[str, str] = {}
-    fields: dict[str, dict[str, int]] = {}
-    rows: int = 0
-    bytes: int = 0
-    digest: str = ""
-    micros: int = 0
-    count: int = 0
-
-
-class Past(NamedTuple):
-    """What is decided about one access, as texts of the index; fields are those of `AccessEvent`."""
-
-    place: int
-    started: str
-    access: str
-    address: str
-    rows: int
-    fields: str
-    """JSON, as are the two below."""
-    parameters: str
-    groups: str
-    subject: str
-    tool: str
-    method: str
-    path: str
-    report: str
-    format: str
-    action: str
-    purpose: str
-    decision: str
-    reason: str
-    cause: str
-    policy: str
-
-
 _PAST: Final = ", ".join(["first", *(f"coalesce(\"{name}\", '')" for name in Past._fields[1:])])
 _PAST_AT_ONCE: Final = 5_000
 
 _AT_ONCE: Final = 500
 """Leaves that are fetched together."""
-
-OUTCOMES: Final = frozenset({
-    "open", "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed",
-    "internal-error",
-    "stopped", "refused", "unresolved", "opened", "policy-loaded", "policy-refused", "change", "drift",
-})  # fmt: skip
-"""What `Access.outcome` can be; any other word of an outcome is a decision, a reason or a cause."""
 
 _COLUMNS: Final = (
     "access", "first", "records", "outcome", "started", "at",

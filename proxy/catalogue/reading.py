@@ -19,24 +19,19 @@ from proxy.catalogue.entries import (
     VariantEntry,
 )
 from proxy.catalogue.parameters import Note, parameter_of
-from proxy.catalogue.routing import Router, placeholder, placeholders, segments
+from proxy.catalogue.paths import MOST_PATH, check_path, check_source
+from proxy.catalogue.routing import Router, segments
 from proxy.documents import Document, load, nearest, read_file
 from proxy.errors import Fault, Faulty
 from proxy.report import By, Field, FormatName, Parameter, Report, Store, Variant
 from proxy.treatments import TABLE, WITHOUT_ORDER
 
 _MOST_CREDENTIAL: Final = 8192
-_MOST_PATH: Final = 512
 _DELIMITERS: Final = (",", ";", "|", "\t")
 
 _ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
-_SEGMENT = re.compile(r"[A-Za-z0-9\-._~]+\Z")
-_SOURCE_QUERY = re.compile(
-    r"[A-Za-z0-9\-._~]+=(?:[A-Za-z0-9\-._~!$'()*,:@/]|%[0-9A-Fa-f]{2})*"
-    r"(?:&[A-Za-z0-9\-._~]+=(?:[A-Za-z0-9\-._~!$'()*,:@/]|%[0-9A-Fa-f]{2})*)*\Z"
-)
 _FIELD = re.compile(r"(?![@*\s])[^|,\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}(?<!\s)\Z")
 _CREDENTIAL = re.compile(r"[\x21-\x7e]+\Z")
 
@@ -282,7 +277,7 @@ class _Reader:
                 )
             yield name, parameter
 
-    def _below(self, *here: str) -> Note:
+    def _below(self, *here: str | int) -> Note:
         def note(message: str, *path: str | int, hint: str = "") -> None:
             self._fault(message, *here, *path, hint=hint)
 
@@ -292,12 +287,13 @@ class _Reader:
         self, number: int, entry: VariantEntry, parameters: Mapping[str, Parameter], *here: str
     ) -> Variant:
         at: tuple[str | int, ...] = (*here, "variants", number)
-        if self._path(entry.path, parameters, *at, "path") and segments(entry.path)[0] == "-":
+        fault = self._below(*at, "path")
+        if check_path(entry.path, parameters, fault) and segments(entry.path)[0] == "-":
             hint = "begin it with another segment"
-            self._fault("paths below `/-/` are the proxy's own", *at, "path", hint=hint)
+            fault("paths below `/-/` are the proxy's own", hint=hint)
         source = entry.path if entry.source is None else entry.source
         if entry.source is not None:
-            self._source(entry, source, parameters, *at, "source")
+            check_source(source, entry.path, parameters, self._below(*at, "source"))
         if entry.rows_at and entry.format is not FormatName.JSON:
             self._fault("`rows_at` is for the format json", *at, "rows_at", hint="take it out")
         if not all(entry.rows_at):
@@ -334,77 +330,12 @@ class _Reader:
             delimiter=entry.delimiter,
         )
 
-    def _path(self, path: str, parameters: Mapping[str, Parameter], *at: str | int) -> bool:
-        """Check a path's segments; False where it has faults."""
-        before = len(self.faults)
-        if len(path) > _MOST_PATH:
-            hint = "write a shorter one"
-            self._fault(f"a path has at most {_MOST_PATH} characters", *at, hint=hint)
-        if not path.startswith("/"):
-            self._fault("a path starts with `/`", *at, hint=f"write `/{path}`")
-            return False
-        for segment in segments(path):
-            name = placeholder(segment)
-            if name is not None:
-                if name not in parameters:
-                    self._fault(
-                        f"undeclared parameter `{name}`", *at, hint=nearest(name, parameters)
-                    )
-                elif parameters[name].pages:
-                    self._fault(
-                        f"`{name}` cuts out a page: it belongs into the query",
-                        *at,
-                        hint="take it out of the path",
-                    )
-            elif not segment:
-                plain = "/" + "/".join(filter(None, path.split("/")))
-                hint = f"write `{plain}`" if plain != "/" else "such as `/sales/daily.csv`"
-                self._fault("a path has no empty segment and no `/` at its end", *at, hint=hint)
-            elif segment in (".", ".."):
-                hint = f"take `/{segment}` out: write where it leads"
-                self._fault("dot segments are not allowed", *at, hint=hint)
-            elif not _SEGMENT.match(segment):
-                self._fault(
-                    "a segment is letters, digits and `-._~`, or one whole `{parameter}`",
-                    *at,
-                    hint="as in `/sales/{region}/store-daily.csv`",
-                )
-        names = placeholders(path)
-        if len(set(names)) < len(names):
-            self._fault("a parameter stands in the path twice", *at, hint="take one of them out")
-        return len(self.faults) == before
-
-    def _source(
-        self,
-        entry: VariantEntry,
-        source: str,
-        parameters: Mapping[str, Parameter],
-        *at: str | int,
-    ) -> None:
-        path, mark, query = source.partition("?")
-        if self._path(path, parameters, *at):
-            given = placeholders(entry.path)
-            for name in placeholders(path):
-                if name not in given and not parameters[name].required:
-                    self._fault(
-                        f"parameter `{name}` may be missing from a request",
-                        *at,
-                        hint="make it required, or part of the path",
-                    )
-        if mark and not _SOURCE_QUERY.match(query):
-            hint = "such as `/daily?all=1&form=long`; encode what is no letter or digit as `%20`"
-            self._fault("a fixed query is `name=value` pairs, joined by `&`", *at, hint=hint)
-        fixed = {pair.partition("=")[0] for pair in query.split("&")}
-        for name in sorted(fixed & parameters.keys()):
-            hint = "take it out of the query, or the parameter out of the report"
-            self._fault(f"parameter `{name}` is fixed in the source's query", *at, hint=hint)
-
     def _router(self, reports: Mapping[str, Report]) -> Router:
         """The routes; no target may match two of them."""
         router = Router()
         for report in reports.values():
             for number, variant in enumerate(report.variants):
-                if len(variant.path) > _MOST_PATH:
+                if len(variant.path) > MOST_PATH:
                     continue  # a fault already
                 other = router.add(report, variant)
                 if other is not None:

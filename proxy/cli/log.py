@@ -24,8 +24,7 @@ from rich.text import Text
 
 from proxy import config
 from proxy.access import AccessEvent, decode
-from proxy.audit import Access, Leaf, Reader
-from proxy.audit.query import OUTCOMES
+from proxy.audit import OUTCOMES, Access, Leaf, Reader
 from proxy.errors import LogUnavailable
 from proxy.plan import Reason
 from proxy.values import calendar_date, instant

@@ -20,22 +20,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-import pyarrow.compute as pc
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats import json_few
-from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, is_utf8, refused
+from proxy.formats.base import Decoder, Format, Limits, is_utf8, refused
 from proxy.formats.bits import longest
-from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
+from proxy.formats.json_encoder import JsonEncoder
+from proxy.formats.json_lexis import JSON_LEXIS
 from proxy.formats.json_text import (
     WHITESPACE,
     Scan,
@@ -55,10 +53,7 @@ from proxy.formats.json_tokens import (
     tokens_of,
 )
 from proxy.formats.json_uniform import Uniform, members
-from proxy.formats.pieces import woven
 from proxy.report import FormatName, Report, Variant
-from proxy.texts import Coded, Texts, texts
-from proxy.values import Type
 
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 _LAYOUT_NAMES: Final = 16 << 10
@@ -311,104 +306,6 @@ def _why_no_record(text: bytes) -> str:
     except (msgspec.DecodeError, RecursionError):
         return "json-malformed"
     return "record-not-object" if values else "json-malformed"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Frame:
-    """What stands between the values of a document with these columns."""
-
-    head: bytes
-    leads: tuple[bytes, ...]
-    """What stands before each value of a record."""
-    template: str
-    """A record, with `%s` for each value."""
-    tail: bytes
-
-
-@lru_cache(maxsize=256)
-def _frame(
-    names: tuple[str, ...], path: tuple[str, ...], constants: tuple[tuple[str, str], ...]
-) -> _Frame:
-    first, *others = map(string, names)
-    leads = ("{" + first + ":", *(f",{name}:" for name in others))
-    beside = "".join(f"{string(name)}:{token}," for name, token in constants)
-    opening = "".join("{" + string(name) + ":" for name in path)
-    return _Frame(
-        head=f"{opening[:1]}{beside}{opening[1:]}[".encode(),
-        leads=tuple([lead.encode() for lead in leads]),
-        template="".join(lead.replace("%", "%%") + "%s" for lead in leads) + "}",
-        tail=b"]" + b"}" * len(path),
-    )
-
-
-class JsonEncoder(Encoder):
-    """Batches -> compact JSON; members in the columns' order."""
-
-    def __init__(self, columns: Columns, variant: Variant) -> None:
-        """Raises ValueError without columns."""
-        if not columns:
-            raise ValueError("a document has columns")
-        self._columns = columns
-        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at, variant.members)
-        self._head = self._frame.head
-        self._separator = b""
-
-    def encode(self, batch: Batch) -> bytes:
-        """The batch's records as objects, with commas between them."""
-        if not batch.height:
-            return b""
-        if batch.height <= SMALL:
-            nulls = ["null"] * batch.height
-            cells = [
-                nulls
-                if column is None
-                else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in [self._column(batch, *column) for column in self._columns]
-            ]
-            template = self._frame.template
-            return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
-        uniform = batch.unread if isinstance(batch.unread, Uniform) else None
-        passing = () if uniform is None else uniform.names
-        records = woven(
-            {
-                name: None if name in passing else self._written(batch, name, type_)
-                for name, type_ in self._columns
-            },
-            [b"," + self._frame.leads[0], *self._frame.leads[1:]],
-            b"}",
-            source=uniform,
-            height=batch.height,
-        )
-        return records[1:]
-
-    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
-        coded = batch.coded(name) if batch.lexis is JSON_LEXIS else None
-        if coded is not None:
-            coded = Coded(pc.fill_null(coded.distinct, "null"), coded.codes)
-            return coded if coded.everywhere is None else coded.everywhere
-        cells = self._column(batch, name, type_)
-        assert not isinstance(cells, Few)
-        return b"null" if cells is None else pc.fill_null(texts(cells), "null")
-
-    def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
-        """A column's tokens; None where it has none."""
-        column = batch.column(name)
-        if batch.lexis is JSON_LEXIS or column is None:
-            return column
-        return JSON_LEXIS.write(batch.values(name), type_)
-
-    def join(self, records: bytes) -> bytes:
-        """The objects, after the document's head or a comma."""
-        head, self._head = self._head, b""
-        if not records:
-            return head
-        separator, self._separator = self._separator, b","
-        return b"".join((head, separator, records)) if head or separator else records
-
-    def finish(self) -> bytes:
-        """The end of the array and of its envelope."""
-        head, self._head = self._head, b""
-        return head + self._frame.tail
 
 
 JSON: Final = Format(

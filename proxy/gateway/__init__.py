@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -34,6 +33,7 @@ from proxy.errors import (
 from proxy.formats import FORMATS
 from proxy.formats.base import Format
 from proxy.formats.base import Limits as FormatLimits
+from proxy.gateway.accept import acceptable
 from proxy.gateway.answers import release
 from proxy.gateway.drift import Drift, Kind
 from proxy.gateway.paging import Page, PagedView
@@ -57,7 +57,6 @@ _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
-_UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?\Z")
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -159,7 +158,7 @@ class Gateway:
             except _Outdated:
                 attempts += 1  # nothing is released, nothing on record: as if it were asked now
                 if attempts == _ATTEMPTS:
-                    deny = Deny(reason=Reason.BUSY, cause="policy-changing")
+                    deny = Deny(reason=Reason.CHANGING, cause="policy-changing")
                     return await self.recorder.refuse(access, deny)
             except LogUnavailable as exc:
                 return self.recorder.unrecorded(access, exc)
@@ -217,7 +216,7 @@ class Gateway:
             return decision  # without a grant on the report, nothing more is told
         if request.method != hdrs.METH_GET:
             return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
-        if not _acceptable(request, FORMATS[variant.format].media_type):
+        if not acceptable(request, FORMATS[variant.format].media_type):
             return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept")
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
@@ -279,6 +278,7 @@ class Gateway:
             permit=granted.permit,
             context=granted.context,
             decided=snapshot,
+            policy=lambda: self.snapshot,
             request=request,
             access=access,
         )
@@ -293,21 +293,15 @@ class Gateway:
                 )
                 async with Blocks(pieces, view, executor=self._executor) as blocks:
                     ready = await blocks.take()
-                    if await standing.ended(self.snapshot) is not None:
+                    if await standing.ended() is not None:
                         raise _Outdated
                     if ready[0].last:
                         receipt = await self.recorder.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
                         return release(receipt, ready[0], format_.media_type)
-                    answer = Streamed(
-                        blocks,
-                        recorder=self.recorder,
-                        access=access,
-                        standing=standing,
-                        policy=lambda: self.snapshot,
-                    )
-                    return await answer.send(request, ready, format_.media_type)
+                    answer = Streamed(blocks, recorder=self.recorder, standing=standing)
+                    return await answer.send(ready, format_.media_type)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -370,23 +364,6 @@ def _selects_on_hidden(
         for name, value in parameters.items()
         if permit.plan.hides(report.parameters[name], value)
     )
-
-
-def _acceptable(request: web.BaseRequest, media_type: str) -> bool:
-    """Whether `Accept` (RFC 9110 §12.5.1) admits the variant's media type."""
-    stated = request.headers.getall(hdrs.ACCEPT, ())
-    if not stated:
-        return True
-    essence = media_type.partition(";")[0]
-    ranges = ("*/*", f"{essence.partition('/')[0]}/*", essence)
-    nearest, acceptable = -1, True
-    for item in ",".join(stated).split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        if name in ranges and (near := ranges.index(name)) >= nearest:  # the most specific decides
-            wanted = not any(map(_UNWANTED.match, parameters))
-            acceptable = wanted or (acceptable and near == nearest)
-            nearest = near
-    return acceptable and nearest >= 0
 
 
 def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:

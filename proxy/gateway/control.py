@@ -123,6 +123,7 @@ class Control:
 
     def __init__(self, *, gateway: Gateway, policy: PolicyInForce, keyring: Keyring) -> None:
         self._gateway = gateway
+        self._recorder = gateway.recorder
         self._policy = policy
         self._keyring = keyring
 
@@ -132,31 +133,27 @@ class Control:
         try:
             decided = await self._decide(request, access)
             if isinstance(decided, Deny):
-                return await self._gateway.recorder.refuse(access, decided)
+                return await self._recorder.refuse(access, decided)
             return await self._change(access, decided)
         except _Denied as exc:
-            return await self._gateway.recorder.refuse(access, exc.deny)
+            return await self._recorder.refuse(access, exc.deny)
         except NothingToGrant:
             detail = "The role gives nothing on this report."
-            return await self._gateway.recorder.refuse(
-                access, _not_changed("nothing-to-grant", detail)
-            )
+            return await self._recorder.refuse(access, _not_changed("nothing-to-grant", detail))
         except NotChanged as exc:
             _LOGGER.error("access %s: %s", access.id, exc)
-            return await self._gateway.recorder.refuse(
-                access, _not_changed("not-changed", f"{exc}.")
-            )
+            return await self._recorder.refuse(access, _not_changed("not-changed", f"{exc}."))
         except LogUnavailable as exc:
-            return self._gateway.recorder.unrecorded(access, exc)
+            return self._recorder.unrecorded(access, exc)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc))
             deny = Deny(reason=Reason.INTERNAL, cause="internal-error")
-            return await self._gateway.recorder.refuse(access, deny)
+            return await self._recorder.refuse(access, deny)
 
     async def _change(self, access: Access, change: _Change) -> web.Response:
         async def record() -> Receipt:
             access.parameters = change.parameters
-            return await self._gateway.recorder.record(access, "change")
+            return await self._recorder.record(access, "change")
 
         # Shielded: who goes away in the middle does not leave it half done.
         receipt = await asyncio.shield(

@@ -7,6 +7,7 @@ same (DESIGN.md §4).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -43,15 +44,17 @@ class Standing:
     context: Context
     decided: Snapshot
     """By which both were found."""
+    policy: Callable[[], Snapshot]
+    """Gives the snapshot in force."""
     request: web.BaseRequest
     access: Access
 
-    async def ended(self, current: Snapshot) -> Ended | None:
-        """Why an answer ends here, with that snapshot in force; None where the same plan goes on.
+    async def ended(self) -> Ended | None:
+        """Why an answer ends here; None where the same plan goes on.
 
         What is recorded of the access from here on names the policy that was asked.
         """
-        now = time.time()
+        now, current = time.time(), self.policy()
         decided, permit, access = self.decided, self.permit, self.access
         if current is decided and now < permit.valid_until:
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -17,11 +16,9 @@ from aiohttp import web
 from proxy.access import Ended, Step
 from proxy.errors import LogUnavailable, SourceRefused, StoreUnavailable, where
 from proxy.gateway.answers import abort, begin
-from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.standing import Standing
 from proxy.gateway.view import Block, Blocks
-from proxy.snapshot import Snapshot
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 
@@ -34,25 +31,20 @@ class Streamed:
         blocks: Blocks,
         *,
         recorder: Recorder,
-        access: Access,
         standing: Standing,
-        policy: Callable[[], Snapshot],
     ) -> None:
-        """`policy` gives the snapshot in force."""
         self._blocks = blocks
         self._recorder = recorder
-        self._access = access
         self._standing = standing
-        self._policy = policy
+        self._access = standing.access
 
-    async def send(
-        self, request: web.BaseRequest, ready: list[Block], media_type: str
-    ) -> web.StreamResponse:
+    async def send(self, ready: list[Block], media_type: str) -> web.StreamResponse:
         """Answer with the blocks that are `ready` and all that follow.
 
         Raises LogUnavailable where nothing was released. Whatever ends it later breaks the connection
         and is on record.
         """
+        request = self._standing.request
         ready, left = _apart(ready)
         receipt = await self._recorder.record(self._access, "intent", block=ready[-1])
         covered = ready[-1]
@@ -65,7 +57,7 @@ class Streamed:
                 if ended is not None or covered.last:
                     return response
                 ready, left = _apart(left or await self._blocks.take())
-                ended = await self._standing.ended(self._policy())
+                ended = await self._standing.ended()
                 if ended is not None:
                     return response
                 last = ready[-1].last
@@ -102,7 +94,7 @@ class Streamed:
     async def _release(self, ready: list[Block], response: web.StreamResponse) -> Ended | None:
         """Write blocks that are on record, or say why the permit no longer stands."""
         for number, block in enumerate(ready):
-            ended = await self._standing.ended(self._policy()) if number else None
+            ended = await self._standing.ended() if number else None
             if ended is not None:
                 return ended
             await response.write(block.data)  # the server ends it where nobody takes it

@@ -6,6 +6,8 @@ threads between two steps of a program, and that is one step.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
@@ -24,6 +26,15 @@ def let_go(*containers: list[Any] | dict[Any, Any]) -> None:
         else:
             while container:
                 container.popitem()
+
+
+def free_gently(owner: object, containers: Containers) -> None:
+    """Have the containers of an object emptied in a thread, once nothing holds the object any more."""
+    weakref.finalize(owner, _begin_to_let_go, containers).atexit = False
+
+
+def _begin_to_let_go(containers: Containers) -> None:
+    threading.Thread(target=let_go, args=containers, name="a policy's end", daemon=True).start()
 
 
 def used_up(items: list[T]) -> Iterator[T]:

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.audit.query import Past
+from proxy.audit import Past
 from proxy.plan import Reason, Truth
 from proxy.policy.conditions import Condition
 from proxy.report import Report

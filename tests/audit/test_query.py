@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.access import AccessEvent, encode, timestamp
-from proxy.audit import Reader
+from proxy.audit import OUTCOMES, Reader
 from proxy.audit.log import leaves as exact
 from proxy.audit.names import Names
 from proxy.audit.projection import Projection, rebuild
-from proxy.audit.query import OUTCOMES
 from proxy.audit.store import Files
 from proxy.errors import LogUnavailable
 from tests.audit.records import HOSTILE, event, events, leaves, opened, records, write

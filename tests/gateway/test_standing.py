@@ -130,7 +130,7 @@ def test_a_policy_that_keeps_changing_is_told_and_not_waited_for(world):
 
     store.pages["/plain.csv"] = Page(changing)
     answer = proxy.get("/plain.csv", token=proxy.issuer.token("alice", groups=("x",)))
-    assert answer.status == 429 and next(changes) == 4
+    assert answer.status == 503 and next(changes) == 4
     (record,) = [event for event in proxy.events() if event.access == answer.event]
     assert record.cause == "policy-changing"
 

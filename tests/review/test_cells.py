@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 
-from proxy.audit.query import Past
+from proxy.audit import Past
 from proxy.review.alike import Alike
 from proxy.review.cells import Cells
 from proxy.review.replay import Kind, Replay

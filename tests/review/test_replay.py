@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.audit.query import Past
+from proxy.audit import Past
 from proxy.policy.rules import MODEL
 from proxy.review.replay import Kind, Replay
 from proxy.snapshot import snapshot_of

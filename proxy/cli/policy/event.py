@@ -12,8 +12,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.audit import Reader
-from proxy.audit.query import Past
+from proxy.audit import Past, Reader
 from proxy.cli.log import visible
 from proxy.errors import CounterfoilError
 from proxy.plan import Context

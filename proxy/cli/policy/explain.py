@@ -12,7 +12,7 @@ from typing import Final
 import click
 import msgspec
 
-from proxy.audit.query import Past
+from proxy.audit import Past
 from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event

@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from proxy.audit import Reader
-from proxy.audit.query import Past
+from proxy.audit import Past, Reader
 from proxy.cli.log import Moment, log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy.folder import FAULTY, show
 from proxy.errors import CounterfoilError, Faulty
