@@ -241,6 +241,6 @@ def test_the_readme_s_commands_exist(words):
         return
     command: click.Command = main
     while isinstance(command, click.Group):
-        command = command.commands[rest.pop(0)]
+        command = command.get_command(click.Context(command), rest.pop(0))
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in rest if word.startswith("-")} <= known

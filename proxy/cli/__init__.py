@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from proxy import __version__
-from proxy.cli.control import grant, lockdown, revoke
-from proxy.cli.demo import demo
-from proxy.cli.log import log
-from proxy.cli.policy import policy
-from proxy.cli.serve import serve
+from proxy.cli.lazy import LazyGroup
 from proxy.errors import CounterfoilError
 
 
-class _Group(click.Group):
+class _Group(LazyGroup):
     """Shows the errors that are ours as one message: no traceback reaches a user."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -30,11 +26,18 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS: Final = {
+    "serve": "proxy.cli.serve:serve",
+    "policy": "proxy.cli.policy:policy",
+    "grant": "proxy.cli.control:grant",
+    "revoke": "proxy.cli.control:revoke",
+    "lockdown": "proxy.cli.control:lockdown",
+    "log": "proxy.cli.log:log",
+    "demo": "proxy.cli.demo:demo",
+}
+
+
+@click.group(cls=_Group, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="counterfoil")
 def main() -> None:
     """Counterfoil: rows and fields by policy, every access on record."""
-
-
-for _command in (serve, policy, grant, revoke, lockdown, log, demo):
-    main.add_command(_command)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from proxy.cli.policy.check import check_
-from proxy.cli.policy.diff import diff
-from proxy.cli.policy.explain import explain_
-from proxy.cli.policy.fmt import fmt
-from proxy.cli.policy.replay import replay_
-from proxy.cli.policy.schema import schema
-from proxy.cli.policy.seal import seal_
-from proxy.cli.policy.test import test_
-from proxy.cli.policy.versions import show, status
+from proxy.cli.lazy import LazyGroup
+
+_COMMANDS: Final = {
+    "check": "proxy.cli.policy.check:check_",
+    "explain": "proxy.cli.policy.explain:explain_",
+    "test": "proxy.cli.policy.test:test_",
+    "fmt": "proxy.cli.policy.fmt:fmt",
+    "diff": "proxy.cli.policy.diff:diff",
+    "replay": "proxy.cli.policy.replay:replay_",
+    "schema": "proxy.cli.policy.schema:schema",
+    "seal": "proxy.cli.policy.seal:seal_",
+    "show": "proxy.cli.policy.versions:show",
+    "status": "proxy.cli.policy.versions:status",
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
 def policy() -> None:
     """Look at policies before they are in force."""
-
-
-for _command in (check_, explain_, test_, fmt, diff, replay_, schema, seal_, show, status):
-    policy.add_command(_command)
