@@ -13,6 +13,7 @@ from proxy.formats import FORMATS
 from proxy.formats.json_lexis import JSON_LEXIS
 from proxy.report import FormatName, Variant
 from proxy.values import Type
+from tests.harness.streams import joined
 
 TEXTS = (
     st.none()
@@ -116,5 +117,5 @@ def written(format_, lexis, rows, delimiter):
         batch = Batch(columns, height=len(rows), lexis=lexis, types=types, few=few)
         variant = Variant(path="/r", source="/r", format=format_, delimiter=delimiter)
         encoder = FORMATS[format_].encoder(tuple(types.items()), variant)
-        documents.append(encoder.feed(batch) + encoder.feed(batch) + encoder.finish())
+        documents.append(joined(encoder, batch) + joined(encoder, batch) + encoder.finish())
     return documents

@@ -1,7 +1,7 @@
 """What a format is: byte blocks -> record batches (`Decoder`), record batches -> bytes (`Encoder`).
 
-Streams expose `feed` and `finish` and nothing else; a failed stream stays failed. A decoder accepts
-pieces cut anywhere, keeps at most the incomplete last record, and gives whole records only. It reads
+A failed stream stays failed. A decoder accepts pieces cut anywhere, keeps at most the incomplete last
+record, and gives whole records only. It reads
 the fields that a plan needs; the rest of the document has to be well-formed and has no other
 influence. An encoder builds a new document from values; nothing of the source's own goes through.
 
@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
@@ -91,8 +90,13 @@ Work: TypeAlias = Callable[[], list[Batch]]
 """Gives the batches of some records; raises SourceRefused. Pure, so that some can be done at once."""
 
 
+def done(batches: list[Batch]) -> list[Work]:
+    """The work that is left of batches which are there: none."""
+    return [lambda: batches]
+
+
 class Decoder(ABC):
-    """Byte blocks -> batches. `feed`, `cut` and `finish` raise SourceRefused, and again ever after."""
+    """Byte blocks -> batches. `cut` and `finish` raise SourceRefused, and again ever after."""
 
     def __init__(self) -> None:
         self.undeclared: frozenset[str] = frozenset()
@@ -110,12 +114,11 @@ class Decoder(ABC):
         self._failure: SourceRefused | None = None
         self._finished = False
 
-    def feed(self, block: bytes) -> list[Batch]:
-        """The whole records that `block`, cut anywhere, completes."""
-        return self._sticky(lambda: self._feed(block))
-
     def cut(self, block: bytes) -> list[Work]:
-        """The same, of which what does not depend on other records may be left to be done later."""
+        """The whole records that `block`, itself cut anywhere, completes.
+
+        What does not depend on other records may be left to the work.
+        """
         return self._sticky(lambda: self._cut(block))
 
     def finish(self) -> list[Batch]:
@@ -125,10 +128,7 @@ class Decoder(ABC):
         return batches
 
     @abstractmethod
-    def _feed(self, block: bytes) -> list[Batch]: ...
-
-    def _cut(self, block: bytes) -> list[Work]:
-        return [partial(list, [batch]) for batch in self._feed(block)]
+    def _cut(self, block: bytes) -> list[Work]: ...
 
     @abstractmethod
     def _finish(self) -> list[Batch]: ...
@@ -180,10 +180,6 @@ class Encoder(ABC):
     @abstractmethod
     def finish(self) -> bytes:
         """The document's end; with the head where nothing was joined."""
-
-    def feed(self, batch: Batch) -> bytes:
-        """The batch's records; empty where it has none and the head is out already."""
-        return self.join(self.encode(batch))
 
 
 Columns = Sequence[tuple[str, Type]]

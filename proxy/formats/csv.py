@@ -14,7 +14,17 @@ from typing import Final
 
 from proxy.batch import PLAIN, Batch
 from proxy.few import FEW, Cells, Few
-from proxy.formats.base import Columns, Decoder, Encoder, Format, Limits, Work, is_utf8, refused
+from proxy.formats.base import (
+    Columns,
+    Decoder,
+    Encoder,
+    Format,
+    Limits,
+    Work,
+    done,
+    is_utf8,
+    refused,
+)
 from proxy.formats.bits import Offsets, longest
 from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import Scan, fields, record_end, scan
@@ -58,16 +68,13 @@ class CsvDecoder(Decoder):
         self._begun = False
         self._header: Header | None = None
 
-    def _feed(self, block: bytes) -> list[Batch]:
-        return self._records(self._rest + block)
-
     def _cut(self, block: bytes) -> list[Work]:
-        if self._header is None:
-            return super()._cut(block)
         buffer = self._rest + block
+        if self._header is None:
+            return done(self._records(buffer))
         end = record_end(buffer)
         if not end or len(buffer) - end > self._limits.record_bytes:
-            return [partial(list, [batch]) for batch in self._records(buffer)]
+            return done(self._records(buffer))
         self._rest = buffer[end:]
         return [partial(self._later, self._header, buffer, end)]
 

@@ -30,7 +30,7 @@ import numpy as np
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats import json_few
-from proxy.formats.base import Decoder, Format, Limits, is_utf8, refused
+from proxy.formats.base import Decoder, Format, Limits, Work, done, is_utf8, refused
 from proxy.formats.bits import longest
 from proxy.formats.json_encoder import JsonEncoder
 from proxy.formats.json_lexis import JSON_LEXIS
@@ -98,7 +98,11 @@ class JsonDecoder(Decoder):
         self._seen: set[str] = set()
         """The members that some record of `_height` has."""
 
-    def _feed(self, block: bytes) -> list[Batch]:
+    def _cut(self, block: bytes) -> list[Work]:
+        return done(self._read(block))
+
+    def _read(self, block: bytes) -> list[Batch]:
+        """The batches of the records that `block` completes."""
         if self._after is not None:
             self._close(block)
             return []

@@ -22,7 +22,7 @@ import msgspec
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
-from proxy.formats.base import Decoder, Encoder, Work
+from proxy.formats.base import Decoder, Encoder, Work, done
 from proxy.transform import Counts, Transform
 
 BLOCK: Final = 1 << 18
@@ -94,10 +94,7 @@ class View:
     def records(self, piece: bytes, *, last: bool) -> list[Work]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
         works = self._decoder.cut(piece)
-        if not last:
-            return works
-        batches = self._decoder.finish()
-        return [*works, lambda: batches]
+        return [*works, *done(self._decoder.finish())] if last else works
 
     def parts(self, work: Work) -> list[Part]:
         """What the requester gets of some records; raises SourceRefused."""

@@ -13,6 +13,7 @@ from proxy.formats import CAUSES, FORMATS, Limits
 from proxy.formats.base import Decoder, Work
 from proxy.report import Field, FormatName, Report, Store, Variant
 from proxy.values import Type
+from tests.harness.streams import feed, joined
 
 
 def variant(format_: FormatName, *, rows_at: tuple[str, ...] = (), delimiter: str = ",") -> Variant:
@@ -42,13 +43,13 @@ def run(
     names = fields if reads is None else reads
     stream = decoder(of, fields, reads=reads, limits=limits)
     if of.format is not FormatName.CSV:
-        batches = [batch for piece in pieces for batch in stream.feed(piece)]
+        batches = [batch for piece in pieces for batch in feed(stream, piece)]
         return rows([*batches, *stream.finish()], names)
     pieces = list(pieces)
     later = _decoded_later(decoder(of, fields, reads=reads, limits=limits), pieces)
     failure = None
     try:
-        batches = [batch for piece in pieces for batch in stream.feed(piece)]
+        batches = [batch for piece in pieces for batch in feed(stream, piece)]
         found = rows([*batches, *stream.finish()], names)
     except SourceRefused as refusal:
         failure = refusal
@@ -94,12 +95,12 @@ def rows(batches: Iterable[Batch], fields: Iterable[str]) -> list[tuple[str | No
 
 def encode(of: Variant, batches: Iterable[Batch], columns: Sequence[str], type_=Type.TEXT) -> bytes:
     stream = FORMATS[of.format].encoder([(name, type_) for name in columns], of)
-    return b"".join([*map(stream.feed, batches), stream.finish()])
+    return b"".join([*(joined(stream, batch) for batch in batches), stream.finish()])
 
 
 def batches(of: Variant, document: bytes, fields: Sequence[str], *, reads=None) -> list[Batch]:
     stream = decoder(of, fields, reads=reads)
-    return [*stream.feed(document), *stream.finish()]
+    return [*feed(stream, document), *stream.finish()]
 
 
 def bytewise(document: bytes) -> Iterator[bytes]:

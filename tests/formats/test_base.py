@@ -15,6 +15,7 @@ from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
 from proxy.report import FormatName
 from tests.formats.documents import decoder, outcome, variant
+from tests.harness.streams import feed
 
 ACCEPTED = [
     ("csv", "text/csv", True),
@@ -70,9 +71,9 @@ def test_every_format_of_the_catalogue_has_its_row():
 def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
     stream = decoder(variant(name), ["a"])
     with pytest.raises(SourceRefused) as first:
-        stream.feed(junk)
+        feed(stream, junk)
     good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
-    for step in (lambda: stream.feed(good), lambda: stream.feed(b""), stream.finish):
+    for step in (lambda: feed(stream, good), lambda: feed(stream, b""), stream.finish):
         with pytest.raises(SourceRefused) as again:
             step()
         assert again.value.cause == first.value.cause
@@ -81,10 +82,10 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
     stream = decoder(variant(name), ["a"])
-    stream.feed(b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
+    feed(stream, b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
     stream.finish()
     with pytest.raises(RuntimeError):
-        stream.feed(b"a")
+        feed(stream, b"a")
     with pytest.raises(RuntimeError):
         stream.finish()
 
@@ -99,12 +100,12 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
     def panic(_):
         raise Panic
 
-    monkeypatch.setattr(stream, "_feed", panic)
+    monkeypatch.setattr(stream, "_cut", panic)
     with pytest.raises(Panic):
-        stream.feed(b"a\n")
+        feed(stream, b"a\n")
     monkeypatch.undo()
     with pytest.raises(SourceRefused) as failure:
-        stream.feed(b"a\n")
+        feed(stream, b"a\n")
     assert failure.value.cause == "decoder-failed"
 
 

@@ -33,6 +33,7 @@ from tests.formats.documents import (
     run,
     variant,
 )
+from tests.harness.streams import feed, joined
 
 CSV = variant(FormatName.CSV)
 TEXT = st.text(
@@ -142,7 +143,8 @@ def test_an_answer_is_the_same_whether_fields_pass_as_they_stand_or_are_written_
             kept = batch.filter(mask)
             if kept.unread is None:
                 new |= {name: kept.column(name) for name in passing}
-            out += answer.feed(
+            out += joined(
+                answer,
                 Batch(
                     new,
                     height=kept.height,
@@ -150,7 +152,7 @@ def test_an_answer_is_the_same_whether_fields_pass_as_they_stand_or_are_written_
                     types=dict.fromkeys(order, Type.TEXT),
                     few=kept.few,
                     unread=None if kept.unread is None else kept.unread.only(passing),
-                )
+                ),
             )
         assert out + answer.finish() == expected
 
@@ -330,7 +332,7 @@ def test_large_blocks_without_quotes_keep_each_cell_and_each_null():
 def test_a_block_that_begins_like_another_kind_of_file_is_still_text(start):
     body = (f"{start},1\n" * 4_000).encode()
     stream = decoder(CSV, ["a", "b"])
-    found = stream.feed(b"a,b\n") + stream.feed(body) + stream.finish()
+    found = feed(stream, b"a,b\n") + feed(stream, body) + stream.finish()
     expected = start.strip('"') if start.startswith('"') else start
     assert rows(found, ["a"]) == [(expected,)] * 4_000
 
@@ -373,11 +375,11 @@ def test_no_more_than_an_incomplete_record_is_kept():
     limits = Limits(record_bytes=1_000)
     stream = decoder(CSV, ["a", "b"], limits=limits)
     assert isinstance(stream, CsvDecoder)
-    stream.feed(b"a,b\n")
+    feed(stream, b"a,b\n")
     for _ in range(300):
-        stream.feed(b'1,"2\n3"\n' * 50 + b'1,"')
+        feed(stream, b'1,"2\n3"\n' * 50 + b'1,"')
         assert len(stream._rest) <= limits.record_bytes
-        stream.feed(b'"\n')
+        feed(stream, b'"\n')
     assert (
         outcome(CSV, [b"a,b\n1,", *[b"no end"] * 300], ["a", "b"], limits=limits)
         == "record-too-large"
@@ -391,14 +393,14 @@ def test_too_many_columns_are_refused():
 
 def test_undeclared_columns_are_named_within_bounds_and_never_from_data():
     stream = decoder(CSV, ["a"])
-    stream.feed(b"a,A,new\n1,2,3\n")
+    feed(stream, b"a,A,new\n1,2,3\n")
     assert stream.undeclared == {"A", "new"}
     wide = decoder(CSV, ["a"])
-    wide.feed(("a," + ",".join(f"x{n}" for n in range(500)) + "\n").encode())
+    feed(wide, ("a," + ",".join(f"x{n}" for n in range(500)) + "\n").encode())
     assert len(wide.undeclared) == 16
     headless = decoder(CSV, ["a"])
     with pytest.raises(SourceRefused):
-        headless.feed(b"Alice,secret\nBob,secret too\n")
+        feed(headless, b"Alice,secret\nBob,secret too\n")
     assert headless.undeclared == frozenset()
 
 

@@ -33,6 +33,7 @@ from tests.formats.documents import (
     run,
     variant,
 )
+from tests.harness.streams import feed
 
 TOP = variant(FormatName.JSON)
 DEEP = variant(FormatName.JSON, rows_at=("data", "rows"))
@@ -354,7 +355,7 @@ def test_a_malformed_envelope_is_refused_with_its_cause_however_it_is_cut(case):
 def test_no_record_is_given_out_of_an_envelope_that_is_malformed_before_it(prefix):
     stream = decoder(DEEP, ["a"])
     with pytest.raises(SourceRefused):
-        stream.feed(prefix + b'"data":{"rows":[{"a":1},')
+        feed(stream, prefix + b'"data":{"rows":[{"a":1},')
 
 
 def test_rows_are_found_at_their_path_alone_and_the_answers_envelope_is_made_anew():
@@ -364,7 +365,7 @@ def test_rows_are_found_at_their_path_alone_and_the_answers_envelope_is_made_ane
     )
     for pieces in ([document], bytewise(document)):
         stream = decoder(DEEP, ["a"])
-        found = [batch for piece in pieces for batch in stream.feed(piece)] + stream.finish()
+        found = [batch for piece in pieces for batch in feed(stream, piece)] + stream.finish()
         assert encode(DEEP, found, ["a"]) == b'{"data":{"rows":[{"a":"yes"}]}}'
 
 
@@ -452,11 +453,11 @@ def test_no_more_than_an_incomplete_record_is_kept():
     limits = Limits(record_bytes=1_000)
     stream = decoder(DEEP, ["a"], limits=limits)
     assert isinstance(stream, JsonDecoder)
-    stream.feed(b'{"data":{"rows":[{"a":1}')
+    feed(stream, b'{"data":{"rows":[{"a":1}')
     for _ in range(300):
-        stream.feed(b',{"a":"]}{"}' * 50 + b',{"a":"')
+        feed(stream, b',{"a":"]}{"}' * 50 + b',{"a":"')
         assert len(stream._rest) <= limits.record_bytes
-        stream.feed(b'"}')
+        feed(stream, b'"}')
     endless = [b'[{"a":"', *[b"no end"] * 300]
     assert outcome(TOP, endless, ["a"], limits=limits) == "record-too-large"
 
@@ -468,12 +469,12 @@ def test_too_many_members_are_refused():
 
 def test_undeclared_members_are_named_within_bounds():
     stream = decoder(TOP, ["a"])
-    stream.feed(b'[{"a":1,"A":2},{"a":1,"new":2}')
+    feed(stream, b'[{"a":1,"A":2},{"a":1,"new":2}')
     assert stream.undeclared == {"A", "new"}
-    stream.feed((",{" + ",".join(f'"x{n}":0' for n in range(500)) + "}").encode())
+    feed(stream, (",{" + ",".join(f'"x{n}":0' for n in range(500)) + "}").encode())
     assert len(stream.undeclared) == 16
     long = decoder(TOP, ["a"])
-    long.feed(b'[{"' + b"s3cret" * 20 + b'":1}')
+    feed(long, b'[{"' + b"s3cret" * 20 + b'":1}')
     assert long.undeclared == {"(a name that is long or not printable)"}
 
 

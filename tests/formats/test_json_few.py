@@ -15,6 +15,7 @@ from proxy.formats.base import Decoder
 from proxy.report import FormatName
 from tests.formats.documents import decoder, outcome, rows, variant
 from tests.formats.test_json import ALPHABET, BLANK, CONTAINERS, NAMES, NUMBER, SCALARS, TOP
+from tests.harness.streams import feed
 
 LIMITS = (
     Limits(),
@@ -54,8 +55,8 @@ def seen(stream: Decoder, pieces: list[bytes], junk: bytes) -> tuple[object, ...
     batches: list[Batch] = []
     try:
         for piece in pieces:
-            batches += stream.feed(piece)
-        batches += stream.feed(junk)
+            batches += feed(stream, piece)
+        batches += feed(stream, junk)
         batches += stream.finish()
     except SourceRefused as refusal:
         return refusal.cause, [batch.height for batch in batches]

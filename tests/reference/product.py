@@ -20,6 +20,7 @@ from proxy.report import FormatName, Report
 from proxy.subject import AttributeType, Subject
 from proxy.treatments import Site, decrypt
 from proxy.values import Type
+from tests.harness.streams import feed, joined
 from tests.reference import documents, nouns
 from tests.reference.evaluator import Answer, Cell
 from tests.reference.nouns import World
@@ -71,9 +72,9 @@ class View:
         out = b""
         for start, end in itertools.pairwise(places):
             for work in decoder.cut(document[start:end]):
-                out += b"".join([encoder.feed(bound.apply(batch).batch) for batch in work()])
+                out += b"".join([joined(encoder, bound.apply(batch).batch) for batch in work()])
         for batch in decoder.finish():
-            out += encoder.feed(bound.apply(batch).batch)
+            out += joined(encoder, bound.apply(batch).batch)
         return out + encoder.finish()
 
     def forms(self, world: World, format_: str) -> list[dict[str, str]]:
@@ -84,7 +85,7 @@ class View:
         for row in world.rows:
             bound = self.bound()
             decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
-            batches = decoder.feed(document(world, format_, [row])) + decoder.finish()
+            batches = feed(decoder, document(world, format_, [row])) + decoder.finish()
             given = [bound.apply(batch).cells for batch in batches]
             rows.append(
                 {

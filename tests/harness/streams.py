@@ -1,0 +1,16 @@
+"""Decoders and encoders step by step, without a view."""
+
+from __future__ import annotations
+
+from proxy.batch import Batch
+from proxy.formats.base import Decoder, Encoder
+
+
+def feed(stream: Decoder, block: bytes) -> list[Batch]:
+    """The batches of the records that the block completes."""
+    return [batch for work in stream.cut(block) for batch in work()]
+
+
+def joined(stream: Encoder, batch: Batch) -> bytes:
+    """The batch's records, with what stands before them in the document."""
+    return stream.join(stream.encode(batch))
