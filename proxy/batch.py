@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
 
 import polars as pl
 
 from proxy.few import Cells, Few, filtered
-from proxy.texts import Coded, Texts, texts
+from proxy.texts import Coded, Texts, plain, texts
 from proxy.values import Type
 
 
@@ -85,38 +84,33 @@ class Unread(ABC):
         """The same records, of which no other field can be read."""
 
 
-_NONE: Mapping[str, Coded] = MappingProxyType({})
-
-
 class Batch:
     """Records as named columns of equal height; columns and `values` are made once and kept."""
 
-    __slots__ = ("_cells", "_coded", "_types", "_unread", "_values", "few", "height", "lexis")
+    __slots__ = ("_cells", "_types", "_unread", "_values", "few", "height", "lexis")
 
     def __init__(
         self,
-        cells: Mapping[str, Cells],
+        cells: Mapping[str, Cells | Coded],
         *,
         height: int,
         lexis: Lexis,
         types: Mapping[str, Type],
         few: bool = False,
         unread: Unread | None = None,
-        coded: Mapping[str, Coded] = _NONE,
     ) -> None:
         """`cells` maps a declared field to its lexical column; a field that is not there has no values.
 
-        All columns are `Few` where `few`, else series. `coded` and `unread` have columns that are not
-        in `cells`. Raises ValueError where a column's height differs from `height`.
+        All columns are `Few` where `few`, else series or coded. `unread` has columns that are not in
+        `cells`. Raises ValueError where a column's height differs from `height`.
         """
-        for column in (*cells.values(), *coded.values()):
+        for column in cells.values():
             if len(column) != height:
                 raise ValueError("columns of one batch have one height")
         self.height = height
         self.lexis = lexis
         self.few = few
         self._cells = cells
-        self._coded = coded
         self._unread = unread
         self._types = types
         self._values: dict[str, Cells] = {}
@@ -127,14 +121,10 @@ class Batch:
         if self._unread is not None:
             self.load(self._unread.names)
             self._unread = None
-        self.load(self._coded)
-        return self._cells
+        return {name: plain(column) for name, column in self._cells.items()}
 
     def load(self, names: Iterable[str]) -> None:
         """Make the columns of some fields at once; a field without column is passed over."""
-        if self._coded:
-            found = {name: self._coded[name].column() for name in names if name in self._coded}
-            self._cells = {**found, **self._cells}
         if self._unread is not None:
             readable = self._unread.names
             missing = [name for name in names if name in readable and name not in self._cells]
@@ -148,12 +138,18 @@ class Batch:
 
     def column(self, field: str) -> Cells | None:
         """One column, as the document writes its cells; None where the field has no values."""
-        self.load((field,))
-        return self._cells.get(field)
+        if self._unread is not None:
+            self.load((field,))
+        found = self._cells.get(field)
+        if isinstance(found, Coded):
+            found = found.column()
+            self._cells = {**self._cells, field: found}
+        return found
 
     def coded(self, field: str) -> Coded | None:
         """The same with each distinct cell once, where that is how the column was made."""
-        return self._coded.get(field)
+        found = self._cells.get(field)
+        return found if isinstance(found, Coded) else None
 
     def texts(self, field: str) -> Texts | None:
         """The same as Arrow has it, of a batch that is not `few`."""
@@ -167,8 +163,7 @@ class Batch:
         """The plain text of `field`'s values (null where there is none)."""
         column = self._values.get(field)
         if column is None:
-            self.load((field,))
-            cells = self._cells.get(field)
+            cells = self.column(field)
             column = self._values[field] = (
                 self.repeated(None) if cells is None else self.lexis.read(cells, self._types[field])
             )
@@ -201,13 +196,15 @@ class Batch:
         if height == self.height:
             return self
         batch = Batch(
-            {name: filtered(column, keep) for name, column in self._cells.items()},
+            {
+                name: column.where(keep) if isinstance(column, Coded) else filtered(column, keep)
+                for name, column in self._cells.items()
+            },
             height=height,
             lexis=self.lexis,
             types=self._types,
             few=self.few,
             unread=None if self._unread is None else self._unread.where(keep),
-            coded={name: column.where(keep) for name, column in self._coded.items()},
         )
         batch._values = {name: filtered(column, keep) for name, column in self._values.items()}
         return batch

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.values import Type
+
+OPEN_CLASSES: Final = frozenset({"public", "internal"})
+"""Classes whose parameters are recorded by value; every other class by keyed digest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +170,21 @@ class Report:
     """`shape: stable`: columns that are not granted are given as nulls."""
     types: Mapping[str, Type] = field(init=False, repr=False, compare=False)
     """Of the fields, by name."""
+    closed: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The parameters whose values may be data of a class that is not open."""
 
     def __post_init__(self) -> None:
         types = {name: each.type for name, each in self.fields.items()}
+        closed = [each.name for each in self.parameters.values() if not self._is_open(each)]
         object.__setattr__(self, "types", MappingProxyType(types))
+        object.__setattr__(self, "closed", frozenset(closed))
+
+    def _is_open(self, parameter: Parameter) -> bool:
+        """Whether its value is no data of a closed class; one that names fields or counts rows is no data.
+
+        Of a filter that the catalogue ties to no field nobody knows what its values are.
+        """
+        if parameter.chooses or parameter.pages:
+            return True
+        fields = [self.fields[name] for name in parameter.fields if name in self.fields]
+        return bool(fields) and all(each.class_ in OPEN_CLASSES for each in fields)

@@ -173,7 +173,7 @@ class Transform:
             batch = batch.filter(given)
             granted = [[over(mask, given) for mask in masks] for masks in granted]
         columns = self._keyed.columns
-        as_read = _as_read(batch, [c for c in columns if _untouched(c, granted[c.group])])
+        as_read = _as_read(batch, (c for c in columns if _untouched(c, granted[c.group])))
         cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column in columns:
@@ -225,7 +225,7 @@ class Transform:
         if self._settled is None or not batch.height:
             return self._given(batch, 0, {}, {})
         height = batch.height
-        as_read = _as_read(batch, [c for c, form in self._settled if form and _as_is(c, form)])
+        as_read = _as_read(batch, (c for c, form in self._settled if form and _as_is(c, form)))
         cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column, form in self._settled:
@@ -250,8 +250,7 @@ class Transform:
     ) -> Given:
         """`as_read` are the columns that stay what they are in the source's document."""
         batch = Batch(
-            {name: column for name, column in cells.items() if not isinstance(column, Coded)},
-            coded={name: column for name, column in cells.items() if isinstance(column, Coded)},
+            cells,
             height=height,
             lexis=source.lexis,
             types=self._keyed.types,
@@ -276,7 +275,9 @@ def _untouched(column: _KeyedColumn, masks: list[Mask]) -> bool:
 
 def _as_read(batch: Batch, columns: Iterable[_KeyedColumn]) -> frozenset[str]:
     """Of these columns, those that an encoder may take from the document without making them."""
-    readable = () if batch.unread is None else batch.unread.names
+    if batch.unread is None:
+        return frozenset()
+    readable = batch.unread.names
     return frozenset([column.field for column in columns if column.field in readable])
 
 

@@ -18,8 +18,6 @@ from proxy.plan import Deny, Permit
 from proxy.report import Report, Variant
 from proxy.subject import Subject
 
-_OPEN_CLASSES: Final = frozenset({"public", "internal"})
-"""Classes whose parameters are recorded by value; every other class by keyed digest."""
 _LONGEST_PATH: Final = 256
 
 # An entry of the log has at most 65,535 bytes. What of these lists goes beyond is counted in their last
@@ -66,7 +64,7 @@ class Access:
     def recorded(self, parameters: Mapping[str, str], report: Report, keyring: Keyring) -> None:
         """Keep the parameters in the form in which they are recorded."""
         self.parameters = dict(parameters)
-        closed = [name for name in parameters if not _is_open(report, name)]
+        closed = report.closed & parameters.keys()
         if closed:
             mac = keyring.mac("audit-parameter", report.id)
             for name in closed:
@@ -152,15 +150,3 @@ def _some_fields(cells: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     if not number:
         return some
     return some | {f"+{number}": dict(rest) if len(rest) < _MOST_FORMS else {"": rest.total()}}
-
-
-def _is_open(report: Report, parameter: str) -> bool:
-    """Whether its value is no data of a closed class; one that names fields or counts rows is no data.
-
-    Of a filter that the catalogue ties to no field nobody knows what its values are.
-    """
-    declared = report.parameters[parameter]
-    if declared.chooses or declared.pages:
-        return True
-    fields = [report.fields[name] for name in declared.fields]
-    return bool(fields) and all(field.class_ in _OPEN_CLASSES for field in fields)

@@ -279,7 +279,10 @@ def _pages_of_the_store_s_rows() -> Iterator[None]:
 
 @contextmanager
 def _parameters_recorded_as_they_are() -> Iterator[None]:
-    with patch.object(proxy.gateway.record, "_is_open", lambda *_: True):
+    def kept(self: Any, parameters: Any, *_: Any) -> None:
+        self.parameters = dict(parameters)
+
+    with patch.object(proxy.gateway.record.Access, "recorded", kept):
         yield
 
 
