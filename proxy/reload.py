@@ -22,7 +22,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +73,8 @@ class Refused:
     why: str
     """For the operator."""
     faults: tuple[Fault, ...] = ()
+    commit: Commit | None = None
+    """The commit that the folder's files are those of, where git knows one."""
 
     def is_as(self, other: Refused | None) -> bool:
         """Whether nothing is different from an earlier refusal but the time."""
@@ -89,12 +91,13 @@ class _Candidate:
     """The commit that the files are those of, where git knows one."""
 
 
-class _Unfit(Faulty):
-    """The files are not those that were sealed or committed."""
+class _NotTaken(Faulty):
+    """What the folder holds may not be put in force, for a cause of CAUSES."""
 
-
-class _Unlocked(Faulty):
-    """A lockdown is gone that no command lifted."""
+    def __init__(self, faults: Iterable[Fault], cause: str, commit: Commit | None) -> None:
+        self.cause = cause
+        self.commit = commit
+        super().__init__(faults)
 
 
 class NotChanged(CounterfoilError):
@@ -197,14 +200,10 @@ class PolicyInForce:
         return None
 
     def _refusal(self, exc: Faulty, now: float) -> Refused:
-        match exc:
-            case _Unfit():
-                cause = f"not-{self._must_be}"
-            case _Unlocked():
-                cause = "lockdown-lost"
-            case _:
-                cause = "faulty"
-        return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults)
+        cause, commit = (
+            ("faulty", None) if not isinstance(exc, _NotTaken) else (exc.cause, exc.commit)
+        )
+        return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults, commit=commit)
 
     def _paths(self) -> tuple[Path, ...]:
         """All that the policy in force, or the next one, is read from."""
@@ -229,23 +228,29 @@ class PolicyInForce:
         """Steps 1 to 5, in a thread; raises Faulty, and at a start CounterfoilError."""
         files = read_folder(self.folder)
         commit = head_of(self.folder)
-        if unfit := self._unfit(files, commit):
-            raise _Unfit(unfit)
+        # Else the files are somebody's, but not those of the commit's author.
+        author = None if commit is None or uncommitted(self.folder, files, commit) else commit
+
+        def check(faults: Sequence[Fault], cause: str) -> None:
+            if faults:
+                raise _NotTaken(faults, cause, author)
+
+        unfit = f"not-{self._must_be}"
+        check(self._unfit(files, commit), unfit)
         with _yielding():
-            snapshot = snapshot_of(
-                files, folder=self.folder, environment=self._environment, previous=previous
-            )
+            try:
+                snapshot = snapshot_of(
+                    files, folder=self.folder, environment=self._environment, previous=previous
+                )
+            except Faulty as exc:
+                raise _NotTaken(exc.faults, "faulty", author) from None
             if previous is None or snapshot.policy is not previous.policy:
                 free_gently(snapshot.policy, snapshot.policy.pieces)
-            if unfit := self._unfit(snapshot.identities.files, commit, keys=True):
-                raise _Unfit(unfit)
-            if lost := self._lost(files):
-                raise _Unlocked(lost)
-            if self._expectations and (missed := self._expectations(snapshot, files)):
-                raise Faulty(missed)
-        if commit is not None and uncommitted(self.folder, files, commit):
-            commit = None  # the files are somebody's, but not those of the commit's author
-        return _Candidate(snapshot=snapshot, files=files, commit=commit)
+            check(self._unfit(snapshot.identities.files, commit, keys=True), unfit)
+            check(self._lost(files), "lockdown-lost")
+            if self._expectations is not None:
+                check(self._expectations(snapshot, files), "faulty")
+        return _Candidate(snapshot=snapshot, files=files, commit=author)
 
     def _lost(self, files: Mapping[str, bytes]) -> list[Fault]:
         """Step 4; at a start, by what the access log says was in force."""
@@ -326,12 +331,18 @@ class PolicyInForce:
             raise CounterfoilError(f"the version cannot be kept: {exc.strerror}") from exc
         # PROMISE 2 (no record, no data): what is decided by a policy is decided by one on record.
         await self._record_load(candidate)
+        if self._started:
+            fewer = self.snapshot.policy.denials - candidate.snapshot.policy.denials
+            if (
+                fewer > 0
+            ):  # a file that was cut off at a line's end looks like this, and like nothing else
+                _LOGGER.warning("policy %s has %d fewer lines that deny", version[:12], fewer)
         self.snapshot, self._files = candidate.snapshot, candidate.files
         self.since = time.time()
         self.outcomes["taken"] += self._started
 
     async def _record_load(self, candidate: _Candidate) -> None:
-        author = f"author:{candidate.commit.author}" if candidate.commit else ""
+        author, commit = _author(candidate.commit)
         event = AccessEvent(
             access=new_access_id(),
             step="policy-loaded",
@@ -339,23 +350,26 @@ class PolicyInForce:
             subject=self._keyring.opaque(author) if author else "",
             policy=candidate.snapshot.version,
             previous=self._version,
-            commit=candidate.commit.id if candidate.commit else "",
+            commit=commit,
         )
         await self._log.append(event, principal=author)
 
     async def _record_refusal(self, refused: Refused) -> None:
         first = next(iter(refused.faults), None)
+        author, commit = _author(refused.commit)
         event = AccessEvent(
             access=new_access_id(),
             step="policy-refused",
             at=timestamp(refused.at),
+            subject=self._keyring.opaque(author) if author else "",
+            commit=commit,
             previous=self._version,
             cause=refused.cause,
             lines=(f"{first.file}:{first.line}" if first.line else first.file,) if first else (),
             count=len(refused.faults),
         )
         try:
-            await self._log.append(event)
+            await self._log.append(event, principal=author)
         except LogUnavailable as exc:
             _LOGGER.error("the refusal of a policy is not on record: %s", exc)
 
@@ -365,6 +379,11 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def _author(commit: Commit | None) -> tuple[str, str]:
+    """The principal that a commit's author is on record as, and the commit's id."""
+    return (f"author:{commit.author}", commit.id) if commit is not None else ("", "")
 
 
 def _ids(content: bytes) -> set[str]:

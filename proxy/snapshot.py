@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -18,9 +19,12 @@ from typing import Final
 from proxy.catalogue import Catalogue
 from proxy.errors import Fault, Faulty
 from proxy.identity import Identities
+from proxy.policy import granting
+from proxy.policy.granting import GRANTS_FILE
 from proxy.policy.index import Policy
 from proxy.policy.people import PEOPLE_FILE, read_people
 from proxy.policy.source import load as load_policy
+from proxy.policy.source import written
 
 _NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
 TESTS_FILE: Final = "tests.yaml"
@@ -223,24 +227,18 @@ def _snapshot_of(
         )
     except Faulty as exc:
         faults.extend(exc.faults)
-    if catalogue is None or identities is None:
-        raise Faulty(faults)
     try:
-        people = read_people(files.get(PEOPLE_FILE), identities.realms)
-        identities = identities.knowing(people)
+        if identities is not None:
+            people = read_people(files.get(PEOPLE_FILE), identities.realms)
+            identities = identities.knowing(people)
     except Faulty as exc:
         faults.extend(exc.faults)
+    if catalogue is None or identities is None:
+        raise Faulty([*faults, *written(files)])
     policy = previous.policy if previous is not None and previous.version == version else None
     try:
         # The same version: only keys or credentials are others.
-        policy = policy or load_policy(
-            files,
-            reports=catalogue.reports,
-            classes=catalogue.classes,
-            purposes=catalogue.purposes,
-            attributes=identities.attributes,
-            version=version,
-        )
+        policy = policy or _policy(files, catalogue, identities, version)
     except Faulty as exc:
         faults.extend(exc.faults)
     if policy is None or faults:
@@ -252,12 +250,48 @@ def with_rules(previous: Snapshot, files: Mapping[str, bytes]) -> Snapshot:
     """A snapshot of `files`, of which no more than policy lines are others; raises Faulty."""
     version = version_of(files)
     with _uncollected():
-        policy = load_policy(
-            files,
-            reports=previous.catalogue.reports,
-            classes=previous.catalogue.classes,
-            purposes=previous.catalogue.purposes,
-            attributes=previous.identities.attributes,
+        policy = _policy(files, previous.catalogue, previous.identities, version)
+    return dataclasses.replace(previous, version=version, policy=policy)
+
+
+def _policy(
+    files: Mapping[str, bytes], catalogue: Catalogue, identities: Identities, version: str
+) -> Policy:
+    """The policy that the files write; raises Faulty.
+
+    What was granted until a time that is over is no reason to refuse a catalogue that has gone on.
+    """
+
+    def load(content: Mapping[str, bytes]) -> Policy:
+        return load_policy(
+            content,
+            reports=catalogue.reports,
+            classes=catalogue.classes,
+            purposes=catalogue.purposes,
+            attributes=identities.attributes,
             version=version,
         )
-    return dataclasses.replace(previous, version=version, policy=policy)
+
+    try:
+        return load(files)
+    except Faulty as exc:
+        if not any(fault.file == GRANTS_FILE for fault in exc.faults):
+            raise
+        faulty = exc
+    grants = files[GRANTS_FILE].decode(errors="replace")
+    standing = granting.without_ended(grants, now=datetime.now(UTC))
+    if standing != grants:
+        try:
+            return load({**files, GRANTS_FILE: standing.encode()})
+        except Faulty as exc:
+            faulty = exc
+    raise Faulty([_with_way_out(fault, standing) for fault in faulty.faults])
+
+
+def _with_way_out(fault: Fault, grants: str) -> Fault:
+    """A fault of a grant that stands also says how the grant is ended."""
+    block = granting.block_at(grants, fault.line) if fault.file == GRANTS_FILE else None
+    if block is None:
+        return fault
+    hint = f"{fault.hint}; or end the grant: `counterfoil revoke {block.id}`".removeprefix("; or ")
+    return dataclasses.replace(fault, hint=hint)

@@ -188,6 +188,9 @@ class Gateway:
     ) -> _Granted | Deny:
         """The order of answers is DESIGN.md §3.4: nothing of a report is told before a grant on it."""
         access.policy = snapshot.version
+        purpose = access.stated(
+            request.headers.getall(PURPOSE_HEADER, ()), snapshot.catalogue.purposes, self._keyring
+        )
         try:
             target = parse_target(request.raw_path)
         except MalformedTarget as exc:
@@ -206,11 +209,7 @@ class Gateway:
         report, variant = route.report, route.variant
         access.report, access.variant = report, variant
 
-        stated = request.headers.getall(PURPOSE_HEADER, ())
-        purpose = stated[0] if stated else ""
-        catalogued = len(stated) < 2 and (not stated or purpose in snapshot.catalogue.purposes)
-        access.purpose = purpose if catalogued else ""
-        context = context_of(subject, request, access)
+        context = context_of(subject, request, access, purpose=purpose or "")
         decision = decide(snapshot.policy, subject=subject, report=report, context=context)
         if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
             return decision  # without a grant on the report, nothing more is told
@@ -226,7 +225,7 @@ class Gateway:
             detail = f"{help_} Parameters of this report: {declared}.".lstrip()
             return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
         access.recorded(asked.parameters, report, self._keyring)
-        if not catalogued:
+        if purpose is None:
             return Deny(reason=Reason.PURPOSE_UNKNOWN, cause="unknown-purpose")
         if isinstance(decision, Deny):
             return decision

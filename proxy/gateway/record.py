@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +60,22 @@ class Access:
     def principal(self) -> str:
         """The subject's name, for the directory."""
         return self.subject.name if self.subject else ""
+
+    def stated(
+        self, purposes: Sequence[str], catalogued: Container[str], keyring: Keyring
+    ) -> str | None:
+        """Keep the purpose that is stated, and give it: '' for none, None where it is no catalogued one.
+
+        Of another text only a digest is on record, for it may be anything.
+        """
+        if not purposes:
+            return ""
+        if len(purposes) == 1 and purposes[0] in catalogued:
+            self.purpose = purposes[0]
+            return self.purpose
+        digest = keyring.mac("audit-purpose").hexdigest("\n".join(purposes).encode())
+        self.purpose = f"hmac:{digest[:32]}"
+        return None
 
     def recorded(self, parameters: Mapping[str, str], report: Report, keyring: Keyring) -> None:
         """Keep the parameters in the form in which they are recorded."""

@@ -21,15 +21,17 @@ from proxy.snapshot import Snapshot
 from proxy.subject import Subject
 
 
-def context_of(subject: Subject, request: web.BaseRequest, access: Access) -> Context:
-    """What conditions may look at, as of the access's own instant."""
+def context_of(
+    subject: Subject, request: web.BaseRequest, access: Access, *, purpose: str = ""
+) -> Context:
+    """What conditions may look at, as of the access's own instant; `purpose` is a catalogued one."""
     now = datetime.fromtimestamp(access.now, UTC)
     return Context(
         attributes=subject.attributes,
         now=now,
         date=now.date(),
         ip=access.address,
-        purpose=access.purpose,
+        purpose=purpose,
         tool=(subject.tool or "").removeprefix("tool:"),
         action=access.action,
         method=request.method,

@@ -15,6 +15,7 @@ block whose time is over counts for nothing (`index.Slice.plan_at`); the next co
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,30 @@ def blocks(text: str) -> Iterator[Block]:
         if matched is not None:
             until = instant(matched[3]) if matched[3] else None
             yield Block(id=matched[1], report=matched[2], until=until, text=part)
+
+
+def without_ended(text: str, *, now: datetime) -> str:
+    """The file with blank lines for the blocks whose time is over; each other line is where it was."""
+    lines = text.split("\n")
+    for block, places in _placed(text):
+        if block.until is not None and block.until <= now:
+            lines[places.start : places.stop] = [""] * len(places)
+    return "\n".join(lines)
+
+
+def block_at(text: str, line: int) -> Block | None:
+    """The block that a line, counted from 1, is in."""
+    return next((block for block, places in _placed(text) if line - 1 in places), None)
+
+
+def _placed(text: str) -> Iterator[tuple[Block, range]]:
+    """The blocks, and the numbers from 0 of the lines of each."""
+    lines = text.split("\n")
+    for blank, numbers in itertools.groupby(range(len(lines)), lambda n: not lines[n].strip()):
+        places = [*numbers]
+        part = "".join(f"{lines[number]}\n" for number in places)
+        for block in () if blank else blocks(part):
+            yield block, range(places[0], places[-1] + 1)
 
 
 def with_block(text: str, block: Block, *, now: datetime) -> str:

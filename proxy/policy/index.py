@@ -96,6 +96,9 @@ class Policy:
             self._access[rule.principal, rule.report].append(rule)
         for row in cells:
             self._cells[row.principal, row.report].append(row)
+        self.denials = sum(rule.effect is Effect.DENY for rule in lines)
+        self.denials += sum(row.treatment is None for row in rows)
+        """How many of its lines deny."""
         self._named = frozenset(
             principal for principal, _ in itertools.chain(self._access, self._cells)
         )

@@ -69,7 +69,7 @@ class Reader:
         self._row_forms: dict[tuple[str, Between], tuple[Form, Mapping[str, Form]]] = {}
         self._when_forms: dict[Between, Form] = {}
         self._row_scopes: dict[str, list[tuple[str, Scope]]] = {}
-        records[:] = filter(self._shaped, records)
+        records[:] = [record for record in records if shaped(record, faults)]
         of_sets = [record for record in records if record.cells[0] == "g2"]
         self._filled = frozenset(record.cells[2] for record in of_sets)
         for record in of_sets:
@@ -99,34 +99,6 @@ class Reader:
             self._known, self._principals, self._access_alike, self._cells_alike, self._rows,
             self._row_forms, self._when_forms,
         )  # fmt: skip
-
-    def _shaped(self, record: Record) -> bool:
-        """Whether a record is of a known type and has its number of cells, none of them empty."""
-        kind = record.cells[0]
-        shape = SHAPES.get(kind)
-        if shape is None:
-            hint = grammar.nearest(
-                kind, SHAPES, otherwise="a line begins with `p`, `p2`, `g` or `g2`"
-            )
-            self._faults.append(record.fault(f"unknown line type `{kind}`", hint))
-            return False
-        if len(record.cells) != len(shape) + 1:
-            layout = f"{kind}, {', '.join(shape)}"
-            self._faults.append(
-                record.fault(
-                    f"a `{kind}` line has {len(shape) + 1} cells, this one has {len(record.cells)}",
-                    f"write `{layout}`",
-                    cell=min(len(record.cells), len(shape) + 1),
-                )
-            )
-            return False
-        if "" not in record.cells:
-            return True
-        hint = f"write `{kind}, {', '.join(shape)}`"
-        for at, text in enumerate(record.cells):
-            if not text:
-                self._faults.append(record.fault(f"`{shape[at - 1]}` is missing", hint, cell=at))
-        return False
 
     def _cell(
         self, record: Record, cell: int, read_: Callable[..., T], *arguments: object
@@ -345,6 +317,33 @@ class Reader:
                     message = f"`{text}` does not take `{name}` of `{report.id}`, which is {type_}"
                     raise Wrong((0, message, f"it takes {takes}; leave the field out of the line"))
         return True
+
+
+def shaped(record: Record, faults: list[Fault]) -> bool:
+    """Whether a record is of a known type and has its number of cells, none of them empty; else a fault."""
+    kind = record.cells[0]
+    shape = SHAPES.get(kind)
+    if shape is None:
+        hint = grammar.nearest(kind, SHAPES, otherwise="a line begins with `p`, `p2`, `g` or `g2`")
+        faults.append(record.fault(f"unknown line type `{kind}`", hint))
+        return False
+    if len(record.cells) != len(shape) + 1:
+        layout = f"{kind}, {', '.join(shape)}"
+        faults.append(
+            record.fault(
+                f"a `{kind}` line has {len(shape) + 1} cells, this one has {len(record.cells)}",
+                f"write `{layout}`",
+                cell=min(len(record.cells), len(shape) + 1),
+            )
+        )
+        return False
+    if "" not in record.cells:
+        return True
+    hint = f"write `{kind}, {', '.join(shape)}`"
+    for at, text in enumerate(record.cells):
+        if not text:
+            faults.append(record.fault(f"`{shape[at - 1]}` is missing", hint, cell=at))
+    return False
 
 
 def place(record: Record) -> Line:

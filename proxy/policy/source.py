@@ -19,7 +19,7 @@ from proxy.policy.index import Policy
 from proxy.policy.lines import CellRule
 from proxy.policy.meeting import incomparable
 from proxy.policy.piecemeal import let_go
-from proxy.policy.reading import Reader, place
+from proxy.policy.reading import Reader, place, shaped
 from proxy.policy.rules import MODEL, canonical_model
 from proxy.policy.syntax import Record, read
 from proxy.report import Report
@@ -78,6 +78,14 @@ def load(
         members=reader.members,
         sets=reader.sets,
     )
+
+
+def written(files: Mapping[str, bytes]) -> list[Fault]:
+    """What is wrong with the files whatever the catalogue says: characters, brackets, shapes of lines."""
+    faults = _model_faults(files)
+    for record in _records(files, faults):
+        shaped(record, faults)
+    return faults
 
 
 def _records(files: Mapping[str, bytes], faults: list[Fault]) -> list[Record]:

@@ -118,6 +118,35 @@ def test_a_grant_ends_by_itself(world):
     assert made.event not in path.read_text() and "user:'other'" in path.read_text()
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_grant_that_is_over_keeps_no_catalogue_back(world, ended):
+    """A field that only an ended grant names may go; one that stands is named with the way to end it."""
+    _, proxy = world
+    role = ASKED | {"subject": "user:alice", "role": "role:mailer"}
+    made = ask(proxy, "POST", "/-/grants", role)
+    if ended:
+        path = proxy.home.policies / "grants.csv"
+        until = json.loads(made.body)["until"]
+        path.write_text(path.read_text().replace(until, "2026-01-01T00:00:00Z"))
+        assert follows(proxy)
+    text = (proxy.home.policies / "reports.yaml").read_text()
+    field = "      buyer_email: {type: text, class: personal}\n"
+    assert field in text
+    rules = (proxy.home.policies / "policy.csv").read_text()
+    try:
+        proxy.home.write("reports.yaml", text.replace(field, ""))
+        proxy.home.write("policy.csv", rules.replace("buyer_email", "units"))
+        assert proxy.reload() == ended
+        if not ended:
+            (fault,) = proxy.app.policy.refused.faults
+            assert (fault.file, fault.message[:22]) == ("grants.csv", "unknown field `buyer_e")
+            assert fault.hint.endswith(f"or end the grant: `counterfoil revoke {made.event}`")
+    finally:
+        proxy.home.write("reports.yaml", text)
+        proxy.home.write("policy.csv", rules)
+        assert proxy.reload()
+
+
 def test_who_had_something_before_a_grant_has_just_that_after_it(world):
     """With no command and no change of a file the answer is that of before, columns and all, when the time is over."""
     _, proxy = world

@@ -51,34 +51,48 @@ def ask(world, path, *purposes, group="analysts", query=""):
         (AUDITED, ("audit",), "analysts", 200, "audit", ""),
         (AUDITED, ("reconcile",), "analysts", 403, "reconcile", "purpose-required"),
         (AUDITED, (), "analysts", 403, "", "purpose-required"),
-        (AUDITED, ("fun",), "analysts", 400, "", "unknown-purpose"),
-        (AUDITED, ("Audit",), "analysts", 400, "", "unknown-purpose"),
-        (AUDITED, ("audit, reconcile",), "analysts", 400, "", "unknown-purpose"),
-        (AUDITED, ("audit", "audit"), "analysts", 400, "", "unknown-purpose"),
-        (AUDITED, ("",), "analysts", 400, "", "unknown-purpose"),
+        (AUDITED, ("fun",), "analysts", 400, None, "unknown-purpose"),
+        (AUDITED, ("Audit",), "analysts", 400, None, "unknown-purpose"),
+        (AUDITED, ("audit, reconcile",), "analysts", 400, None, "unknown-purpose"),
+        (AUDITED, ("audit", "audit"), "analysts", 400, None, "unknown-purpose"),
+        (AUDITED, ("",), "analysts", 400, None, "unknown-purpose"),
         (DAILY, (), "analysts", 200, "", ""),
         (DAILY, ("reconcile",), "analysts", 200, "reconcile", ""),
-        (DAILY, ("fun",), "analysts", 400, "", "unknown-purpose"),
+        (DAILY, ("fun",), "analysts", 400, None, "unknown-purpose"),
         (DAILY, ("audit",), "auditors", 200, "audit", ""),
         (DAILY, ("reconcile",), "auditors", 403, "reconcile", "purpose-required"),
         (AUDITED, ("audit",), "nobody", 404, "audit", "no-allow-line"),
-        (AUDITED, ("fun",), "nobody", 404, "", "no-allow-line"),
-        ("/sales/none.csv", ("audit",), "analysts", 404, "", "unknown-report"),
+        (AUDITED, ("fun",), "nobody", 404, None, "no-allow-line"),
+        ("/sales/none.csv", ("audit",), "analysts", 404, "audit", "unknown-report"),
+        ("/sales/none.csv", ("fun",), "analysts", 404, None, "unknown-report"),
+        ("/sales/%", ("audit",), "analysts", 400, "audit", "target-syntax"),
     ],
 )
 def test_a_purpose_is_decided_by_and_is_on_record(
     world, path, purposes, group, status, purpose, cause
 ):
     """A listed one that the policy asks for permits, none or another is 403, an unlisted one 400; to
-    somebody without a grant it is the same 404; and each event has the purpose that was decided by.
+    somebody without a grant it is the same 404; and each event has the purpose, or a digest of what is none.
     """
     store, _ = world
     before = len(store.asked)
     store.pages[AUDITED.replace("audited", "daily")] = Page(sales.as_csv(sales.rows(5)))
     answer, event = ask(world, path, *purposes, group=group)
     assert answer.status == status
-    assert (event.purpose, event.cause) == (purpose, cause)
+    assert event.cause == cause
+    if purpose is None:
+        assert event.purpose.startswith("hmac:") and (purposes[0] or "-") not in event.purpose
+    else:
+        assert event.purpose == purpose
     assert (len(store.asked) > before) == (status == 200)
+
+
+def test_a_purpose_is_on_record_of_who_shows_no_token(world):
+    """Whoever states one is held to it, refused or not."""
+    _, proxy = world
+    answer = proxy.get(DAILY, headers={"Counterfoil-Purpose": "audit"})
+    (event,) = [event for event in proxy.events() if event.access == answer.event]
+    assert (answer.status, event.purpose) == (401, "audit")
 
 
 def test_an_unlisted_purpose_is_told_only_after_a_grant(world):

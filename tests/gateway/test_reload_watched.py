@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from proxy.access import AccessEvent
 from proxy.audit import Reader
+from proxy.cli import main
 from proxy.errors import LogUnavailable
 from proxy.snapshot import read_folder, version_of
 from proxy.versions import Versions
@@ -212,3 +214,16 @@ def test_who_wrote_the_policy_is_on_record_where_git_knows(world):
             return reader.principal(loads(proxy)[-1].subject)
 
     assert soon(lambda: author() == "author:Ada <ada@example.com>")
+    # A refused one has the author of the commit that it is from, too.
+    proxy.home.write("policy.csv", sales.RULES + "q, y\n")
+    assert soon(lambda: loads(proxy)[-1].step == "policy-refused")
+    assert loads(proxy)[-1].subject == loads(proxy)[-1].commit == ""
+    subprocess.run(
+        ["git", *identity, "commit", "-q", "-am", "bad", "--no-gpg-sign"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    assert not proxy.reload()
+    assert len(loads(proxy)[-1].commit) == 40
+    assert soon(lambda: author() == "author:Ada <ada@example.com>")
+    told = CliRunner().invoke(main, ["policy", "status", "-c", str(proxy.home.settings)]).output
+    assert "by Ada <ada@example.com>, commit " in told

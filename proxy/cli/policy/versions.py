@@ -125,6 +125,9 @@ def status(log_file: Path | None, settings: Path, *, as_json: bool) -> None:
                 f"refused   {said['at']} {said['cause']}, faults: {said['faults']}, the first at"
                 f" {visible(str(said['first']) or '-')}; {_TELLS}"
             )
+            if said["commit"]:
+                who = f"by {said['author']}, commit {str(said['commit'])[:_SHORT]}"
+                click.echo(f"          {visible(who)}")
             if said["cause"] == "lockdown-lost":
                 locked, lifted = lockdowns.left(path, kept, files)
                 for fault in lockdowns.lost(locked, files, lifted=lifted):
@@ -193,6 +196,8 @@ def _refusal(refused: Access) -> dict[str, str | int]:
         "cause": refused.cause,
         "faults": refused.count,
         "first": first,
+        "author": refused.principal.removeprefix("author:"),
+        "commit": refused.commit,
         "event": refused.access,
     }
 
