@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from proxy.batch import Batch
+from proxy.batch import Batch, Output
 from proxy.few import Cells
 from proxy.report import By, Field, Parameter, Report, Variant
 from proxy.subject import Subject
@@ -129,6 +129,20 @@ class Plan:
         return frozenset(names)
 
     @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The columns of an answer."""
+        return tuple(map(_output, self.columns))
+
+    @cached_property
+    def mixed(self) -> frozenset[str]:
+        """The fields whose forms are of different types: text, or none at all where a column has one type."""
+        return frozenset(
+            column.field.name
+            for column in self.columns
+            if len({c.treatment.gives(column.field.type) for c in column.choices} - {None}) > 1
+        )
+
+    @cached_property
     def clear(self) -> frozenset[str]:
         """The fields that are given clear in every row that may be released.
 
@@ -195,6 +209,18 @@ class Plan:
         )
 
 
+def _output(column: Column) -> Output:
+    treatments = [choice.treatment for choice in column.choices]
+    given = [each for each in treatments if each.gives(column.field.type) is not None]
+    return Output(
+        name=column.field.name,
+        type=column.type,
+        as_stored=bool(given) and all(each.name == "clear" for each in given),
+        scale=column.field.scale,
+        places=max((each.places for each in given), default=0),
+    )
+
+
 def _first_clear(column: Column) -> set[int]:
     """The predicates under which a cell is given clear, and nothing is preferred to that."""
     forms = takewhile(lambda choice: choice.treatment.name == "clear", column.choices)
@@ -237,7 +263,7 @@ class Reason(Enum):
         "not-acceptable",
         406,
         "The report is not available in that form",
-        "Ask for the format that the path names, or leave out the Accept header.",
+        "Ask for a form that is offered at this path, or leave out the Accept header.",
     )
     PARAMETER = ReasonRow(
         "bad-parameter",

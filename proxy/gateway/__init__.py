@@ -25,15 +25,16 @@ from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.errors import (
     LogUnavailable,
     SourceRefused,
+    SpoolsFull,
     StoreTimeout,
     StoreUnavailable,
     TooLargeToSort,
     where,
 )
 from proxy.formats import FORMATS
-from proxy.formats.base import Format
+from proxy.formats.base import Format, Reading
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.accept import acceptable
+from proxy.gateway.accept import preferred
 from proxy.gateway.answers import release
 from proxy.gateway.drift import Drift, Kind
 from proxy.gateway.paging import Page, PagedView
@@ -44,11 +45,12 @@ from proxy.gateway.standing import Standing, context_of
 from proxy.gateway.streamed import Streamed
 from proxy.gateway.view import Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
-from proxy.plan import Context, Deny, Permit, Reason
+from proxy.plan import Context, Decision, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import By, Ordering, Report, Variant
+from proxy.report import By, Dialect, Ordering, Report, Variant
 from proxy.snapshot import Snapshot
+from proxy.spool import Spools
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
@@ -69,6 +71,7 @@ class Bounds:
     sort_bytes: int
     sorts: int
     formats: FormatLimits
+    spools: Spools
 
 
 class _Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,8 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     permit: Permit
     context: Context
     variant: Variant
+    dialect: Dialect
+    """How the answer is written."""
     target: str
     page: Page | None
     order: tuple[Ordering, ...]
@@ -207,7 +212,7 @@ class Gateway:
             access.path = target.path
             return Deny(reason=Reason.NOT_FOUND, cause="unknown-report")
         report, variant = route.report, route.variant
-        access.report, access.variant = report, variant
+        access.report, access.format = report, variant.offers[0].format
 
         context = context_of(subject, request, access, purpose=purpose or "")
         decision = decide(snapshot.policy, subject=subject, report=report, context=context)
@@ -215,8 +220,10 @@ class Gateway:
             return decision  # without a grant on the report, nothing more is told
         if request.method != hdrs.METH_GET:
             return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
-        if not acceptable(request, FORMATS[variant.format].media_type):
-            return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept")
+        dialect = _negotiated(request, variant, decision)
+        if isinstance(dialect, Deny):
+            return dialect
+        access.format = dialect.format
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
@@ -242,6 +249,7 @@ class Gateway:
             permit=decision,
             context=context,
             variant=variant,
+            dialect=dialect,
             target=asked.target,
             page=Page.of(report, asked.parameters),
             order=asked_order(report, asked.parameters),
@@ -271,8 +279,8 @@ class Gateway:
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
-        format_ = FORMATS[granted.variant.format]
-        view = self._view(granted, format_)
+        stored, given = FORMATS[granted.variant.stored.format], FORMATS[granted.dialect.format]
+        view = self._view(granted, stored, given)
         standing = Standing(
             permit=granted.permit,
             context=granted.context,
@@ -285,10 +293,10 @@ class Gateway:
         self._sorting[name] += granted.sorted_here
         try:
             async with self._stores.fetch(
-                granted.permit.report.store, granted.target, format_.media_type, format_.accepts
+                granted.permit.report.store, granted.target, stored.media_type, stored.accepts
             ) as source:
                 pieces = Pieces(
-                    source, most_at_once=format_.block_size, most=self._bounds.source_bytes
+                    source, most_at_once=stored.block_size, most=self._bounds.source_bytes
                 )
                 async with Blocks(pieces, view, executor=self._executor) as blocks:
                     ready = await blocks.take()
@@ -298,9 +306,9 @@ class Gateway:
                         receipt = await self.recorder.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
-                        return release(receipt, ready[0], format_.media_type)
+                        return release(receipt, ready[0], given.media_type)
                     answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                    return await answer.send(ready, format_.media_type)
+                    return await answer.send(ready, given.media_type)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -310,9 +318,10 @@ class Gateway:
             if not self._running[name]:
                 del self._running[name], self._sorting[name]
             self._tell_of_drift(view, granted)
+            view.close()
 
-    def _view(self, granted: _Granted, format_: Format) -> View:
-        permit, variant = granted.permit, granted.variant
+    def _view(self, granted: _Granted, stored: Format, given: Format) -> View:
+        permit = granted.permit
         bound = transform.bind(
             permit.plan,
             context=granted.context,
@@ -320,17 +329,23 @@ class Gateway:
             keyring=self._keyring,
         )
         steps = Steps(
-            decoder=format_.decoder(
-                permit.report, variant, permit.plan.reads, self._bounds.formats
+            decoder=stored.decoder(
+                Reading(
+                    report=permit.report,
+                    dialect=granted.variant.stored,
+                    reads=permit.plan.reads,
+                    limits=self._bounds.formats,
+                    spools=self._bounds.spools,
+                )
             ),
             transform=bound,
-            encoder=format_.encoder(bound.columns, variant),
+            encoder=given.encoder(bound.columns, granted.dialect),
             digest=self._keyring.mac("audit-digest").start(),
         )
         if granted.sorted_here:
             return SortedView(
                 steps,
-                lexis=format_.lexis,
+                lexis=stored.lexis,
                 plan=permit.plan,
                 asked=granted.order,
                 page=granted.page,
@@ -354,6 +369,21 @@ class Gateway:
         await self.snapshot.identities.close()
 
 
+def _negotiated(request: web.BaseRequest, variant: Variant, decision: Decision) -> Dialect | Deny:
+    """How the answer is to be written, of what is offered and can hold what is granted."""
+    mixed = decision.plan.mixed if isinstance(decision, Permit) else frozenset()
+    offers = [each for each in variant.offers if not (mixed and FORMATS[each.format].typed)]
+    if not offers:
+        detail = f"Not in one type for you: {', '.join(sorted(mixed))}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="mixed-types", detail=detail)
+    number = preferred(request, [FORMATS[each.format].media_type for each in offers])
+    if number is None:
+        offered = ", ".join(FORMATS[each.format].media_type.partition(";")[0] for each in offers)
+        detail = f"Offered here: {offered}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept", detail=detail)
+    return offers[number]
+
+
 def _selects_on_hidden(
     parameters: Mapping[str, str], report: Report, permit: Permit
 ) -> tuple[str, ...]:
@@ -369,6 +399,8 @@ def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
     match exc:
         case TooLargeToSort():
             return Deny(reason=Reason.TOO_LARGE_TO_SORT, cause=exc.cause)
+        case SpoolsFull():
+            return Deny(reason=Reason.BUSY, cause=exc.cause)
         case SourceRefused():
             return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
         case StoreTimeout():
