@@ -104,7 +104,12 @@ class App:
                 requests_per_subject=limits.requests_per_subject,
                 sort_bytes=limits.sort_bytes,
                 sorts=limits.sorts,
-                formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
+                formats=FormatLimits(
+                    record_bytes=limits.record_bytes,
+                    fields=limits.record_fields,
+                    row_group_bytes=limits.row_group_bytes,
+                    expansion=limits.expansion,
+                ),
                 spools=Spools(
                     most=limits.spools_bytes,
                     most_each=limits.spool_bytes,

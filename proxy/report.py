@@ -120,10 +120,17 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json"}
+    {
+        FormatName.CSV: ".csv",
+        FormatName.JSON: ".json",
+        FormatName.ARROW: ".arrows",
+        FormatName.PARQUET: ".parquet",
+    }
 )
 """What paths of each format end with."""
 

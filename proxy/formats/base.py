@@ -31,12 +31,17 @@ from proxy.spool import Spools
 
 CAUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "arrow-malformed": "the document is not an Arrow IPC stream",
         "bare-carriage-return": "a carriage return stands outside quotes without a line feed",
+        "big-endian": "the document's numbers are big-endian",
         "column-duplicated": "the header names a column twice",
         "column-missing": "the header lacks a column that the answer needs",
+        "column-type": "a column's type is none that the declared type can be read from",
         "column-unnamed": "the header has an empty name",
         "decoder-failed": "the document could not be decoded",
+        "encrypted": "the document is encrypted",
         "envelope-too-large": "the document around the records is over the limit",
+        "expands-too-much": "the document says far more than its bytes can",
         "field-count": "a record has more or fewer fields than the header",
         "header-missing": "the document has no header",
         "json-malformed": "the document is not JSON (RFC 8259)",
@@ -44,13 +49,17 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "not-utf-8": "the document is not UTF-8 (RFC 3629)",
         "nul-character": "the document holds a NUL character",
         "number-too-large": "a number has too many digits or too large an exponent",
+        "parquet-malformed": "the document is not a Parquet file",
         "quotes-malformed": "a quote stands where RFC 4180 has none",
         "record-not-object": "a record is not an object",
         "record-too-large": "a record is over the limit",
+        "row-group-too-large": "a record batch or a row group is over the limit",
         "rows-missing": "the array of records is not where the catalogue says",
+        "time-out-of-range": "a date or a time is outside the years 1 to 9999",
         "too-deep": "the document is nested too deep",
         "too-many-fields": "a record has more fields than the limit",
         "truncated": "the document ends before it is complete",
+        "value-not-of-type": "a cell that is given is no value of its column's type, or does not fit it",
     }
 )
 """Why a store's document is refused: slug -> message for the operator."""
@@ -77,6 +86,12 @@ class Limits:
     """JSON: characters of one number; the most that Python reads as an integer by default."""
     exponent: int = 400
     """JSON: the largest power of ten either way: `1E400` passes, `1e999` does not."""
+    row_group_bytes: int = 128 << 20
+    """Parquet: pages of a row group that are held at once. Arrow: a record batch; all dictionaries."""
+    footer_bytes: int = 8 << 20
+    """Parquet: what stands after the row groups. Arrow: what stands before the columns of a message."""
+    expansion: int = 1_000
+    """Parquet, Arrow: how many times its bytes a document may become, beside `row_group_bytes`."""
 
 
 _LARGE: Final = 32 << 10
@@ -110,6 +125,24 @@ class Reading:
     limits: Limits
     spools: Spools
     """For a document that can only be read once it is there as a whole."""
+
+
+class Expansion:
+    """How much more a document may become than its bytes; a small one may be `Limits.row_group_bytes`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._times = limits.expansion
+        self._left = limits.row_group_bytes
+
+    def grow(self, size: int) -> None:
+        """So many bytes came."""
+        self._left += size * self._times
+
+    def spend(self, size: int) -> None:
+        """So many bytes were made of it; raises SourceRefused."""
+        self._left -= size
+        if self._left < 0:
+            raise refused("expands-too-much")
 
 
 class Decoder(ABC):
