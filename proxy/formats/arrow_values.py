@@ -73,7 +73,9 @@ def _plainly(texts: Texts, given: DataType, declared: Type) -> Column | None:
             read = pc.cast(pc.ascii_rtrim(texts, "Z"), pa.timestamp(unit))
             return pc.cast(read, pa.timestamp(given.unit)).view(given)
         if is_.is_floating(given):
-            return _cast(texts, _FLOATING, given)
+            read = _cast(texts, _FLOATING, given)
+            overflows = read is not None and _infinite(read) != _infinite_texts(texts)
+            return None if overflows else read
         if is_.is_integer(given) or declared is Type.INTEGER:
             return _cast(texts, _INTEGER, given)
         return _cast(texts, _DECIMAL, given)
@@ -83,6 +85,14 @@ def _plainly(texts: Texts, given: DataType, declared: Type) -> Column | None:
 
 def _cast(texts: Texts, pattern: str, given: DataType) -> Column | None:
     return pc.cast(texts, given) if column(texts).str.contains(pattern).all() else None
+
+
+def _infinite(numbers: Column) -> int:
+    return pc.sum(pc.is_inf(numbers)).as_py() or 0
+
+
+def _infinite_texts(texts: Texts) -> int:
+    return pc.sum(pc.ends_with(texts, "inf")).as_py() or 0
 
 
 def _all(truths: Column) -> bool:

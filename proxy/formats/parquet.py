@@ -148,6 +148,8 @@ class _File:
             for start in range(0, rows, _ROWS):
                 yield _Rows(min(_ROWS, rows - start))
             return
+        if not self._rows(group):
+            return
         columns = [self._leaf(name) for name in names]
         chunks = self._chunks(group, columns)
         if chunks is None:

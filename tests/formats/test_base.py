@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
 from proxy.report import FormatName
 from tests.formats.documents import decoder, dialect, outcome
+from tests.formats.typed import parquet, stream
 from tests.harness.streams import ended, feed
 
 ACCEPTED = [
@@ -44,7 +46,21 @@ ACCEPTED = [
     ("json", "application/x-ndjson", False),
     ("json", "text/plain", False),
     ("json", "text/html", False),
+    ("arrow", "application/vnd.apache.arrow.stream", True),
+    ("arrow", "application/vnd.apache.arrow.file", False),
+    ("arrow", "application/octet-stream", False),
+    ("parquet", "application/vnd.apache.parquet", True),
+    ("parquet", "application/x-parquet", True),
+    ("parquet", "application/octet-stream", False),
+    ("parquet", "application/vnd.apache.parquet; charset=utf-8", False),
 ]
+
+GOOD = {
+    FormatName.CSV: b"a\n1\n",
+    FormatName.JSON: b'[{"a":1}]',
+    FormatName.ARROW: stream(pa.table({"a": ["1"]})),
+    FormatName.PARQUET: parquet(pa.table({"a": ["1"]})),
+}
 
 
 @pytest.mark.parametrize(("name", "content_type", "accepted"), ACCEPTED)
@@ -69,11 +85,10 @@ def test_every_format_of_the_catalogue_has_its_row():
 @pytest.mark.parametrize("name", FormatName)
 @pytest.mark.parametrize("junk", [b"\xff\n", b'a\n"x"y\n', b"\0\n"])
 def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
-    stream = decoder(dialect(name), ["a"])
+    found = decoder(dialect(name), ["a"])
     with pytest.raises(SourceRefused) as first:
-        feed(stream, junk)
-    good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
-    for step in (lambda: feed(stream, good), lambda: feed(stream, b""), lambda: ended(stream)):
+        feed(found, junk)
+    for step in (lambda: feed(found, GOOD[name]), lambda: feed(found, b""), lambda: ended(found)):
         with pytest.raises(SourceRefused) as again:
             step()
         assert again.value.cause == first.value.cause
@@ -81,18 +96,18 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
-    stream = decoder(dialect(name), ["a"])
-    feed(stream, b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
-    ended(stream)
+    found = decoder(dialect(name), ["a"])
+    feed(found, GOOD[name])
+    ended(found)
     with pytest.raises(RuntimeError):
-        feed(stream, b"a")
+        feed(found, b"a")
     with pytest.raises(RuntimeError):
-        ended(stream)
+        ended(found)
 
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypatch):
-    stream = decoder(dialect(name), ["a"])
+    found = decoder(dialect(name), ["a"])
 
     class Panic(BaseException):
         """What polars raises where it panics is no Exception."""
@@ -100,12 +115,12 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
     def panic(_):
         raise Panic
 
-    monkeypatch.setattr(stream, "_cut", panic)
+    monkeypatch.setattr(found, "_cut", panic)
     with pytest.raises(Panic):
-        feed(stream, b"a\n")
+        feed(found, b"a\n")
     monkeypatch.undo()
     with pytest.raises(SourceRefused) as failure:
-        feed(stream, b"a\n")
+        feed(found, b"a\n")
     assert failure.value.cause == "decoder-failed"
 
 
