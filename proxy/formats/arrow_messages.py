@@ -76,7 +76,7 @@ class Messages:
         while not self.ended:
             head = self._head = self._head or self._next()
             if head is None or len(self._held) < head.end:
-                return
+                break
             data = bytes(memoryview(self._held)[: head.end])
             del self._held[: head.end]
             self._head = None
@@ -84,7 +84,7 @@ class Messages:
             if message is None:
                 raise refused("arrow-malformed")
             yield message
-        if self._held:
+        if self.ended and self._held:
             raise refused("arrow-malformed")
 
     def _next(self) -> _Head | None:

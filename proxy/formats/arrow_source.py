@@ -35,15 +35,16 @@ class Source:
 
     def __init__(self, schema: Any, reading: Reading) -> None:
         """`schema` is a pyarrow.Schema."""
-        names = schema.names
+        malformed = f"{reading.dialect.format}-malformed"
+        names: list[str] = by_library(lambda: schema.names, malformed)
         if len(names) > reading.limits.fields:
             raise refused("too-many-fields")
         if len(set(names)) != len(names):
             raise refused("column-duplicated")
-        self.names: list[str] = names
+        self.names = names
         self._reading = reading
         self._types = reading.report.types
-        self._malformed = f"{reading.dialect.format}-malformed"
+        self._malformed = malformed
         self.places: dict[str, int] = {
             name: place for place, name in enumerate(names) if name in reading.reads
         }

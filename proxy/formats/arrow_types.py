@@ -7,6 +7,7 @@ document declares of the field; no row has a part in it, nor whether there are a
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from proxy.values import Type
 DataType: TypeAlias = Any
 """A pyarrow.DataType; pyarrow ships no types."""
 _MOST_DIGITS: Final = 38
+_WIDEST: Final = 76
+"""Digits of the widest decimal."""
 _SCALE: Final = 9
 """Digits after the point where neither catalogue nor store declares them."""
 _INSTANT: Final = pa.timestamp("us", "UTC")
@@ -41,8 +44,7 @@ def can_be(stored: DataType, declared: Type) -> bool:
     if is_text(stored) or is_.is_null(stored):
         return True
     if is_.is_timestamp(stored):
-        known = stored.tz is None or _ZONE.match(stored.tz) is not None
-        return known and declared in (Type.TEXT, Type.DATETIME)
+        return _has_plain_zone(stored) and declared in (Type.TEXT, Type.DATETIME)
     if is_.is_date(stored):
         return declared in (Type.TEXT, Type.DATE)
     if is_.is_boolean(stored):
@@ -50,10 +52,17 @@ def can_be(stored: DataType, declared: Type) -> bool:
     if is_.is_floating(stored):
         return declared in (Type.TEXT, Type.DECIMAL)
     if is_.is_decimal(stored):
-        return declared in (Type.TEXT, Type.DECIMAL) or (
-            declared is Type.INTEGER and stored.scale <= 0
-        )
+        whole = declared is Type.INTEGER and stored.scale <= 0
+        sane = abs(stored.scale) <= _WIDEST
+        return sane and (whole or declared in (Type.TEXT, Type.DECIMAL))
     return bool(is_.is_integer(stored)) and declared in (Type.TEXT, Type.DECIMAL, Type.INTEGER)
+
+
+def _has_plain_zone(stored: DataType) -> bool:
+    """Whether a timestamp's zone, where it has one, has a name that may be one."""
+    with suppress(UnicodeDecodeError):
+        return stored.tz is None or _ZONE.match(stored.tz) is not None
+    return False
 
 
 def given_type(output: Output, stored: DataType | None) -> DataType:

@@ -27,7 +27,9 @@ from proxy.formats.base import (
     Work,
     refused,
 )
-from proxy.formats.parquet_pages import Chunk, Encoding, MalformedPages, chunk_of
+from proxy.formats.parquet_footer import ChunkAt, Footer, footer_of
+from proxy.formats.parquet_pages import Chunk, Encoding, chunk_of
+from proxy.formats.thrift import Malformed
 from proxy.report import Dialect, FormatName
 from proxy.spool import Spool
 
@@ -82,9 +84,8 @@ class ParquetDecoder(Decoder):
             raise refused("envelope-too-large")
         if not 0 < size <= spool.size - _LEAST:
             raise refused("parquet-malformed")
-        file = _File(spool, limits)
-        if file.leaves > limits.fields:
-            raise refused("too-many-fields")
+        footer = footer_of(spool.read(spool.size - _TAIL.size - size, size), limits.fields)
+        file = _File(spool, footer, limits)
         source = self._open(file)
         return self._works(file, source, spool.size)
 
@@ -104,7 +105,7 @@ class ParquetDecoder(Decoder):
         expansion = Expansion(self._reading.limits)
         expansion.grow(size)
         names = list(source.places)
-        for group in range(file.groups):
+        for group in range(len(file.footer.groups)):
             for found in file.read(group, names, expansion):
                 expansion.spend(found.nbytes + found.num_rows)
                 for batch in source.batches(found):
@@ -118,20 +119,29 @@ def _given(batch: Batch) -> list[Batch]:
 class _File:
     """A file that is put aside, by pyarrow; each step raises SourceRefused."""
 
-    def __init__(self, spool: Spool, limits: Limits) -> None:
+    def __init__(self, spool: Spool, footer: Footer, limits: Limits) -> None:
+        self.footer = footer
         self._spool = spool
         self._limits = limits
         file = by_library(self._reader, "parquet-malformed")
-        self._metadata = file.metadata
         self.schema = by_library(lambda: file.schema_arrow, "parquet-malformed")
-        self.leaves: int = self._metadata.num_columns
-        self.groups: int = self._metadata.num_row_groups
+        """The pyarrow.Schema of it."""
+        self._readers: dict[tuple[str, ...], Any] = {(): file}
+        self._places: dict[str, list[int]] = {}
+        for place, leaf in enumerate(footer.leaves):
+            if leaf.plain:
+                self._places.setdefault(leaf.name.decode(errors="replace"), []).append(place)
 
-    def _reader(self, coded: Sequence[str] = (), metadata: Any = None) -> Any:
+    def _reader_of(self, coded: tuple[str, ...]) -> Any:
+        """The last one, where it is that one: to open a file is to parse its footer."""
+        if coded not in self._readers:
+            self._readers = {coded: self._reader(coded)}
+        return self._readers[coded].reader
+
+    def _reader(self, coded: Sequence[str] = ()) -> Any:
         """A pyarrow ParquetFile; of `coded` columns, each distinct text is read once."""
         return pq.ParquetFile(
             self._spool.file,
-            metadata=metadata,
             read_dictionary=list(coded),
             buffer_size=_BUFFER,
             pre_buffer=False,
@@ -143,12 +153,12 @@ class _File:
 
     def read(self, group: int, names: Sequence[str], expansion: Expansion) -> Iterator[Any]:
         """The pyarrow.RecordBatches of a row group."""
+        rows = self.footer.groups[group].rows
         if not names:
-            rows = self._rows(group)
             for start in range(0, rows, _ROWS):
                 yield _Rows(min(_ROWS, rows - start))
             return
-        if not self._rows(group):
+        if not rows:
             return
         columns = [self._leaf(name) for name in names]
         chunks = self._chunks(group, columns)
@@ -168,34 +178,25 @@ class _File:
         while (batch := by_library(partial(next, found, None), "parquet-malformed")) is not None:
             yield batch
 
-    def _rows(self, group: int) -> int:
-        rows: int = self._metadata.row_group(group).num_rows
-        return max(rows, 0)
-
     def _leaf(self, name: str) -> int:
         """Which column of the file it is; raises SourceRefused where that is not sure."""
-        schema = self._metadata.schema
-        found = [n for n in range(self.leaves) if schema.column(n).path == name]
-        if len(found) != 1 or schema.column(found[0]).max_repetition_level:
+        found = self._places.get(name, [])
+        if len(found) != 1:
             raise refused("column-type")
         return found[0]
 
     def _chunks(self, group: int, columns: Sequence[int]) -> list[Chunk] | None:
         """What each column's pages take; None where they are malformed."""
-        row_group = self._metadata.row_group(group)
+        places = self.footer.groups[group].chunks
         try:
-            return [self._chunk(row_group.column(n)) for n in columns]
-        except (MalformedPages, ValueError):
+            return [self._chunk(places[n]) for n in columns]
+        except Malformed:
             return None
 
-    def _chunk(self, column: Any) -> Chunk:
-        start = column.data_page_offset
-        if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
-            start = column.dictionary_page_offset
-        size = column.total_compressed_size
-        if start < len(_MAGIC) or size < 0 or start + size > self._spool.size:
-            raise MalformedPages
-        return chunk_of(self._spool.read, start, size, column.num_values)
+    def _chunk(self, place: ChunkAt) -> Chunk:
+        if place.start < len(_MAGIC) or place.start + place.size > self._spool.size:
+            raise Malformed
+        return chunk_of(self._spool.read, place.start, place.size, place.values)
 
     def _at_once(self, texts: Sequence[Chunk], width: int) -> int:
         """How many rows may be read at once.
@@ -211,7 +212,7 @@ class _File:
     def _batches(
         self, group: int, columns: Sequence[int], coded: Sequence[str], most: int
     ) -> Iterator[Any]:
-        reader = by_library(lambda: self._reader(coded, self._metadata).reader, "parquet-malformed")
+        reader = by_library(lambda: self._reader_of(tuple(coded)), "parquet-malformed")
         return by_library(
             lambda: iter(
                 reader.iter_batches(

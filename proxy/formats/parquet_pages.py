@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
-from proxy.formats.thrift import Fields, Malformed, Short, struct
+from proxy.formats.thrift import Compact, Malformed, Short
 
 Read: TypeAlias = Callable[[int, int], bytes]
 """Some bytes of the file, from a place on."""
@@ -30,6 +31,9 @@ class Encoding(IntEnum):
     RLE_DICTIONARY = 8
 
 
+_BY_LENGTHS: Final = frozenset({Encoding.DELTA_LENGTH_BYTE_ARRAY, Encoding.DELTA_BYTE_ARRAY})
+
+
 class _Kind(IntEnum):
     DATA = 0
     INDEX = 1
@@ -37,12 +41,22 @@ class _Kind(IntEnum):
     DATA_V2 = 3
 
 
-_DETAILS: Final = {_Kind.DATA: (5, 2), _Kind.DICTIONARY: (7, 2), _Kind.DATA_V2: (8, 4)}
-"""Which field of the head tells of such a page, and which of its fields is the encoding."""
+_DETAILS: Final[dict[int, int]] = {_Kind.DATA: 5, _Kind.DICTIONARY: 7, _Kind.DATA_V2: 8}
+"""Which field of the head tells of such a page."""
+_ENCODING_AT: Final = {5: 2, 7: 2, 8: 4}
+"""Which of that one's fields is the encoding."""
 
 
-class MalformedPages(Exception):
-    """The pages are not to the letter what Parquet says; holds no data."""
+class _Head(NamedTuple):
+    """The head of a page."""
+
+    kind: _Kind
+    stated: int
+    """Bytes, uncompressed."""
+    stored: int
+    """Bytes in the file."""
+    values: int
+    encoding: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,64 +73,73 @@ class Chunk:
 
 
 def chunk_of(read: Read, start: int, size: int, values: int) -> Chunk:
-    """The pages from `start` on, up to the one with the last value; raises MalformedPages."""
+    """The pages from `start` on, up to the one with the last value; raises Malformed."""
     total = largest = dictionary = held = 0
     encodings = set()
-    for kind, stated, stored, count, encoding in _pages(read, start, start + size, values):
-        takes = stated + stored
-        if kind is _Kind.DICTIONARY:
-            dictionary += takes + count * _PER_VALUE
+    for head in _pages(read, start, start + size, values):
+        takes = head.stated + head.stored
+        if head.kind is _Kind.DICTIONARY:
+            dictionary += takes + head.values * _PER_VALUE
         else:
-            encodings.add(encoding)
-            lengths = encoding in (Encoding.DELTA_BYTE_ARRAY, Encoding.DELTA_LENGTH_BYTE_ARRAY)
-            held = max(held, takes + lengths * count * _PER_VALUE)
-        largest = max(largest, stated)
-        total += stated
+            encodings.add(head.encoding)
+            held = max(held, takes + head.values * _PER_VALUE * (head.encoding in _BY_LENGTHS))
+        largest = max(largest, head.stated)
+        total += head.stated
     return Chunk(
         held=held + dictionary, total=total, largest=largest, encodings=frozenset(encodings)
     )
 
 
-def _pages(
-    read: Read, at: int, end: int, values: int
-) -> Iterator[tuple[_Kind, int, int, int, int]]:
-    """Each page's kind, size, compressed size, number of values and encoding."""
+def _pages(read: Read, at: int, end: int, values: int) -> Iterator[_Head]:
+    """The pages' heads."""
     while values > 0:
         head, length = _head(read, at, end)
-        kind, stated, stored = (_number(head, field) for field in (1, 2, 3))
-        if kind not in _DETAILS or min(stated, stored) < 0:
-            raise MalformedPages
-        place, encoding = _DETAILS[_Kind(kind)]
-        details = head.get(place)
-        if not isinstance(details, dict):
-            raise MalformedPages
-        count = _number(details, 1)
-        if count < 0:
-            raise MalformedPages
-        at += length + stored
+        at += length + head.stored
         if at > end:
-            raise MalformedPages
-        if kind != _Kind.DICTIONARY:
-            values -= count
-        yield _Kind(kind), stated, stored, count, _number(details, encoding)
+            raise Malformed
+        if head.kind is not _Kind.DICTIONARY:
+            values -= head.values
+        yield head
 
 
-def _head(read: Read, at: int, end: int) -> tuple[Fields, int]:
+def _head(read: Read, at: int, end: int) -> tuple[_Head, int]:
     for most in _HEADS:
-        data = read(at, min(most, end - at))
+        compact = Compact(read(at, min(most, end - at)))
         try:
-            head, length = struct(data)
+            return _read_head(compact), compact.at
         except Short:
             continue
-        except Malformed:
-            break
-        if length <= len(data):
-            return head, length
-    raise MalformedPages
+    raise Malformed
 
 
-def _number(fields: Fields, number: int) -> int:
-    found = fields.get(number)
-    if not isinstance(found, int):
-        raise MalformedPages
-    return found
+def _read_head(compact: Compact) -> _Head:
+    found: dict[int, int] = {}
+    details: dict[int, tuple[int, int]] = {}
+    for number, kind in compact.fields():
+        if number in (1, 2, 3):
+            found[number] = compact.integer(kind)
+        elif number in _ENCODING_AT:
+            details[number] = compact.struct(kind, partial(_details, number))
+        else:
+            compact.skip(kind)
+    place = _DETAILS.get(found.get(1, -1))
+    stated, stored = found.get(2, -1), found.get(3, -1)
+    if place not in details or min(stated, stored) < 0:
+        raise Malformed
+    values, encoding = details[place]
+    return _Head(_Kind(found[1]), stated, stored, values, encoding)
+
+
+def _details(place: int, compact: Compact) -> tuple[int, int]:
+    """How many values a page has, and their encoding."""
+    values = encoding = -1
+    for number, kind in compact.fields():
+        if number == 1:
+            values = compact.integer(kind)
+        elif number == _ENCODING_AT[place]:
+            encoding = compact.integer(kind)
+        else:
+            compact.skip(kind)
+    if min(values, encoding) < 0:
+        raise Malformed
+    return values, encoding
