@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import access_log, decisions, memory, reload, replay, small, throughput
+from benchmarks import access_log, decisions, memory, parquet, reload, replay, small, throughput
 from benchmarks.figures import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
     "small": small.run,
     "decisions": decisions.run,
     "memory": memory.run,
+    "parquet": parquet.run,
     "access-log": access_log.run,
     "replay": replay.run,
     "reload": reload.run,
