@@ -12,7 +12,7 @@ from typing import Final
 import click
 import msgspec
 
-from proxy.audit import Past
+from proxy.audit import End, Past
 from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event
@@ -23,6 +23,7 @@ from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.conditions.address import address
 from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.review.ended import Cut
 from proxy.review.explain import Explanation, explain, explain_change, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
@@ -75,8 +76,10 @@ def explain_(
 
     With --event ID it is an access of the log, which a refused requester can name: the answer's header
     `Counterfoil-Event`. It is decided again by the policy and catalogue of then, with the groups, the
-    tool, the purpose, the time and the address that are on record. Attributes of its token are not on
-    record: give them with --attribute. Like `log query` this reads the log's file itself.
+    tool, the purpose, the time and the address that are on record. Of an answer that was cut, or ran on
+    over a change of policy, it is said too under which version it ended, and what cut it. Attributes
+    of its token are not on record: give them with --attribute. Like `log query` this reads the log's
+    file itself.
 
     SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
     the token are given with --group and --attribute.
@@ -258,9 +261,10 @@ def _attributes(snapshot: Snapshot, attributes: tuple[str, ...]) -> dict[str, Va
 def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json: bool) -> bool:
     """Explain an access of the log; whether it was permitted."""
     try:
-        past, principal = of_event.find(id_, log)
+        past, end, principal = of_event.find(id_, log)
         snapshot = of_event.snapshot_then(past, log)
-        then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
+        named = _attributes(snapshot, attributes)
+        then = of_event.recall(past, principal, snapshot, named)
     except of_event.DecidedBefore as exc:
         if as_json:
             status = _STATUS.get(exc.past.reason, 0)
@@ -275,12 +279,18 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
         answer=_answered(past, found),
     )  # fmt: skip
     anew = "deny" if isinstance(found.decision, Deny) else "permit"
+    cut = of_event.cut(then, end, named, log)
     if as_json:
-        event = {**_recorded(past), "unknown": then.unknown, "anew": anew}
+        event = {**_recorded(past), "unknown": then.unknown, "anew": anew, "end": _ended(end, cut)}
         click.echo(msgspec.json.encode({**explained.document(made), "event": event}))
         return made.answer.permitted
     told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
     click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
+    if past.decision == "permit" and (end.policy, end.outcome) != (past.policy, "whole"):
+        word = "cut" if cut else "ended" if end.outcome == "whole" else "last on record"
+        click.echo(f"{word} at {end.at}, under policy {end.policy[:12]}: {end.outcome}")
+    if cut:
+        click.echo(f"what cut it: {visible(cut.why)}")
     explained.show(made)
     if made.answer.permitted and isinstance(found.decision, Deny):
         click.echo(f"with what is known here it would be denied: cause {found.decision.cause}")
@@ -294,6 +304,11 @@ def _recorded(past: Past) -> dict[str, object]:
         "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
         "reason": past.reason, "cause": past.cause,
     }  # fmt: skip
+
+
+def _ended(end: End, cut: Cut | None) -> dict[str, object]:
+    by = {"why": cut.why, "cut_by": [*map(str, cut.lines)]} if cut else {}
+    return {**end._asdict(), **by}
 
 
 def _answered(past: Past, found: Explanation) -> Answer:
