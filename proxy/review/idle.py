@@ -218,3 +218,10 @@ def _lets_read(written: Written, rule: AccessRule, report: str) -> bool:
         all(other is rule or other.when.text != "true" for other in written.reading(each, report))
         for each in given
     )
+
+
+def unread(written: Written) -> Iterator[Fault]:
+    """Files of the folder that nobody reads."""
+    for name in written.unread:
+        message = f"`{name}` is not read: what it says does not count"
+        yield Fault(file=name, message=message, hint="take it out, or keep it elsewhere")

@@ -74,6 +74,10 @@ LINT: Final[Mapping[str, Lint]] = {
         "A value that does not compare with the field's selects nothing, or another field than it says.",
         telling.mismatched,
     ),
+    "unread": Lint(
+        "A file that looks like one of the policy's and has another name: a deny in it is lost.",
+        idle.unread,
+    ),
     "mixed-letters": Lint(
         "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",
         telling.mixed,

@@ -67,6 +67,7 @@ EXAMPLES = {
     ),
     "parameter-without-field": ("q: {type: text}", 9, 7),
     "parameter-mismatch": ("q: {type: date, field: net}", 9, 7),
+    "unread": ("policy-2025.csv", 0, 0),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
     "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),
@@ -109,6 +110,10 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
     if kind.startswith("parameter-"):
         kinds = [w for w in check(with_parameter(more)).warnings if w.kind.startswith("parameter-")]
         assert [(w.kind, w.fault.line, w.fault.column) for w in kinds] == [(kind, line, column)]
+        return
+    if kind == "unread":
+        (warning,) = check(files(GOOD), beside=[more]).warnings
+        assert (warning.kind, warning.fault.file, warning.fault.line) == (kind, more, 0)
         return
     if kind == "nobody-reads":
         rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
@@ -342,6 +347,51 @@ def test_a_good_folder_is_summed_up_and_a_warning_is_an_error_only_with_strict(t
     told = json.loads(run(main, ["policy", "check", where, "--json"]).output)
     assert [each["kind"] for each in told["warnings"]] == ["role-unheld"]
     assert told["errors"] == [] and len(told["version"]) == 64
+
+
+def test_a_malformed_tests_file_is_told_with_the_faults_of_the_others():
+    """All that is wrong in every file comes at once, its tests among them."""
+    bad = {"policy.csv": (GOOD + "p, role:x, sales/*, raed, true, allow\n").encode()}
+    found = check({**files(GOOD), **bad, "tests.yaml": b"tests:\n  - as: alice\n    onn: x\n"})
+    assert {fault.file for fault in found.faults} == {"policy.csv", "tests.yaml"}
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "tests: [{as: alice, groups: [analysts], on: sales/daily, denied: true}]\n",
+        "tests: [{as: alice, onn: sales/daily}]\n",
+    ],
+)
+def test_what_is_odd_is_told_beside_tests_that_fail(tests, tmp_path):
+    """Neither a failing test nor a malformed one keeps a warning back; it is no policy all the same."""
+    where = folder(tmp_path, GOOD + EXAMPLES["role-unheld"][0])
+    (tmp_path / "tests.yaml").write_text(tests)
+    result = CliRunner().invoke(main, ["policy", "check", where, "--json"])
+    told = json.loads(result.output)
+    assert result.exit_code == 2 and told["version"] is None
+    assert {each["file"] for each in told["errors"]} == {"tests.yaml"}
+    assert [each["kind"] for each in told["warnings"]] == ["role-unheld"]
+    shown = CliRunner().invoke(main, ["policy", "check", where]).output
+    assert (
+        "warning[role-unheld]" in shown and ", 1 warning: not a policy that can be taken" in shown
+    )
+
+
+def test_of_a_file_beside_only_those_are_warned_of_that_nobody_names(tmp_path):
+    """A copy is told of; a key file of subjects.yaml, the settings and editors' files are not."""
+    where = folder(tmp_path, GOOD)
+    (tmp_path / "subjects.yaml").write_text(SUBJECTS.replace("jwks.json", "keys.conf"))
+    for name in (
+        "policy-2025.csv", "keys.conf", "counterfoil.yaml", ".policy.csv.swp", "policy.csv~", "#policy.csv#",
+        ".hidden.yaml", "README.md",
+    ):  # fmt: skip
+        (tmp_path / name).write_text("x")
+    (tmp_path / "same.csv").symlink_to("policy.csv")
+    told = json.loads(CliRunner().invoke(main, ["policy", "check", where, "--json"]).output)
+    assert [(each["kind"], each["file"]) for each in told["warnings"]] == [
+        ("unread", "policy-2025.csv")
+    ]
 
 
 @pytest.mark.parametrize("name", ["policy.csv", "reports.yaml", "subjects.yaml", "model.conf"])
