@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from proxy.cli.policy.folder import FAULTY, policies, show
-from proxy.errors import Fault, Faulty
+from proxy.cli.policy.folder import FAULTY, document, policies, row, show
+from proxy.errors import Faulty
 from proxy.review.check import Checked, check
 from proxy.snapshot import read_folder, unread
 
@@ -58,19 +58,10 @@ def _number(count: int, what: str) -> str:
 
 
 def _json(found: Checked) -> bytes:
-    def row(fault: Fault) -> dict[str, object]:
-        return {
-            "file": fault.file,
-            "line": fault.line,
-            "column": fault.column,
-            "message": fault.message,
-            "hint": fault.hint,
-        }
-
     return msgspec.json.encode(
         {
+            **document(found.faults),
             "version": found.snapshot.version if found.snapshot else None,
-            "errors": [row(fault) for fault in found.faults],
             "warnings": [{"kind": each.kind, **row(each.fault)} for each in found.warnings],
         }
     )

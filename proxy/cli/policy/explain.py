@@ -18,7 +18,7 @@ from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event
 from proxy.cli.policy import explained
 from proxy.cli.policy.explained import Answer, Explained
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.policy.folder import FAULTY, faulty, policies
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.conditions.address import address
@@ -99,7 +99,8 @@ def explain_(
             log = resolve_log_path(log_file, settings)
             permitted = _explain_event(event, log, attributes, as_json=as_json)
         else:
-            snapshot, now = _snapshot(folder), _time(as_of)
+            where = policies(folder, settings)
+            snapshot, now = _snapshot(where, as_json=as_json), _time(as_of)
             if address(ip) is None:
                 raise CounterfoilError(f"`{visible(ip)}` is not an address: 10.0.0.7, 2001:db8::1")
             who = _subject(snapshot, subject, groups, attributes, tool, now)
@@ -119,16 +120,13 @@ def explain_(
     sys.exit(0 if permitted else 1)
 
 
-def _snapshot(folder: Path | None) -> Snapshot:
-    where = policies(folder)
+def _snapshot(where: Path, *, as_json: bool) -> Snapshot:
     files: dict[str, bytes] = {}
     try:
         files = read_folder(where)
         return snapshot_of(files)
     except Faulty as exc:
-        for fault in exc.faults:
-            show(fault, files, label="error", color="red")
-        sys.exit(FAULTY)
+        faulty(exc.faults, files, as_json=as_json)
 
 
 def _explain(
