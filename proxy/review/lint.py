@@ -27,6 +27,11 @@ LINT: Final[Mapping[str, Lint]] = {
         idle.empty,
     ),
     "never-applies": Lint("A line whose condition is false does nothing.", idle.never),
+    "over": Lint(
+        "A line whose time is over for good does nothing, and is taken for one that does. (Where it looks at "
+        "the date: needs the extra `review`.)",
+        idle.over,
+    ),
     "said-twice": Lint(
         "Of two equal lines one will be forgotten when the other is changed.", idle.twice
     ),

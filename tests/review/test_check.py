@@ -52,6 +52,7 @@ EXAMPLES = {
     "role-unheld": ("p, role:ghost, sales/*, read, true, allow\n", 4, 4),
     "role-empty": ("g, group:leavers, role:anaylst\n", 4, 19),
     "never-applies": ("p2, role:analyst, sales/*, 1 > 2, net, clear\n", 4, 28),
+    "over": ("p, role:analyst, sales/*, read, env.now < time('2020-01-01T00:00Z'), allow\n", 4, 33),
     "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
@@ -126,6 +127,27 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
 
 def said(kind: str, rules: str) -> list[str]:
     return [w.fault.message for w in check(with_stores(rules)).warnings if w.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("condition", "over"),
+    [
+        ("env.now < time('2020-01-01T00:00Z')", True),
+        ("env.date <= date('2020-01-01')", True),
+        ("env.now > time('2019-01-01T00:00Z') and env.date < date('2020-01-01')", True),
+        ("row.region == 'North' and env.date < date('2020-01-01')", True),
+        ("env.now < time('2999-01-01T00:00Z')", False),
+        ("env.now > time('2999-01-01T00:00Z')", False),
+        ("env.date > date('2999-01-01') and env.date < date('2999-02-01')", False),
+        ("env.now < time('2020-01-01T00:00Z') or row.region == 'North'", False),
+        ("row.net > 5", False),
+    ],
+)
+@pytest.mark.parametrize("form", ["clear", "deny"])
+def test_a_line_whose_time_is_over_is_told_from_one_whose_time_is_to_come(condition, over, form):
+    """Of an allow and of a deny; only where nothing but the time settles it, for good."""
+    rules = GOOD + f"p2, role:analyst, sales/*, {condition}, net, {form}\n"
+    assert said("over", rules) == ["its time is over for good: it does nothing"] * over
 
 
 OTHERS = "g, group:others, role:analyst\n"
