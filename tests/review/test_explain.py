@@ -210,6 +210,7 @@ AUDITED = GOOD + "p, role:auditor, sales/*, read, env.purpose in ['audit'], allo
     ("words", "status", "cause", "headline"),
     [
         (("analysts", "GET", ""), 200, "", "permitted: user:alice reads sales/daily"),
+        (("analysts", "HEAD", ""), 200, "", "permitted: user:alice reads sales/daily"),
         (("analysts", "POST", ""), 405, "method", "refused: user:alice reads sales/daily (405, cause method)"),
         (("analysts", "GET", "?foo=1"), 400, "parameter-unknown", "refused: "),
         (("others", "POST", "?foo=1"), 404, "no-allow-line", "denied: "),

@@ -32,6 +32,8 @@ from proxy.values import Value, instant, scalar
 _PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _NO_SUBJECT: Final = re.compile(r"(?:group|role|set):|(?:anyone)?\Z")
 """What is no subject, unless it is written as `user:…`."""
+_METHODS: Final = ("GET", "HEAD")
+"""What reports are asked by."""
 _STATUS: Final = {reason.slug: reason.status for reason in Reason}
 
 
@@ -181,7 +183,7 @@ def _answer(
     decision, parameters = found.decision, {}
     if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
         return Answer(status=decision.reason.status, cause=decision.cause)
-    if method != "GET":
+    if method not in _METHODS:
         why = f"{method}: reports can only be read"
         return Answer(status=Reason.METHOD.status, cause="method", why=why)
     try:
