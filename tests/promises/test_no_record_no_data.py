@@ -104,19 +104,11 @@ def test_a_log_that_fails_in_mid_stream_cuts_the_answer(home, store):
 
     store.pages["/sales/daily.csv"] = Page(body)
     with Served(home) as proxy:
-        with wire.connect(proxy.url) as sock:
-            sock.sendall(
-                f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-            )
+        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
             received = bytearray(sock.recv(65536))
             resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             store._background.loop.call_soon_threadsafe(gate.set)
-            try:
-                while data := sock.recv(1 << 20):
-                    received += data
-            except ConnectionResetError:
-                pass
+            received += wire.rest(sock)
         answer = wire.parse(bytes(received))
         assert answer.status == 200 and not answer.whole
         covered = max(event.bytes for event in proxy.events() if event.access == answer.event)
@@ -132,20 +124,12 @@ def test_a_killed_process_leaves_the_event_and_the_next_start_marks_it_unresolve
 
     store.pages["/sales/daily.csv"] = Page(body)
     with Served(home) as proxy:
-        with wire.connect(proxy.url) as sock:
-            sock.sendall(
-                f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-            )
+        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
             received = bytearray()
             while len(received) < 10_000:
                 received += sock.recv(65536)
             proxy.kill()
-            try:
-                while data := sock.recv(1 << 20):
-                    received += data
-            except ConnectionResetError:
-                pass
+            received += wire.rest(sock)
         answer = wire.parse(bytes(received))
         records = [event for event in proxy.events() if event.access == answer.event]
         assert (
@@ -167,22 +151,13 @@ def test_killed_at_any_moment_no_byte_is_without_its_record(home, store):
     store.pages["/sales/daily.csv"] = Page(LARGE, pieces=1 << 16)
     for moment in range(10):
         with Served(home) as proxy:
-            with wire.connect(proxy.url) as sock:
-                sock.sendall(
-                    f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n"
-                    f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-                )
-                received = bytearray()
+            with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
                 time.sleep(moment * 0.01)
                 proxy.kill()
-                try:
-                    while data := sock.recv(1 << 20):
-                        received += data
-                except ConnectionResetError:
-                    pass
+                received = wire.rest(sock)
             if not received:
                 continue
-            answer = wire.parse(bytes(received))
+            answer = wire.parse(received)
             records = [event for event in proxy.events() if event.access == answer.event]
             assert len(answer.body) <= max(event.bytes for event in records)
             if answer.whole:
