@@ -12,6 +12,7 @@ from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
+from tests.review.governing import GRANT, LOCKDOWN, governed
 
 CSV = "/sales/daily.csv"
 
@@ -129,30 +130,17 @@ def test_it_takes_nothing_beside_the_id(world):
     assert explained(world, "alice", "--group", "x")[0] == 2
 
 
-ADMIN = """\
-p, group:admins, sales/*, grant, sub.level > 3, allow
-p, group:admins, sales/*, lockdown, true, allow
-p, user:nora, sales/daily, lockdown, true, allow
-"""
-
-
-@pytest.fixture(scope="module")
-def governed(tmp_path_factory):
+@pytest.fixture(scope="module", name="governed")
+def _governed(tmp_path_factory):
     """A proxy on which ada may grant and lock down, and nora lock down one report of three."""
     folder = tmp_path_factory.mktemp("governed")
-    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
-        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
-        nora = proxy.issuer.token("nora")
-        grant = {
-            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
-            "reason": "r",
-        }  # fmt: skip
-        lock = {"reports": "sales/*", "reason": "leak"}
+    one = "p, user:nora, sales/daily, lockdown, true, allow\n"
+    with governed(folder, one) as (proxy, ada, nora):
         asked = {
-            "grant": ("POST", "/-/grants", grant, ada),
-            "own": ("POST", "/-/grants", grant | {"subject": "user:ada"}, ada),
-            "forbidden": ("POST", "/-/lockdowns", lock, nora),
-            "lockdown": ("POST", "/-/lockdowns", lock, ada),
+            "grant": ("POST", "/-/grants", GRANT, ada),
+            "own": ("POST", "/-/grants", GRANT | {"subject": "user:ada"}, ada),
+            "forbidden": ("POST", "/-/lockdowns", LOCKDOWN, nora),
+            "lockdown": ("POST", "/-/lockdowns", LOCKDOWN, ada),
         }
         events = {name: ask(proxy, *words, by=by).event for name, (*words, by) in asked.items()}
         end = f"/-/lockdowns/{events['lockdown']}"

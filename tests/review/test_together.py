@@ -14,33 +14,15 @@ from proxy.batch import PLAIN, Batch
 from proxy.few import Few
 from proxy.plan import Context, Permit
 from proxy.policy.decide import decide
-from proxy.policy.rules import MODEL
 from proxy.review.difference import difference
 from proxy.review.pairs import Kind
 from proxy.review.sides import ANY_TOOL, Side, Who
 from proxy.review.solver import Assignment
 from proxy.snapshot import snapshot_of
+from tests.review.versions import files, turn
 
-REPORTS = """
-purposes: [audit]
-stores:
-  sales: {url: "https://store.invalid"}
-reports:
-  sales/daily:
-    title: Daily
-    store: sales
-    fields:
-      region: {type: text, class: public}
-      units: {type: text, class: internal}
-    variants:
-      - {path: /daily.csv, source: /daily.csv, format: csv}
-"""
-SUBJECTS = """
-issuers:
-  - issuer: https://id.test.invalid
-    prefix: ""
-    audience: [counterfoil]
-    keys: {{url: https://id.test.invalid/keys}}
+FIELDS = {"region": "{type: text, class: public}", "units": "{type: text, class: internal}"}
+ATTRIBUTES = """\
     groups: {{claim: groups, source: {groups}}}
     attributes:
       regions: {{type: text, many: true, source: people-else-claim, claim: regions}}
@@ -106,14 +88,9 @@ def version(lines, person, groups):
     if "people" not in groups:
         _, _, regions, until = person.split(",")
         people = f"subject, regions, valid-until\nuser:u, {regions}, {until}"
+    subjects = ATTRIBUTES.format(groups=groups)
     return snapshot_of(
-        {
-            "model.conf": MODEL.encode(),
-            "policy.csv": (HELD + "".join(lines)).encode(),
-            "reports.yaml": REPORTS.encode(),
-            "subjects.yaml": SUBJECTS.format(groups=groups).encode(),
-            "people.csv": people.encode(),
-        }
+        files(HELD + "".join(lines), fields=FIELDS, subjects=subjects, people=people)
     )
 
 
@@ -121,10 +98,7 @@ TABLE = [*itertools.product((None, "North", "South", "Else"), (None, "0", "2"))]
 BATCH = Batch(
     {"region": Few([r for r, _ in TABLE]), "units": Few([u for _, u in TABLE])},
     height=len(TABLE), lexis=PLAIN, few=True,
-    types={name: f.type for name, f in snapshot_of({
-        "model.conf": MODEL.encode(), "policy.csv": GIVING.encode(), "reports.yaml": REPORTS.encode(),
-        "subjects.yaml": b"issuers: [{issuer: 'https://i.invalid', prefix: '', audience: [a], keys: {url: 'https://i.invalid/k'}}]",
-    }).catalogue.reports["sales/daily"].fields.items()},
+    types=snapshot_of(files(GIVING, fields=FIELDS)).catalogue.reports["sales/daily"].types,
 )  # fmt: skip
 CIRCUMSTANCES = [
     *itertools.product(
@@ -186,14 +160,9 @@ def turns(before, after):
     found = {}
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
         for field in ("region", "units"):
-            a, b = was.get(field, "absent"), now.get(field, "absent")
-            if a != b:
-                kind = Kind.CHANGES
-                if a == "absent":
-                    kind = Kind.GAINS if was else Kind.GAINS_ROWS
-                elif b == "absent":
-                    kind = Kind.LOSES if now else Kind.LOSES_ROWS
-                found[number, field] = (RANK[b] < RANK[a], (kind, field, a, b))
+            if turned := turn(was, now, field):
+                _, _, a, b = turned
+                found[number, field] = (RANK[b] < RANK[a], turned)
     return found
 
 
