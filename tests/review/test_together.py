@@ -159,6 +159,8 @@ def turns(before, after):
     """(row, field) -> (whether it is more, what is told of it)."""
     found = {}
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
+        if was == now:
+            continue
         for field in ("region", "units"):
             if turned := turn(was, now, field):
                 _, _, a, b = turned
@@ -181,6 +183,8 @@ class World:
         self.snapshots = snapshots
         self.seen = functools.cache(lambda version, *asked: seen(self.snapshots[version], *asked))
         self.may = functools.cache(lambda version, *asked: acting(self.snapshots[version], *asked))
+        for each in (self.turns, self.held, self.attributes, self.less):
+            setattr(self, each.__name__, functools.cache(each))
 
     def turns(self, names, tool, purpose, year, then, now):
         """What changes to somebody with these attributes then and now."""
@@ -208,13 +212,15 @@ class World:
     def less(self, names, tool, year):
         """The requesters that somebody is, and more."""
         own = [self.held(version, names, year) for version in (0, 1)]
+        found = []
         for other, of in REQUESTERS:
             if (other, of) == (names, tool) or of not in (None, tool and ANY_TOOL, tool):
                 continue
             theirs = [self.held(version, other, year) for version in (0, 1)]
             within = all(a <= b for a, b in zip(theirs, own, strict=True))
             if within and (theirs != own or other <= names):
-                yield other, of
+                found.append((other, of))
+        return found
 
 
 def brute_force(world):
