@@ -7,6 +7,7 @@ import json
 import resource
 import sqlite3
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,12 +151,23 @@ def test_a_killed_process_leaves_the_event_and_the_next_start_marks_it_unresolve
 
 
 def test_killed_at_any_moment_no_byte_is_without_its_record(home, store):
-    """Killed at ten moments of a long answer, the bytes on the wire never exceed what is on record."""
+    """Killed at some moments of a long answer, the bytes on the wire never exceed what is on record."""
+    killed(home, store, (0, 0.02, 0.04, 0.06, 0.08))
+
+
+@pytest.mark.prove
+def test_killed_at_many_moments_no_byte_is_without_its_record(home, store):
+    """As above, at a hundred of them."""
+    killed(home, store, [moment * 0.002 for moment in range(100)])
+
+
+def killed(home: Home, store: Store, moments: Sequence[float]) -> None:
+    """Each time a server anew, on the log of those before it."""
     store.pages["/sales/daily.csv"] = Page(LARGE, pieces=1 << 16)
-    for moment in range(10):
+    for moment in moments:
         with Served(home) as proxy:
             with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
-                time.sleep(moment * 0.01)
+                time.sleep(moment)
                 proxy.kill()
                 received = wire.rest(sock)
             if not received:
