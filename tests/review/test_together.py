@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.batch import PLAIN, Batch
-from proxy.few import Few
 from proxy.plan import Context, Permit
 from proxy.policy.decide import decide
 from proxy.review.difference import difference
@@ -19,7 +17,7 @@ from proxy.review.pairs import Kind
 from proxy.review.sides import ANY_TOOL, Side, Who
 from proxy.review.solver import Assignment
 from proxy.snapshot import snapshot_of
-from tests.review.versions import files, turn
+from tests.review.versions import files, forms, table, turn
 
 FIELDS = {"region": "{type: text, class: public}", "units": "{type: text, class: internal}"}
 ATTRIBUTES = """\
@@ -94,12 +92,14 @@ def version(lines, person, groups):
     )
 
 
-TABLE = [*itertools.product((None, "North", "South", "Else"), (None, "0", "2"))]
-BATCH = Batch(
-    {"region": Few([r for r, _ in TABLE]), "units": Few([u for _, u in TABLE])},
-    height=len(TABLE), lexis=PLAIN, few=True,
-    types=snapshot_of(files(GIVING, fields=FIELDS)).catalogue.reports["sales/daily"].types,
-)  # fmt: skip
+TABLE = table(
+    [
+        {"region": region, "units": units}
+        for region in (None, "North", "South", "Else")
+        for units in (None, "0", "2")
+    ],
+    snapshot_of(files(GIVING, fields=FIELDS)).catalogue.reports["sales/daily"].types,
+)
 CIRCUMSTANCES = [
     *itertools.product(
         ("", "audit"),
@@ -136,20 +136,9 @@ def seen(snapshot, names, tool, purpose, year, regions):
     )  # fmt: skip
     report = snapshot.catalogue.reports["sales/daily"]
     decision = decide(snapshot.policy, subject=subject, report=report, context=context)
-    rows = [{} for _ in TABLE]
     if not isinstance(decision, Permit):
-        return rows
-    truths = []
-    for each in decision.plan.predicates:
-        bound = each.bind(context)
-        truths.append(list(bound(BATCH)) if callable(bound) else [bound] * len(TABLE))
-    for column in decision.plan.columns:
-        for number, row in enumerate(rows):
-            if any(truths[n][number] is not False for n in column.denies):
-                continue
-            forms = [c.treatment for c in column.choices if truths[c.when][number] is True]
-            row.update({column.field.name: str(forms[0])} if forms else {})
-    return rows
+        return [{}] * TABLE.height
+    return forms(decision.plan, context, TABLE)
 
 
 RANK = {"clear": 0, "redact": 1, "absent": 2}

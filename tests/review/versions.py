@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from proxy.batch import PLAIN, Batch
+from proxy.few import Few
+from proxy.plan import Context, Plan
 from proxy.policy.rules import MODEL
 from proxy.review.pairs import Kind
+from proxy.values import Type
 
 REPORTS = """
 purposes: [audit]
@@ -56,3 +60,27 @@ def turn(
     elif b == "absent":
         kind = Kind.LOSES if now else Kind.LOSES_ROWS
     return kind, field, a, b
+
+
+def table(rows: Sequence[Mapping[str, str | None]], types: Mapping[str, Type]) -> Batch:
+    """All rows of a small world, to be decided on at once."""
+    cells = {name: Few([row[name] for row in rows]) for name in rows[0]}
+    return Batch(cells, height=len(rows), lexis=PLAIN, types=types, few=True)
+
+
+def forms(plan: Plan, context: Context, rows: Batch) -> list[dict[str, str]]:
+    """Of each row, field -> form, as the plan's conditions and columns have it."""
+    truths = []
+    for each in plan.predicates:
+        bound = each.bind(context)
+        truths.append([*bound(rows)] if callable(bound) else [bound] * rows.height)
+    found: list[dict[str, str]] = [{} for _ in range(rows.height)]
+    for column in plan.columns:
+        choices = [(truths[c.when], str(c.treatment)) for c in column.choices]
+        denies = [truths[number] for number in column.denies]
+        for number, row in enumerate(found):
+            if all(denied[number] is False for denied in denies):
+                form = next((form for truth, form in choices if truth[number] is True), None)
+                if form is not None:
+                    row[column.field.name] = form
+    return found
