@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from proxy.batch import Batch, Lexis
+from proxy.batch import Batch, Lexis, Output
 from proxy.few import Cells, Few, either
 from proxy.keys import Keyring
 from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
@@ -81,6 +81,7 @@ class _Keyed:
     """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
     columns: tuple[_KeyedColumn, ...]
     types: Mapping[str, Type]
+    outputs: tuple[Output, ...]
     tested: frozenset[str]
     """The fields that predicates look at."""
 
@@ -122,6 +123,7 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
         groups=tuple(groups),
         columns=tuple(columns),
         types={column.field: column.type for column in columns},
+        outputs=plan.outputs,
         tested=frozenset().union(*(predicate.fields for predicate in plan.predicates)),
     )
 
@@ -157,9 +159,9 @@ class Transform:
         self._settled = None if self._looks else _settled(keyed, tuple(known))
 
     @property
-    def columns(self) -> tuple[tuple[str, Type], ...]:
-        """Names and types of the answer's columns, in order."""
-        return tuple(self._keyed.types.items())
+    def columns(self) -> tuple[Output, ...]:
+        """The answer's columns, in order."""
+        return self._keyed.outputs
 
     def apply(self, batch: Batch) -> Given:
         """The requester's rows and forms of `batch`'s records; never raises on data."""

@@ -13,7 +13,7 @@ from proxy.formats.base import Columns, Encoder
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_uniform import Uniform
 from proxy.formats.pieces import woven
-from proxy.report import Variant
+from proxy.report import Dialect
 from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
@@ -46,15 +46,16 @@ def _frame(
     )
 
 
-class JsonEncoder(Encoder):
+class JsonEncoder(Encoder[bytes]):
     """Batches -> compact JSON; members in the columns' order."""
 
-    def __init__(self, columns: Columns, variant: Variant) -> None:
+    def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at, variant.members)
+        names = tuple([column.name for column in columns])
+        self._frame = _frame(names, dialect.rows_at, dialect.members)
         self._head = self._frame.head
         self._separator = b""
 
@@ -68,7 +69,7 @@ class JsonEncoder(Encoder):
                 nulls
                 if column is None
                 else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in [self._column(batch, *column) for column in self._columns]
+                for column in [self._column(batch, c.name, c.type) for c in self._columns]
             ]
             template = self._frame.template
             return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
@@ -77,7 +78,7 @@ class JsonEncoder(Encoder):
         records = woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
-                for name, type_ in self._columns
+                for name, type_, *_ in self._columns
             },
             [b"," + self._frame.leads[0], *self._frame.leads[1:]],
             b"}",
