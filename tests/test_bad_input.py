@@ -424,7 +424,7 @@ def test_headers_of_the_store_and_of_the_client_stay_where_they_are(proxy, store
     assert answer.status == 200
     assert set(answer.headers) == {
         "content-type", "counterfoil-event", "cache-control", "x-content-type-options", "server",
-        "content-length", "date", "connection",
+        "content-length", "date", "connection", "vary",
     }  # fmt: skip
     ((_, asked),) = store.asked
     assert set(asked) == {"host", "accept", "accept-encoding"}

@@ -22,6 +22,7 @@ from multidict import istr
 from proxy import transform
 from proxy.audit.log import AccessLog
 from proxy.catalogue import BadParameter, MalformedTarget, parse_target
+from proxy.codings import OFFERED, Coding
 from proxy.errors import (
     LogUnavailable,
     SourceRefused,
@@ -34,8 +35,8 @@ from proxy.errors import (
 from proxy.formats import FORMATS
 from proxy.formats.base import Format, Reading
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.accept import preferred
-from proxy.gateway.answers import release
+from proxy.gateway.accept import codings, preferred
+from proxy.gateway.answers import Head, release
 from proxy.gateway.drift import Drift, Kind
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
@@ -82,6 +83,8 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     variant: Variant
     dialect: Dialect
     """How the answer is written."""
+    codings: tuple[str, ...]
+    """The content codings that it may have, most preferred first."""
     target: str
     page: Page | None
     order: tuple[Ordering, ...]
@@ -224,6 +227,10 @@ class Gateway:
         if isinstance(dialect, Deny):
             return dialect
         access.format = dialect.format
+        accepted = codings(request)
+        if not accepted:
+            detail = f"Content codings offered here: {', '.join(OFFERED)}."
+            return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept-encoding", detail=detail)
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
@@ -250,6 +257,7 @@ class Gateway:
             context=context,
             variant=variant,
             dialect=dialect,
+            codings=accepted,
             target=asked.target,
             page=Page.of(report, asked.parameters),
             order=asked_order(report, asked.parameters),
@@ -281,6 +289,8 @@ class Gateway:
         name = granted.permit.subject.name
         stored, given = FORMATS[granted.variant.stored.format], FORMATS[granted.dialect.format]
         view = self._view(granted, stored, given)
+        head = Head(media_type=given.media_type, negotiated=len(granted.variant.offers) > 1)
+        coding = Coding.of(granted.codings, compressed=given.compressed)
         standing = Standing(
             permit=granted.permit,
             context=granted.context,
@@ -298,7 +308,7 @@ class Gateway:
                 pieces = Pieces(
                     source, most_at_once=stored.block_size, most=self._bounds.source_bytes
                 )
-                async with Blocks(pieces, view, executor=self._executor) as blocks:
+                async with Blocks(pieces, view, executor=self._executor, coding=coding) as blocks:
                     ready = await blocks.take()
                     if await standing.ended() is not None:
                         raise _Outdated
@@ -306,9 +316,9 @@ class Gateway:
                         receipt = await self.recorder.record(
                             access, "complete", block=ready[0], ended="whole"
                         )
-                        return release(receipt, ready[0], given.media_type)
+                        return release(receipt, ready[0], head)
                     answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                    return await answer.send(ready, given.media_type)
+                    return await answer.send(ready, head)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from proxy.access import Ended, Step
 from proxy.errors import LogUnavailable, SourceRefused, StoreUnavailable, where
-from proxy.gateway.answers import abort, begin
+from proxy.gateway.answers import Head, abort, begin
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.standing import Standing
 from proxy.gateway.view import Block, Blocks
@@ -38,7 +38,7 @@ class Streamed:
         self._standing = standing
         self._access = standing.access
 
-    async def send(self, ready: list[Block], media_type: str) -> web.StreamResponse:
+    async def send(self, ready: list[Block], head: Head) -> web.StreamResponse:
         """Answer with the blocks that are `ready` and all that follow.
 
         Raises LogUnavailable where nothing was released. Whatever ends it later breaks the connection
@@ -51,7 +51,7 @@ class Streamed:
         ended: Ended | None = None
         response: web.StreamResponse | None = None
         try:
-            response = await begin(receipt, request, media_type)
+            response = await begin(receipt, request, ready[0], head)
             while True:
                 ended = await self._release(ready, response)
                 if ended is not None or covered.last:
