@@ -311,7 +311,7 @@ class Coding:
         """`always`: also where it is not worthwhile, for whoever does not take the answer as it is."""
         self.coding = coding
         """What the answer has; known for good with the first block."""
-        self._least = 0 if always else _WORTHWHILE
+        self.always = always
         self._begun: _Begun | None = None
 
     @classmethod
@@ -328,7 +328,7 @@ class Coding:
     def block(self, data: bytes, *, last: bool) -> bytes:
         """The next block, coded: whoever has it can decode all of it. An only block is coded in one go."""
         if self._begun is None and last:
-            if len(data) < self._least:
+            if len(data) < _WORTHWHILE and not self.always:
                 self.coding = IDENTITY
             return _whole(self.coding, data)
         if self._begun is None:

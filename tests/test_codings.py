@@ -348,4 +348,4 @@ def test_readers_of_others_take_it(coding, tmp_path):
 def test_what_is_done_to_an_answer(accepted, compressed, expected):
     """What is compressed already is left as it is, unless nobody takes it so."""
     coding = Coding.of(accepted, compressed=compressed)
-    assert expected == (None if coding is None else (coding.coding, coding._least == 0))
+    assert expected == (None if coding is None else (coding.coding, coding.always))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -18,9 +18,16 @@ from proxy.errors import LogUnavailable, SourceRefused, StoreUnavailable, where
 from proxy.gateway.answers import Head, abort, begin
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.standing import Standing
-from proxy.gateway.view import Block, Blocks
+from proxy.gateway.view import Block
 
 _LOGGER: Final = logging.getLogger("counterfoil")
+
+
+class Ahead(Protocol):
+    """What gives an answer's blocks."""
+
+    async def take(self) -> list[Block]:
+        """The next block and all that are ready."""
 
 
 class Streamed:
@@ -28,7 +35,7 @@ class Streamed:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: Ahead,
         *,
         recorder: Recorder,
         standing: Standing,
@@ -51,7 +58,7 @@ class Streamed:
         ended: Ended | None = None
         response: web.StreamResponse | None = None
         try:
-            response = await begin(receipt, request, ready[0], head)
+            response = await begin(receipt, request, head)
             while True:
                 ended = await self._release(ready, response)
                 if ended is not None or covered.last:

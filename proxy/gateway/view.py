@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
@@ -314,9 +314,7 @@ class Blocks:
         """The next block as it is sent."""
         if self._coding is None:
             return block
-        work = partial(self._coding.block, block.data, last=block.last)
-        data = work() if len(block.data) <= _CODED_INLINE else await self._run(work)
-        return msgspec.structs.replace(block, data=data, coding=self._coding.coding)
+        return await coded(block, self._coding, self._run)
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -341,6 +339,15 @@ class Blocks:
         if everything:
             self._cut_off += len(self._pending)
             yield self._view.block(bytes(self._pending), self._cut_off, last=True)
+
+
+async def coded(
+    block: Block, coding: Coding, run: Callable[[Callable[[], bytes]], Awaitable[bytes]]
+) -> Block:
+    """The next block of an answer with its content coding; `run` calls a function in a thread."""
+    work = partial(coding.block, block.data, last=block.last)
+    data = work() if len(block.data) <= _CODED_INLINE else await run(work)
+    return msgspec.structs.replace(block, data=data, coding=coding.coding)
 
 
 class Pieces:
