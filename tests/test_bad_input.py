@@ -328,6 +328,8 @@ GOOD = sales.as_csv(sales.rows(20))
         (Page(GOOD, content_type="text/csv; charset=utf-16"), 502, "store-answer-refused",
          "wrong-media-type"),
         (Page(GOOD, headers={"Content-Encoding": "gzip"}), 502, "store-answer-refused",
+         "coding-malformed"),
+        (Page(GOOD, headers={"Content-Encoding": "compress"}), 502, "store-answer-refused",
          "content-coding"),
         (Page(GOOD.replace(b"net_sales", b"net_sale")), 502, "store-answer-refused",
          "column-missing"),
