@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -40,10 +41,13 @@ def codings(request: web.BaseRequest) -> tuple[str, ...]:
     comes after all that are named.
     """
     stated = request.headers.getall(hdrs.ACCEPT_ENCODING, ())
-    if not stated:
-        return (IDENTITY,)
+    return _accepted(",".join(stated)) if stated else (IDENTITY,)
+
+
+@lru_cache(128)  # a client says the same each time
+def _accepted(stated: str) -> tuple[str, ...]:
     weights: dict[str, float] = {}
-    for name, weight in _ranges(",".join(stated)):
+    for name, weight in _ranges(stated):
         name = GZIP if name == "x-gzip" else name  # noqa: PLW2901 - its older name
         weights[name] = max(weight, weights.get(name, 0.0))
     others = weights.get("*")

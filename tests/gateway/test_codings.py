@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import re
 import shutil
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import codings, upstream
 from proxy.codings import CAUSES, Limits, zstd
 from proxy.gateway.view import BLOCK
 from tests.harness import sales, wire
@@ -240,6 +242,34 @@ def test_e47_a_bomb_is_refused_and_fills_no_memory(tmp_path, background, coding,
     assert event.cause == ("coding-ratio" if ratio == 200 else "source-too-long")
 
 
+async def test_what_takes_long_is_decoded_in_threads(monkeypatch):
+    """Only the first steps of a small piece are taken where requests are served, and few at once elsewhere."""
+    made: list[tuple[bool, int]] = []
+    stepped = codings._stepped
+
+    def watched(member, data):
+        out = stepped(member, data)
+        made.append((threading.current_thread() is threading.main_thread(), len(out)))
+        return out
+
+    monkeypatch.setattr(codings, "_stepped", watched)
+    large, small = gzip.compress(random.Random(1).randbytes(1 << 20)), gzip.compress(bytes(1 << 20))
+    assert len(small) < 2048
+
+    async def pieces(data):
+        yield data
+
+    for data, here in ((large, 0), (small, 2)):
+        made.clear()
+        decoding = codings.Decoding.of(["gzip"], codings.Limits())
+        held = 0
+        async for piece in upstream._decoded(pieces(data), decoding, None):
+            held += len(piece)
+            assert sum(size for _, size in made) - held <= 3 << 17
+        assert held == 1 << 20
+        assert sum(main for main, _ in made) == here
+
+
 @pytest.mark.skipif(bool(nginx.MISSING), reason=str(nginx.MISSING))
 def test_nginx_compresses_for_us(tmp_path, background):
     """An nginx that compresses what it serves, in pieces of its own, is taken as one that does not."""
@@ -375,11 +405,11 @@ def test_the_first_rows_leave_at_once(world, store, coding):
 def test_validators_differ_by_coding(world, store, ask):
     """Each coding has a validator of its own; who has either has the answer; ranges are of it without a coding."""
     store.pages[PATH] = Page(sales.as_csv(sales.rows(200)))
-    codings = (None, "gzip", "zstd")
-    answers = {coding: ask(coding=coding) for coding in codings}
+    offered = (None, "gzip", "zstd")
+    answers = {coding: ask(coding=coding) for coding in offered}
     tags = {coding: answer.headers["etag"] for coding, answer in answers.items()}
     assert len(set(tags.values())) == 3
-    for coding in codings:
+    for coding in offered:
         for tag in {tags[None], tags[coding]}:
             again = ask(coding=coding, If_None_Match=tag)
             assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
