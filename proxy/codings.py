@@ -294,7 +294,7 @@ def _stepped(member: _Member, data: bytes) -> bytes:
 
 _WORTHWHILE: Final = 1 << 10
 """Bytes of the answer below which a coding saves nothing that counts."""
-_GZIP_LEVEL: Final = 4
+_GZIP_LEVEL: Final = 3
 _ZSTD_OPTIONS: Final[Mapping[int, int]] = MappingProxyType(
     {
         zstd.CompressionParameter.compression_level: 3,

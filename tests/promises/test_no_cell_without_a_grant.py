@@ -46,7 +46,7 @@ def test_the_check_of_canaries_sees_them_where_they_are(at):
 @pytest.mark.parametrize(("count", "chunked"), [(30, False), (8_000, True)])
 def test_coded_answers_do_not_depend_on_what_is_hidden(at, coding, format_, count, chunked):
     """PROMISE 1 (non-interference): nor do the bytes and the frames that a content coding makes."""
-    answer = grants.interference(at, format_, count, (0, 700, 4_000), coding=coding)
+    answer = grants.interference(at, format_, count, (0, 4_000), coding=coding)
     assert answer.headers["content-encoding"] == coding and bool(answer.chunks) == chunked
 
 
