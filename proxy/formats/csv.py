@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from proxy.batch import PLAIN, Batch
-from proxy.few import FEW, Cells, Few
+from proxy.few import FEW, Few
 from proxy.formats.base import (
     Columns,
     Decoder,
@@ -32,7 +32,6 @@ from proxy.formats.csv_text import Scan, fields, record_end, scan
 from proxy.formats.pieces import woven
 from proxy.report import Dialect, FormatName
 from proxy.texts import Coded, Texts, texts
-from proxy.values import Type
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SMALL: Final = 16 << 10
@@ -191,7 +190,7 @@ class CsvEncoder(Encoder[bytes]):
             return b""
         if batch.few:
             void = batch.repeated(None)
-            columns = [self._column(batch, c.name, c.type) or void for c in self._columns]
+            columns = [batch.plain(c.name) or void for c in self._columns]
             rows = zip(*([*map(self._field, column)] for column in columns), strict=True)
             return "".join([f"{self._delimiter.join(row)}\n" for row in rows]).encode()
         lines = batch.unread if isinstance(batch.unread, Lines) else None
@@ -201,8 +200,8 @@ class CsvEncoder(Encoder[bytes]):
         between = self._delimiter.encode()
         return woven(
             {
-                name: None if name in passing else self._written(batch, name, type_)
-                for name, type_, *_ in self._columns
+                name: None if name in passing else self._written(batch, name)
+                for name, *_ in self._columns
             },
             [b"", *[between] * (len(self._columns) - 1)],
             b"\n",
@@ -210,20 +209,14 @@ class CsvEncoder(Encoder[bytes]):
             height=batch.height,
         )
 
-    def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
+    def _written(self, batch: Batch, name: str) -> Texts | Coded | bytes:
         coded = batch.coded(name) if batch.lexis is PLAIN else None
         if coded is not None:
             coded = Coded(quoted(coded.distinct, self._delimiter), coded.codes)
             return coded if coded.everywhere is None else coded.everywhere
-        cells = self._column(batch, name, type_)
+        cells = batch.plain(name)
         assert not isinstance(cells, Few)
         return b"" if cells is None else quoted(texts(cells), self._delimiter)
-
-    def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
-        """A column's cells in CSV's own lexis; None where it has none."""
-        if batch.lexis is PLAIN:
-            return batch.column(name)
-        return PLAIN.write(batch.values(name), type_)
 
     def join(self, records: bytes) -> bytes:
         """The lines, after the header where they are the first."""

@@ -98,10 +98,10 @@ class JsonEncoder(Encoder[bytes]):
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""
-        column = batch.column(name)
-        if batch.lexis is JSON_LEXIS or column is None:
-            return column
-        return JSON_LEXIS.write(batch.values(name), type_)
+        if batch.lexis is JSON_LEXIS:
+            return batch.column(name)
+        column = batch.plain(name)
+        return None if column is None else JSON_LEXIS.write(column, type_)
 
     def join(self, records: bytes) -> bytes:
         """The objects, after the document's head or a comma."""
