@@ -120,10 +120,11 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json"}
+    {FormatName.CSV: ".csv", FormatName.JSON: ".json", FormatName.NDJSON: ".ndjson"}
 )
 """What paths of each format end with."""
 

@@ -40,6 +40,8 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "field-count": "a record has more or fewer fields than the header",
         "header-missing": "the document has no header",
         "json-malformed": "the document is not JSON (RFC 8259)",
+        "line-blank": "a line is blank where each holds an object",
+        "line-not-one-object": "a line holds more or less than one object",
         "member-duplicated": "an object has two members of one name",
         "not-utf-8": "the document is not UTF-8 (RFC 3629)",
         "nul-character": "the document holds a NUL character",
@@ -156,6 +158,21 @@ class Decoder(ABC):
 
     @abstractmethod
     def _finish(self) -> Iterator[Work]: ...
+
+    def _later(self, work: Work) -> Work:
+        """Work with whose failure the stream fails."""
+
+        def done() -> list[Batch]:
+            try:
+                return work()
+            except SourceRefused as failure:
+                self._failure = self._failure or failure
+                raise
+            except BaseException:
+                self._failure = self._failure or refused("decoder-failed")
+                raise
+
+        return done
 
     def _sticky(self, step: Callable[[], T]) -> T:
         if self._failure is not None:

@@ -74,9 +74,9 @@ class CsvDecoder(Decoder):
         if not end or len(buffer) - end > self._limits.record_bytes:
             return done(self._records(buffer))
         self._rest = buffer[end:]
-        return [partial(self._later, self._header, buffer, end)]
+        return [self._later(partial(self._block, self._header, buffer, end))]
 
-    def _later(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
+    def _block(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
         """The batch of the records up to `end`, which is where a record ends if quotes are well-formed."""
         found = scan(buffer, ord(self._delimiter))
         if found.cut != end:

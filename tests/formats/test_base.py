@@ -17,6 +17,13 @@ from proxy.report import FormatName
 from tests.formats.documents import decoder, dialect, outcome
 from tests.harness.streams import ended, feed
 
+GOOD = {
+    FormatName.CSV: b"a\n1\n",
+    FormatName.JSON: b'[{"a":1}]',
+    FormatName.NDJSON: b'{"a":1}\n',
+}
+"""A document of each format."""
+
 ACCEPTED = [
     ("csv", "text/csv", True),
     ("csv", "Text/CSV; Charset=UTF-8", True),
@@ -44,6 +51,14 @@ ACCEPTED = [
     ("json", "application/x-ndjson", False),
     ("json", "text/plain", False),
     ("json", "text/html", False),
+    ("ndjson", "application/x-ndjson", True),
+    ("ndjson", "application/ndjson; charset=utf-8", True),
+    ("ndjson", "application/jsonl", True),
+    ("ndjson", "application/jsonlines", True),
+    ("ndjson", "application/x-jsonlines", True),
+    ("ndjson", "application/x-ndjson; charset=utf-16", False),
+    ("ndjson", "application/json", False),
+    ("ndjson", "text/plain", False),
 ]
 
 
@@ -72,7 +87,7 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
     stream = decoder(dialect(name), ["a"])
     with pytest.raises(SourceRefused) as first:
         feed(stream, junk)
-    good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
+    good = GOOD[name]
     for step in (lambda: feed(stream, good), lambda: feed(stream, b""), lambda: ended(stream)):
         with pytest.raises(SourceRefused) as again:
             step()
@@ -82,7 +97,7 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
     stream = decoder(dialect(name), ["a"])
-    feed(stream, b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
+    feed(stream, GOOD[name])
     ended(stream)
     with pytest.raises(RuntimeError):
         feed(stream, b"a")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import proxy.formats.json
+import proxy.formats.json_records
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import Limits
@@ -547,9 +547,9 @@ _UNLIKE = st.sampled_from(
 def test_records_written_alike_are_read_as_all_others_are(records, between, reads):
     """Whether a block is read by its places or member by member, it gives the same, or the same refusal."""
     document = f"[{between.join(records)}]".encode()
-    with patch.object(proxy.formats.json, "FEW", -1):
+    with patch.object(proxy.formats.json_records, "FEW", -1):
         by_places = outcome(TOP, [document], ["a", "b", "c"], reads=list(reads))
-        with patch.object(proxy.formats.json, "members", lambda *_: None):
+        with patch.object(proxy.formats.json_records, "members", lambda *_: None):
             by_members = outcome(TOP, [document], ["a", "b", "c"], reads=list(reads))
     assert by_places == by_members
 
