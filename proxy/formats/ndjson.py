@@ -151,7 +151,7 @@ NDJSON: Final = Format(
             "application/x-jsonlines",
         }
     ),
-    parameters={"charset": "utf-8"},
+    parameters={"charset": frozenset({"utf-8"})},
     block_size=2 << 20,  # msgspec holds the interpreter's lock
     lexis=JSON_LEXIS,
     decoder=NdjsonDecoder,
