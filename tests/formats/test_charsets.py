@@ -114,3 +114,26 @@ def test_a_large_document_is_transcoded_as_a_small_one(charset):
     document = text.encode(CODECS[charset])
     of = dialect(FormatName.CSV, charset=charset)
     assert run(of, cut(document, range(0, len(document), 65_537)), ["a", "b"]) == rows
+
+
+@pytest.mark.parametrize("charset", Charset)
+def test_a_document_cut_off_anywhere_gives_no_record_that_the_whole_does_not_have(charset):
+    """CSV has no end mark: the last field alone may be short. Half a character is never passed over."""
+    text = 'a,b\n1,"é"\n"x\ny",ÿÿ\n'
+    document = (("\ufeff" if charset is Charset.UTF_16 else "") + text).encode(
+        "utf-16-be" if charset is Charset.UTF_16 else CODECS[charset]
+    )
+    of = dialect(FormatName.CSV, charset=charset)
+    whole = run(of, [document], ["a", "b"])
+    for length in range(len(document)):
+        found = outcome(of, [document[:length]], ["a", "b"])
+        assert found == outcome(of, bytewise(document[:length]), ["a", "b"])
+        if isinstance(found, str):
+            assert found in {
+                "truncated", "header-missing", "column-missing", "column-unnamed", "field-count",
+                "not-utf-8", "not-in-charset",
+            }  # fmt: skip
+        elif found:
+            assert found[:-1] == whole[: len(found) - 1]
+            assert found[-1][0] == whole[len(found) - 1][0]
+            assert (whole[len(found) - 1][1] or "").startswith(found[-1][1] or "")
