@@ -8,7 +8,7 @@ import re
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.batch import PLAIN, Batch, Output
@@ -75,6 +75,7 @@ def written(rows, times: int, of: Dialect, kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["few", "columns", "coded", "json", "passing"])
 @pytest.mark.parametrize("times", [1, 70])
+@settings(max_examples=40)
 @given(rows=ROWS)
 def test_each_text_that_begins_like_a_formula_is_quoted_and_nothing_else_is_changed(
     kind, times, rows
