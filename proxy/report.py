@@ -120,12 +120,31 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json"}
+    {FormatName.CSV: ".csv", FormatName.JSON: ".json", FormatName.NDJSON: ".ndjson"}
 )
 """What paths of each format end with."""
+
+
+class Charset(StrEnum):
+    """How a store writes the characters of a text."""
+
+    UTF_8 = "utf-8"
+    LATIN_1 = "latin-1"
+    WINDOWS_1252 = "windows-1252"
+    UTF_16 = "utf-16"
+    UTF_16_LE = "utf-16-le"
+    UTF_16_BE = "utf-16-be"
+
+
+class Formulas(StrEnum):
+    """What becomes of a text that a spreadsheet would take for a formula."""
+
+    KEEP = "keep"
+    NEUTRALISE = "neutralise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +158,10 @@ class Dialect:
     """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
     """CSV: what stands between the cells."""
+    charset: Charset = Charset.UTF_8
+    """CSV: of the store's document; an answer is in UTF-8."""
+    formulas: Formulas = Formulas.KEEP
+    """CSV: of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -371,12 +371,14 @@ class Gateway:
         `coding` is put on its blocks.
         Raises SourceRefused and StoreUnavailable, and what `use` raises.
         """
-        stored = FORMATS[granted.variant.stored.format]
+        dialect = granted.variant.stored
+        stored = FORMATS[dialect.format]
         view = self._view(granted, stored)
         store = granted.permit.report.store
+        accepts = partial(stored.accepts, dialect=dialect)
         try:
             async with self._stores.fetch(
-                store, granted.target, stored.media_type, stored.accepts
+                store, granted.target, stored.asked(dialect), accepts
             ) as source:
                 pieces = Pieces(
                     source, most_at_once=stored.block_size, most=self._bounds.source_bytes

@@ -43,8 +43,8 @@ from tests.reference.evaluator import evaluate
 from tests.reference.nouns import World
 from tests.reference.worlds import Maker, policy_text, reports_text, world_of
 
-TYPES = {"csv": "text/csv", "json": "application/json"}
-FORMATS = tuple(TYPES)
+TYPES = {"csv": "text/csv", "json": "application/json", "ndjson": "application/x-ndjson"}
+FORMATS = ("csv", "json")
 
 
 class Stage:
@@ -91,6 +91,8 @@ def rows_of(answer: wire.Answer, format_: str) -> list[dict[str, Any]]:
     assert answer.status == 200 and answer.whole, answer.status
     if format_ == "json":
         return json.loads(answer.body)
+    if format_ == "ndjson":
+        return [json.loads(line) for line in answer.body.decode().split("\n")[:-1]]
     return list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
 
 

@@ -140,6 +140,8 @@ def written(records: Sequence[Record], format_: str, names: Sequence[str] = FIEL
         return value if name in NUMBERS and value else json.dumps(value, ensure_ascii=False)
 
     rows = ("{" + ",".join([f'"{n}":{token(n, r.get(n))}' for n in names]) + "}" for r in records)
+    if format_ == "ndjson":
+        return "".join(f"{row}\n" for row in rows).encode()
     return ("[" + ",".join(rows) + "]").encode()
 
 
@@ -189,7 +191,7 @@ def disguise(count: int, format_: str, seed: int, foreigners: int) -> bytes:
     for _ in range(foreigners):
         records.insert(chance.randrange(len(records) + 1), foreign(chance))
     names = list(FIELDS)
-    if format_ == "json":
+    if format_ != "csv":
         chance.shuffle(names)
     for extra in chance.sample(["x1", "x2", "canary"], chance.randint(0, 3)):
         names.insert(chance.randrange(len(names) + 1), extra)

@@ -171,7 +171,8 @@ def document(
     chosen = world.rows if rows is None else rows
     if format_ == "csv":
         return documents.as_csv(names, chosen, quote_all=quoted)
-    return documents.as_json(names, chosen, blank=" " if quoted else "")
+    write = documents.as_ndjson if format_ == "ndjson" else documents.as_json
+    return write(names, chosen, blank=" " if quoted else "")
 
 
 # ── an answer held against the reference ──
