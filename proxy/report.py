@@ -110,6 +110,8 @@ class Parameter:
 
     def uses(self, value: str) -> frozenset[str]:
         """The fields that the store looks at when the parameter has this (canonical) value."""
+        if not self.chooses:
+            return frozenset(self.fields)
         return frozenset((*self.fields, *(each.field for each in self.orderings(value))))
 
 

@@ -123,15 +123,16 @@ class JsonDecoder(Decoder):
 
     def _whole(self, document: bytes, names: tuple[str, ...], cells: list[str | None]) -> Batch:
         """The batch of a document that `json_few` has read."""
+        width = len(names)
+        height = len(cells) // width
         self._drift(names, self._fields)
-        self._saw(names, len(cells) // len(names))
+        self._saw(names, height)
         self._inside = self._begun = True
         self._before = document[: document.index(b"[") + 1]
         self._after = document[document.rindex(b"]") + 1 :]
-        height = len(cells) // len(names)
+        given = {name: cells[place::width] for place, name in enumerate(names)}
         columns: dict[str, Cells] = {
-            name: Few(cells[names.index(name) :: len(names)] if name in names else [None] * height)
-            for name in self._wanted
+            name: Few(given[name] if name in given else [None] * height) for name in self._wanted
         }
         return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)
 
@@ -229,7 +230,7 @@ class JsonDecoder(Decoder):
 
     def _saw(self, names: Iterable[str], height: int) -> None:
         """Take note of members that some of `height` records have."""
-        self._seen |= self._fields.keys() & set(names)
+        self._seen.update(filter(self._fields.__contains__, names))
         self._height += height
 
     def _learn(self, names: Iterable[str]) -> None:

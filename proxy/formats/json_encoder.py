@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import pyarrow.compute as pc
 
@@ -63,15 +64,14 @@ class JsonEncoder(Encoder):
         if not batch.height:
             return b""
         if batch.height <= SMALL:
-            nulls = ["null"] * batch.height
-            cells = [
-                nulls
-                if column is None
-                else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in [self._column(batch, *column) for column in self._columns]
+            void = [None] * batch.height
+            columns = [
+                void if column is None else column.to_list()
+                for column in [self._column(batch, name, type_) for name, type_ in self._columns]
             ]
-            template = self._frame.template
-            return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
+            cells = chain.from_iterable(zip(*columns, strict=True))
+            written = ",".join([self._frame.template] * batch.height)
+            return (written % tuple(["null" if cell is None else cell for cell in cells])).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
         records = woven(

@@ -59,14 +59,14 @@ def _string(value: str | None) -> str | None:
     return None if value is None else string(value)
 
 
-def _is_natural(value: str) -> bool:
-    """Whether it is an integer above 0 beyond doubt, without a look at the grammar."""
-    return value.isdigit() and value[0] != "0" and value.isascii()
-
-
 def _json_number(value: str | None) -> str | None:
     """The number as JSON has it: no `+`, no leading zeros; null where it is none."""
-    if value is None or _is_natural(value) or _IS_NUMBER.match(value):
+    if value is None:
+        return None
+    # What most numbers are can be told without a look at the grammar.
+    if value.isdigit() and value.isascii() and (value[0] != "0" or value == "0"):
+        return value
+    if _IS_NUMBER.match(value):
         return value
     matched = _LAX_NUMBER.match(value)
     return None if matched is None else matched[1].replace("+", "") + matched[2]
