@@ -81,6 +81,8 @@ class _Keyed:
     """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
     columns: tuple[_KeyedColumn, ...]
     types: Mapping[str, Type]
+    given: tuple[tuple[str, Type], ...]
+    """Names and types of the columns, in order."""
     tested: frozenset[str]
     """The fields that predicates look at."""
 
@@ -118,10 +120,12 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
                 ),
             )
         )
+    types = {column.field: column.type for column in columns}
     return _Keyed(
         groups=tuple(groups),
         columns=tuple(columns),
-        types={column.field: column.type for column in columns},
+        types=types,
+        given=tuple(types.items()),
         tested=frozenset().union(*(predicate.fields for predicate in plan.predicates)),
     )
 
@@ -177,7 +181,7 @@ class Transform:
     @property
     def columns(self) -> tuple[tuple[str, Type], ...]:
         """Names and types of the answer's columns, in order."""
-        return tuple(self._keyed.types.items())
+        return self._keyed.given
 
     def apply(self, batch: Batch) -> Given:
         """The requester's rows and forms of `batch`'s records; never raises on data."""
@@ -244,10 +248,9 @@ class Transform:
         if settled is None or not height:
             return self._given(batch, 0, {}, {})
         as_read = _as_read(batch, settled.as_is)
-        cells: dict[str, Cells | Coded] = {}
-        for name in settled.as_is:
-            if name not in as_read and (found := batch.column(name)) is not None:
-                cells[name] = found
+        as_is = [name for name in settled.as_is if name not in as_read]
+        columns = zip(as_is, batch.columns(as_is), strict=True)
+        cells: dict[str, Cells | Coded] = {name: c for name, c in columns if c is not None}
         for column, form in settled.formed:
             built = _formed(column, form, batch)
             if built is not None:

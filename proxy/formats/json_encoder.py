@@ -55,7 +55,8 @@ class JsonEncoder(Encoder):
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        self._frame = _frame(tuple([name for name, _ in columns]), variant.rows_at, variant.members)
+        self._names = tuple([name for name, _ in columns])
+        self._frame = _frame(self._names, variant.rows_at, variant.members)
         self._head = self._frame.head
         self._separator = b""
 
@@ -66,8 +67,7 @@ class JsonEncoder(Encoder):
         if batch.height <= SMALL:
             void = [None] * batch.height
             columns = [
-                void if column is None else column.to_list()
-                for column in [self._column(batch, name, type_) for name, type_ in self._columns]
+                void if column is None else column.to_list() for column in self._tokens(batch)
             ]
             cells = chain.from_iterable(zip(*columns, strict=True))
             written = ",".join([self._frame.template] * batch.height)
@@ -94,6 +94,12 @@ class JsonEncoder(Encoder):
         cells = self._column(batch, name, type_)
         assert not isinstance(cells, Few)
         return b"null" if cells is None else pc.fill_null(texts(cells), "null")
+
+    def _tokens(self, batch: Batch) -> list[Cells | None]:
+        """Every column, as `_column` gives it."""
+        if batch.lexis is JSON_LEXIS:
+            return batch.columns(self._names)
+        return [self._column(batch, name, type_) for name, type_ in self._columns]
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""
