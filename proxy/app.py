@@ -26,6 +26,7 @@ from proxy.metrics import Watched
 from proxy.metrics.listener import PATH, Listener
 from proxy.reload import PolicyInForce
 from proxy.review.specification import failures
+from proxy.spool import Spools
 from proxy.upstream import Stores
 from proxy.versions import Versions
 
@@ -93,6 +94,7 @@ class App:
             )
         )
         limits = settings.limits
+        spool = None if settings.spool is None else config.path(settings.spool)
         self.gateway = Gateway(
             policy=self.policy,
             log=log,
@@ -104,6 +106,13 @@ class App:
                 sort_bytes=limits.sort_bytes,
                 sorts=limits.sorts,
                 formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
+                spools=Spools(
+                    most=limits.spools_bytes,
+                    most_each=limits.spool_bytes,
+                    folder=spool,
+                ),
+                kept=Spools(most=limits.kept_bytes, most_each=limits.kept_view_bytes, folder=spool),
+                kept_seconds=limits.kept_seconds,
             ),
             executor=executor,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import polars as pl
 
@@ -83,6 +83,19 @@ class Unread(ABC):
     @abstractmethod
     def only(self, names: Collection[str]) -> Unread:
         """The same records, of which no other field can be read."""
+
+
+class Output(NamedTuple):
+    """A column of an answer, as the plan has it: no row has a part in it."""
+
+    name: str
+    type: Type
+    as_stored: bool = False
+    """Whether each cell is given as the store has it, or not at all."""
+    scale: int | None = None
+    """Digits after the point that the catalogue declares of its decimals."""
+    places: int = 0
+    """Digits after the point that a form may add."""
 
 
 class Batch:

@@ -61,6 +61,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most bytes of cells of an answer that is sorted, see `ordered_by`; it takes five times as much."""
     sorts: Positive = 4
     """Most answers that are sorted at once, of which one subject may have a quarter."""
+    spool_bytes: Positive = 4 << 30
+    """Most bytes of one document that is put aside, in a file without a name, because it can only be read
+    as a whole."""
+    spools_bytes: Positive = 16 << 30
+    """Most bytes of all that is put aside at once."""
+    kept_view_bytes: Positive = 256 << 20
+    """Most bytes of an answer that is kept for HEAD, for `If-None-Match` and for the ranges that readers of
+    Parquet ask for. Of a larger one HEAD tells no size, and whoever asks for a range is given all of it."""
+    kept_bytes: Positive = 2 << 30
+    """Most bytes of all answers that are kept."""
+    kept_seconds: Positive = 60
+    """How long an answer is kept."""
     keep_alive_seconds: Positive = 60
     """How long an idle connection is kept."""
     drain_seconds: Positive = 20
@@ -104,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The access log's file; its index and its directory of names lie beside it."""
     keyring: KeyringFile
     """The keys of pseudonyms, encryption and keyed digests."""
+    spool: str | None = None
+    """The folder in which large documents are put aside; left out, the system's for temporary files."""
     policies_must_be: Literal["sealed", "committed"] | None = None
     """Take the policy files only as `policies/.lock` has them (`sealed`, by `counterfoil policy seal`), or
     as the git commit has them that the folder is checked out at; left out, as they are."""

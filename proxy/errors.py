@@ -3,7 +3,9 @@
     CounterfoilError
     ├── Faulty             files that a person wrote are wrong: all faults at once, each with its place
     ├── SourceRefused      the store's answer is not the document that the catalogue declares
-    │   └── TooLargeToSort … or has too many rows to sort for one who may not know their order
+    │   ├── TooLargeToSort … or has too many rows to sort for one who may not know their order
+    │   └── SpoolFull      … or is too much to put aside
+    │       └── SpoolsFull … beside all that is put aside at this moment
     ├── StoreUnavailable   the store did not answer, or answered with an error
     │   └── StoreTimeout   … in time
     ├── MalformedTarget    a request's target is none that a client of reports sends   (catalogue)
@@ -72,6 +74,20 @@ class TooLargeToSort(SourceRefused):
 
     def __init__(self) -> None:
         super().__init__("too-large-to-sort", "the rows to sort are over the limit")
+
+
+class SpoolFull(SourceRefused):
+    """A document has to be put aside before it can be read, and is over the limit for that."""
+
+    def __init__(self) -> None:
+        super().__init__("spool-full", "the document is over the limit for what is put aside")
+
+
+class SpoolsFull(SpoolFull):
+    """There is no room for one more document beside those that are put aside at this moment."""
+
+    def __init__(self) -> None:
+        super(SpoolFull, self).__init__("spools-full", "too much is put aside at this moment")
 
 
 class StoreUnavailable(CounterfoilError):

@@ -22,6 +22,8 @@ class Field:
     type: Type
     class_: str
     """`public`, `internal`, `confidential`, `personal`, or a class of the admin's own."""
+    scale: int | None = None
+    """A decimal's digits after the point, where a format wants to know; None where nobody declared them."""
 
 
 class Operator(StrEnum):
@@ -116,27 +118,44 @@ class Parameter:
 
 
 class FormatName(StrEnum):
-    """The formats that a variant of a report can have."""
+    """The formats in which a store gives a report, and in which it is given."""
 
     CSV = "csv"
     JSON = "json"
 
 
+EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
+    {FormatName.CSV: ".csv", FormatName.JSON: ".json"}
+)
+"""What paths of each format end with."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """One form in which a report is served: a path here, a path at the store, a format.
+class Dialect:
+    """How a document is written: its format, and what the format leaves open."""
 
-    Paths are literal segments or `{parameter}` segments, e.g. `/sales/{region}/daily.csv`.
-    """
-
-    path: str
-    source: str
     format: FormatName
     rows_at: tuple[str, ...] = ()
     """JSON: the member names that lead to the array of records, e.g. ('data', 'rows'); () = top level."""
     members: tuple[tuple[str, str], ...] = ()
     """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
+    """CSV: what stands between the cells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One document of a report's at its store, and the path here at which it is given.
+
+    Paths are literal segments or `{parameter}` segments, e.g. `/sales/{region}/daily.csv`.
+    """
+
+    path: str
+    source: str
+    stored: Dialect
+    """How the store gives it."""
+    offers: tuple[Dialect, ...]
+    """How it may be given, of distinct formats; the first one where a requester prefers none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

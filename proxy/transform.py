@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from proxy.batch import Batch, Lexis
+from proxy.batch import Batch, Lexis, Output
 from proxy.few import Cells, Few, either
 from proxy.keys import Keyring
 from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
@@ -81,8 +81,7 @@ class _Keyed:
     """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
     columns: tuple[_KeyedColumn, ...]
     types: Mapping[str, Type]
-    given: tuple[tuple[str, Type], ...]
-    """Names and types of the columns, in order."""
+    outputs: tuple[Output, ...]
     tested: frozenset[str]
     """The fields that predicates look at."""
 
@@ -120,12 +119,11 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
                 ),
             )
         )
-    types = {column.field: column.type for column in columns}
     return _Keyed(
         groups=tuple(groups),
         columns=tuple(columns),
-        types=types,
-        given=tuple(types.items()),
+        types={column.field: column.type for column in columns},
+        outputs=plan.outputs,
         tested=frozenset().union(*(predicate.fields for predicate in plan.predicates)),
     )
 
@@ -179,9 +177,9 @@ class Transform:
         self._settled = None if self._looks else _settled(keyed, tuple(known))
 
     @property
-    def columns(self) -> tuple[tuple[str, Type], ...]:
-        """Names and types of the answer's columns, in order."""
-        return self._keyed.given
+    def columns(self) -> tuple[Output, ...]:
+        """The answer's columns, in order."""
+        return self._keyed.outputs
 
     def apply(self, batch: Batch) -> Given:
         """The requester's rows and forms of `batch`'s records; never raises on data."""

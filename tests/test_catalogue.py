@@ -106,9 +106,10 @@ def test_a_catalogue_holds_what_the_file_declares():
     assert report.parameters["from"].type is Type.DATE
     first, second, third, _ = report.variants
     assert first.source == first.path
-    assert second.format is FormatName.JSON
-    assert second.rows_at == ("data", "rows")
-    assert third.delimiter == ";"
+    assert second.stored.format is FormatName.JSON
+    assert second.stored.rows_at == ("data", "rows")
+    assert third.stored.delimiter == ";"
+    assert all(variant.offers == (variant.stored,) for variant in report.variants)
 
 
 def test_a_credential_is_in_no_repr():

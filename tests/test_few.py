@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.batch import PLAIN, Batch
+from proxy.batch import PLAIN, Batch, Output
 from proxy.few import Few, both, either, filtered, one_of
 from proxy.formats import FORMATS
 from proxy.formats.json_lexis import JSON_LEXIS
-from proxy.report import FormatName, Variant
+from proxy.report import Dialect, FormatName
 from proxy.values import Type
 from tests.harness.streams import joined
 
@@ -115,7 +115,8 @@ def written(format_, lexis, rows, delimiter):
             for i, name in enumerate(("a", "b"))
         }
         batch = Batch(columns, height=len(rows), lexis=lexis, types=types, few=few)
-        variant = Variant(path="/r", source="/r", format=format_, delimiter=delimiter)
-        encoder = FORMATS[format_].encoder(tuple(types.items()), variant)
+        dialect = Dialect(format=format_, delimiter=delimiter)
+        columns = [Output(name, type_) for name, type_ in types.items()]
+        encoder = FORMATS[format_].encoder(columns, dialect)
         documents.append(joined(encoder, batch) + joined(encoder, batch) + encoder.finish())
     return documents

@@ -30,7 +30,11 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     path: Annotated[str, msgspec.Meta(examples=["/sales/daily.csv"])]
     """The path at the proxy; a whole segment may be a `{parameter}`."""
     format: FormatName
-    """In what format the store gives it and the requester gets it."""
+    """In what format the store gives it, and the requester gets it."""
+    also: tuple[FormatName, ...] = ()
+    """Other formats in which the requester may get it, made from the same document: at the path with the
+    extension of the other format (`/sales/daily.parquet`) where the path ends with that of its own, else at
+    the path itself, by `Accept`."""
     source: str | None = None
     """The path at the store, and a fixed query where it needs one; left out, it is the path."""
     rows_at: tuple[str, ...] = ()
@@ -78,6 +82,9 @@ class FieldEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What its cells hold."""
     class_: Annotated[str, msgspec.Meta(examples=["internal"])] = msgspec.field(name="class")
     """One of `classes`: policy lines name all fields of a class as `@class`."""
+    scale: Annotated[int, msgspec.Meta(ge=0, le=18)] | None = None
+    """Decimals: how many digits they have after the point, where a format has to know it beforehand
+    (parquet, arrow); left out, as many as the store declares, or 9. A value with more is refused."""
 
 
 class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,8 +23,19 @@ from proxy.catalogue.paths import MOST_PATH, check_path, check_source
 from proxy.catalogue.routing import Router, segments
 from proxy.documents import Document, load, nearest, read_file
 from proxy.errors import Fault, Faulty
-from proxy.report import By, Field, FormatName, Parameter, Report, Store, Variant
+from proxy.report import (
+    EXTENSIONS,
+    By,
+    Dialect,
+    Field,
+    FormatName,
+    Parameter,
+    Report,
+    Store,
+    Variant,
+)
 from proxy.treatments import TABLE, WITHOUT_ORDER
+from proxy.values import Type
 
 _MOST_CREDENTIAL: Final = 8192
 _DELIMITERS: Final = (",", ";", "|", "\t")
@@ -73,6 +84,8 @@ class _Reader:
         self._environment = environment
         self._folder = folder
         self._files: set[str] = set()
+        self._places: dict[tuple[str, str], tuple[str | int, ...]] = {}
+        """Where a report's path is written."""
 
     def _fault(self, message: str, *path: str | int, hint: str = "", key: bool = False) -> None:
         self.faults.append(self._document.fault(message, *path, hint=hint, key=key))
@@ -224,8 +237,9 @@ class _Reader:
             store=stores.get(entry.store) or Store(name=entry.store, url=""),
             fields=MappingProxyType(dict(self._fields(entry, *here))),
             variants=tuple(
-                self._variant(number, each, parameters, *here)
+                variant
                 for number, each in enumerate(entry.variants)
+                for variant in self._variants(number, each, parameters, *here)
             ),
             parameters=MappingProxyType(parameters),
             key=entry.key,
@@ -255,7 +269,10 @@ class _Reader:
                     "class",
                     hint=nearest(each.class_, classes),
                 )
-            yield name, Field(name=name, type=each.type, class_=each.class_)
+            if each.scale is not None and each.type is not Type.DECIMAL:
+                at = (*here, "fields", name, "scale")
+                self._fault("`scale` is for decimals", *at, hint="take it out")
+            yield name, Field(name=name, type=each.type, class_=each.class_, scale=each.scale)
 
     def _parameters(self, entry: ReportEntry, *here: str) -> Iterator[tuple[str, Parameter]]:
         paging: dict[By, str] = {}
@@ -283,9 +300,10 @@ class _Reader:
 
         return note
 
-    def _variant(
+    def _variants(
         self, number: int, entry: VariantEntry, parameters: Mapping[str, Parameter], *here: str
-    ) -> Variant:
+    ) -> Iterator[Variant]:
+        """One entry's variants: one for each path at which it is given."""
         at: tuple[str | int, ...] = (*here, "variants", number)
         fault = self._below(*at, "path")
         if check_path(entry.path, parameters, fault) and segments(entry.path)[0] == "-":
@@ -321,29 +339,41 @@ class _Reader:
         if entry.delimiter not in _DELIMITERS:
             hint = 'write it in quotes, as `";"`; `"\\t"` is a tab'
             self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter", hint=hint)
-        return Variant(
-            path=entry.path,
-            source=source,
+        self._distinct(entry.also, *at, "also")
+        if entry.format in entry.also:
+            place = entry.also.index(entry.format)
+            self._fault("that is its `format`", *at, "also", place, hint="take it out")
+        stored = Dialect(
             format=entry.format,
             rows_at=entry.rows_at,
             members=tuple((k, msgspec.json.encode(v).decode()) for k, v in entry.members.items()),
             delimiter=entry.delimiter,
         )
+        others = [
+            Dialect(format=each) for each in dict.fromkeys(entry.also) if each != entry.format
+        ]
+        extension = EXTENSIONS[entry.format]
+        offers = {entry.path: (stored, *others)}
+        if entry.path.endswith(extension):
+            stem = entry.path.removesuffix(extension)
+            offers = {f"{stem}{EXTENSIONS[each.format]}": (each,) for each in (stored, *others)}
+        for path, offered in offers.items():
+            self._places.setdefault((here[-1], path), (*at, "path"))
+            yield Variant(path=path, source=source, stored=stored, offers=offered)
 
     def _router(self, reports: Mapping[str, Report]) -> Router:
         """The routes; no target may match two of them."""
         router = Router()
         for report in reports.values():
-            for number, variant in enumerate(report.variants):
+            for variant in report.variants:
                 if len(variant.path) > MOST_PATH:
                     continue  # a fault already
                 other = router.add(report, variant)
                 if other is not None:
-                    at = ("variants", other[0].variants.index(other[1]), "path")
-                    line, _ = self._document.place("reports", other[0].id, *at)
+                    line, _ = self._document.place(*self._places[other[0].id, other[1].path])
                     self._fault(
                         f"the path can match the same target as one of `{other[0].id}`",
-                        *("reports", report.id, "variants", number, "path"),
+                        *self._places[report.id, variant.path],
                         hint=f"in line {line}",
                     )
         return router

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from proxy.formats.base import CAUSES, Columns, Decoder, Encoder, Format, Limits
+from proxy.formats.base import CAUSES, Columns, Decoder, Encoder, Format, Limits, Reading
 from proxy.formats.csv import CSV
 from proxy.formats.json import JSON
 from proxy.report import FormatName
@@ -18,4 +18,4 @@ FORMATS: Final[Mapping[FormatName, Format]] = MappingProxyType(
     {row.name: row for row in (CSV, JSON)}
 )
 
-__all__ = ["CAUSES", "FORMATS", "Columns", "Decoder", "Encoder", "Format", "Limits"]
+__all__ = ["CAUSES", "FORMATS", "Columns", "Decoder", "Encoder", "Format", "Limits", "Reading"]

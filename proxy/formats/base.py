@@ -1,9 +1,9 @@
 """What a format is: byte blocks -> record batches (`Decoder`), record batches -> bytes (`Encoder`).
 
-A failed stream stays failed. A decoder accepts pieces cut anywhere, keeps at most the incomplete last
-record, and gives whole records only. It reads
-the fields that a plan needs; the rest of the document has to be well-formed and has no other
-influence. An encoder builds a new document from values; nothing of the source's own goes through.
+A failed stream stays failed. A decoder accepts pieces cut anywhere and gives whole records only. It keeps
+the incomplete last record, or, where a document can only be read once it is there as a whole, a bounded
+spool. It reads the fields that a plan needs; the rest of the document has to be well-formed and has no
+other influence. An encoder builds a new document from values; nothing of the source's own goes through.
 
 A document that is not to the letter what the catalogue declares is refused with a cause of the table
 `CAUSES`. No message holds data.
@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from proxy.batch import Batch, Lexis
+from proxy.batch import Batch, Lexis, Output
 from proxy.errors import SourceRefused
-from proxy.report import FormatName, Report, Variant
-from proxy.values import Type
+from proxy.report import Dialect, FormatName, Report
+from proxy.spool import Spools
 
 CAUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -86,6 +87,8 @@ _NAME_LENGTH: Final = 64
 
 
 T = TypeVar("T")
+Records = TypeVar("Records")
+"""What an encoder makes of some records by themselves."""
 Work: TypeAlias = Callable[[], list[Batch]]
 """Gives the batches of some records; raises SourceRefused. Pure, so that some can be done at once."""
 
@@ -93,6 +96,20 @@ Work: TypeAlias = Callable[[], list[Batch]]
 def done(batches: list[Batch]) -> list[Work]:
     """The work that is left of batches which are there: none."""
     return [lambda: batches]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a document is read for, and with."""
+
+    report: Report
+    dialect: Dialect
+    """How the document is written."""
+    reads: frozenset[str]
+    """The fields that are asked for."""
+    limits: Limits
+    spools: Spools
+    """For a document that can only be read once it is there as a whole."""
 
 
 class Decoder(ABC):
@@ -111,6 +128,9 @@ class Decoder(ABC):
         """
         self.compared = False
         """Whether names of the document were held against the catalogue."""
+        self.source_types: Mapping[str, pa.DataType] = {}
+        """The fields' types as the document declares them, where its format does; known before the first
+        batch, and before the end of a document without records."""
         self._failure: SourceRefused | None = None
         self._finished = False
 
@@ -121,19 +141,23 @@ class Decoder(ABC):
         """
         return self._sticky(lambda: self._cut(block))
 
-    def finish(self) -> list[Batch]:
-        """The last records; returns only where the document is complete."""
-        batches = self._sticky(self._finish)
+    def finish(self) -> Iterator[Work]:
+        """The last records, found while they are asked for; it ends only where the document is complete."""
+        found = self._sticky(self._finish)
+        while (work := self._sticky(partial(next, found, None))) is not None:
+            yield work
         self._finished = True
-        return batches
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Let go of what is held beside memory; nothing is asked for afterwards."""
 
     @abstractmethod
     def _cut(self, block: bytes) -> list[Work]: ...
 
     @abstractmethod
-    def _finish(self) -> list[Batch]: ...
+    def _finish(self) -> Iterator[Work]: ...
 
-    def _sticky(self, step: Callable[[], list[T]]) -> list[T]:
+    def _sticky(self, step: Callable[[], T]) -> T:
         if self._failure is not None:
             raise SourceRefused(self._failure.cause, str(self._failure))
         if self._finished:
@@ -162,28 +186,40 @@ class Decoder(ABC):
         self.vanished = frozenset(declared.keys() - names)
 
 
-class Encoder(ABC):
+class Encoder(ABC, Generic[Records]):
     """Batches -> the bytes of a new document, whose head comes with the first output.
 
     A batch in the encoder's own lexis gives its cells as they are, to the character; of any other,
     the values are written anew. A column that a batch does not hold is null throughout.
     """
 
-    @abstractmethod
-    def encode(self, batch: Batch) -> bytes:
-        """The batch's records alone; pure, so that batches can be encoded at once."""
+    joins_lightly: ClassVar[bool] = True
+    """Whether `encode` gives bytes, and `join` does no more than to look at them."""
+
+    source_types: Mapping[str, pa.DataType] = {}
+    """As of the decoder: set before the first batch is encoded, and before the end."""
 
     @abstractmethod
-    def join(self, records: bytes) -> bytes:
-        """What `encode` gave, in the document's order, with what stands before it."""
+    def encode(self, batch: Batch) -> Records:
+        """The batch's records alone; pure, so that batches can be encoded at once.
+
+        Raises SourceRefused where the format has no place for a value.
+        """
+
+    @abstractmethod
+    def join(self, records: Records) -> bytes:
+        """What `encode` gave, in the document's order, with what stands before it.
+
+        How the document is divided depends on the records of all calls, never on how they came.
+        """
 
     @abstractmethod
     def finish(self) -> bytes:
         """The document's end; with the head where nothing was joined."""
 
 
-Columns = Sequence[tuple[str, Type]]
-"""The names and types of an answer's columns, in order."""
+Columns = Sequence[Output]
+"""An answer's columns, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,9 +236,10 @@ class Format:
     block_size: int
     """Most bytes to feed at once."""
     lexis: Lexis
-    decoder: Callable[[Report, Variant, frozenset[str], Limits], Decoder]
-    """(report, variant, the fields to read, limits)."""
-    encoder: Callable[[Columns, Variant], Encoder]
+    decoder: Callable[[Reading], Decoder]
+    encoder: Callable[[Columns, Dialect], Encoder[Any]]
+    typed: bool = False
+    """Whether its columns have one type each, so that forms of different types cannot stand in one."""
 
     def accepts(self, content_type: str) -> bool:
         """Whether a store's `Content-Type` (RFC 9110 §8.3) declares this format in UTF-8.

@@ -9,6 +9,7 @@ are written back so. In a document of one column, a blank line is a null.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -19,7 +20,7 @@ from proxy.formats.base import (
     Decoder,
     Encoder,
     Format,
-    Limits,
+    Reading,
     Work,
     done,
     is_utf8,
@@ -29,7 +30,7 @@ from proxy.formats.bits import Offsets, longest
 from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import Scan, fields, record_end, scan
 from proxy.formats.pieces import woven
-from proxy.report import FormatName, Report, Variant
+from proxy.report import Dialect, FormatName
 from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
@@ -38,9 +39,9 @@ _SMALL: Final = 16 << 10
 """Below it, slicing fields out one by one costs less than to work on columns."""
 
 
-def _delimiter(variant: Variant) -> str:
-    """The variant's delimiter; raises ValueError where it could be mistaken for anything else."""
-    delimiter = variant.delimiter
+def _delimiter(dialect: Dialect) -> str:
+    """The dialect's delimiter; raises ValueError where it could be mistaken for anything else."""
+    delimiter = dialect.delimiter
     if (
         len(delimiter) != 1
         or not delimiter.isascii()
@@ -54,16 +55,14 @@ def _delimiter(variant: Variant) -> str:
 class CsvDecoder(Decoder):
     """CSV blocks -> batches of the fields in `reads`."""
 
-    def __init__(
-        self, report: Report, variant: Variant, reads: frozenset[str], limits: Limits
-    ) -> None:
-        """Raises ValueError where the variant's delimiter is none."""
+    def __init__(self, reading: Reading) -> None:
+        """Raises ValueError where the dialect's delimiter is none."""
         super().__init__()
-        self._delimiter = _delimiter(variant)
-        self._fields = report.fields
-        self._types = {name: field.type for name, field in report.fields.items()}
-        self._reads = reads
-        self._limits = limits
+        self._delimiter = _delimiter(reading.dialect)
+        self._fields = reading.report.fields
+        self._types = reading.report.types
+        self._reads = reading.reads
+        self._limits = reading.limits
         self._rest = b""
         self._begun = False
         self._header: Header | None = None
@@ -86,7 +85,7 @@ class CsvDecoder(Decoder):
         self._check(buffer, found)
         return self._batches(header, buffer, found, 0, found.ends, found.widths())
 
-    def _finish(self) -> list[Batch]:
+    def _finish(self) -> Iterator[Work]:
         batches = []
         if self._rest:
             if self._rest.endswith(b"\r"):
@@ -96,7 +95,7 @@ class CsvDecoder(Decoder):
                 raise refused("truncated")
         if self._header is None:
             raise refused("header-missing")
-        return batches
+        return iter(done(batches))
 
     def _records(self, buffer: bytes) -> list[Batch]:
         """The batch of all complete records of `buffer`; what is left stays in `_rest`."""
@@ -169,20 +168,20 @@ class CsvDecoder(Decoder):
         return Header(delimiter=self._delimiter, width=width, wanted=wanted)
 
 
-class CsvEncoder(Encoder):
+class CsvEncoder(Encoder[bytes]):
     """Batches -> CSV with LF line ends, quoted only where needed."""
 
-    def __init__(self, columns: Columns, variant: Variant) -> None:
-        """Raises ValueError without columns, or where the variant's delimiter is none."""
+    def __init__(self, columns: Columns, dialect: Dialect) -> None:
+        """Raises ValueError without columns, or where the dialect's delimiter is none."""
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        self._delimiter = _delimiter(variant)
+        self._delimiter = _delimiter(dialect)
         special = set(f'"\r\n{self._delimiter}')
         self._special = re.compile(f"[{re.escape(''.join(special))}]")
         names = (
             '"' + name.replace('"', '""') + '"' if special & set(name) or not name else name
-            for name, _ in columns
+            for name in (column.name for column in columns)
         )
         self._head = (self._delimiter.join(names) + "\n").encode()
 
@@ -192,7 +191,7 @@ class CsvEncoder(Encoder):
             return b""
         if batch.few:
             void = batch.repeated(None)
-            columns = [self._column(batch, *column) or void for column in self._columns]
+            columns = [self._column(batch, c.name, c.type) or void for c in self._columns]
             rows = zip(*([*map(self._field, column)] for column in columns), strict=True)
             return "".join([f"{self._delimiter.join(row)}\n" for row in rows]).encode()
         lines = batch.unread if isinstance(batch.unread, Lines) else None
@@ -203,7 +202,7 @@ class CsvEncoder(Encoder):
         return woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
-                for name, type_ in self._columns
+                for name, type_, *_ in self._columns
             },
             [b"", *[between] * (len(self._columns) - 1)],
             b"\n",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -30,7 +30,7 @@ import numpy as np
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats import json_few
-from proxy.formats.base import Decoder, Format, Limits, Work, done, is_utf8, refused
+from proxy.formats.base import Decoder, Format, Reading, Work, done, is_utf8, refused
 from proxy.formats.bits import longest
 from proxy.formats.json_encoder import JsonEncoder
 from proxy.formats.json_lexis import JSON_LEXIS
@@ -53,7 +53,7 @@ from proxy.formats.json_tokens import (
     tokens_of,
 )
 from proxy.formats.json_uniform import Uniform, members
-from proxy.report import FormatName, Report, Variant
+from proxy.report import FormatName
 
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 _LAYOUT_NAMES: Final = 16 << 10
@@ -77,15 +77,13 @@ T = TypeVar("T")
 class JsonDecoder(Decoder):
     """JSON blocks -> batches of the members in `reads`; a member that a record lacks is null."""
 
-    def __init__(
-        self, report: Report, variant: Variant, reads: frozenset[str], limits: Limits
-    ) -> None:
+    def __init__(self, reading: Reading) -> None:
         super().__init__()
-        self._fields = report.fields
-        self._types = report.types
-        self._wanted = tuple([name for name in report.fields if name in reads])
-        self._path = variant.rows_at
-        self._limits = limits
+        self._fields = reading.report.fields
+        self._types = reading.report.types
+        self._wanted = tuple([name for name in self._fields if name in reading.reads])
+        self._path = reading.dialect.rows_at
+        self._limits = reading.limits
         self._before = b""
         self._inside = False
         self._after: bytes | None = None
@@ -136,13 +134,13 @@ class JsonDecoder(Decoder):
         }
         return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)
 
-    def _finish(self) -> list[Batch]:
+    def _finish(self) -> Iterator[Work]:
         if self._after is None:
             raise refused("truncated")
         if self._height >= _EVIDENCE:
             self._lacks(self._seen, self._fields)
         if not self._path:
-            return []  # white space before and after the array, as `_close` and `locate` saw
+            return iter(())  # white space before and after the array, as `_close` and `locate` saw
         envelope = self._before + b"0]" + self._after
         found = scan(envelope)
         if not found.complete:
@@ -154,7 +152,7 @@ class JsonDecoder(Decoder):
             value = value.get(name) if isinstance(value, dict) else None
         if value != ["0"]:
             raise refused("rows-missing")
-        return []
+        return iter(())
 
     def _close(self, block: bytes) -> None:
         """Take what follows the array of records."""

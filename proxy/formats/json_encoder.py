@@ -14,7 +14,7 @@ from proxy.formats.base import Columns, Encoder
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_uniform import Uniform
 from proxy.formats.pieces import woven
-from proxy.report import Variant
+from proxy.report import Dialect
 from proxy.texts import Coded, Texts, texts
 from proxy.values import Type
 
@@ -47,16 +47,16 @@ def _frame(
     )
 
 
-class JsonEncoder(Encoder):
+class JsonEncoder(Encoder[bytes]):
     """Batches -> compact JSON; members in the columns' order."""
 
-    def __init__(self, columns: Columns, variant: Variant) -> None:
+    def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        self._names = tuple([name for name, _ in columns])
-        self._frame = _frame(self._names, variant.rows_at, variant.members)
+        self._names = tuple([column.name for column in columns])
+        self._frame = _frame(self._names, dialect.rows_at, dialect.members)
         self._head = self._frame.head
         self._separator = b""
 
@@ -77,7 +77,7 @@ class JsonEncoder(Encoder):
         records = woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
-                for name, type_ in self._columns
+                for name, type_, *_ in self._columns
             },
             [b"," + self._frame.leads[0], *self._frame.leads[1:]],
             b"}",
@@ -99,7 +99,7 @@ class JsonEncoder(Encoder):
         """Every column, as `_column` gives it."""
         if batch.lexis is JSON_LEXIS:
             return batch.columns(self._names)
-        return [self._column(batch, name, type_) for name, type_ in self._columns]
+        return [self._column(batch, c.name, c.type) for c in self._columns]
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""

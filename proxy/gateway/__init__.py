@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -25,38 +25,46 @@ from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.errors import (
     LogUnavailable,
     SourceRefused,
+    SpoolsFull,
     StoreTimeout,
     StoreUnavailable,
     TooLargeToSort,
     where,
 )
 from proxy.formats import FORMATS
-from proxy.formats.base import Format
+from proxy.formats.base import Format, Reading
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.accept import acceptable
-from proxy.gateway.answers import release
+from proxy.gateway import validated
+from proxy.gateway.accept import preferred
+from proxy.gateway.answers import Head, bare, release
+from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
+from proxy.gateway.kept import KeptViews, Whole, key_of
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.standing import Standing, context_of
 from proxy.gateway.streamed import Streamed
+from proxy.gateway.validated import TooLarge, etag_of, put_aside
 from proxy.gateway.view import Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
-from proxy.plan import Context, Deny, Permit, Reason
+from proxy.plan import Context, Decision, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import By, Ordering, Report, Variant
+from proxy.report import By, Dialect, Ordering, Report, Variant
 from proxy.snapshot import Snapshot
+from proxy.spool import Spools
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
+T = TypeVar("T")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
+_METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -69,6 +77,12 @@ class Bounds:
     sort_bytes: int
     sorts: int
     formats: FormatLimits
+    spools: Spools
+    """Of documents that can only be read as a whole."""
+    kept: Spools
+    """Of views that are kept …"""
+    kept_seconds: float
+    """… for so long."""
 
 
 class _Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +91,8 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     permit: Permit
     context: Context
     variant: Variant
+    dialect: Dialect
+    """How the answer is written."""
     target: str
     page: Page | None
     order: tuple[Ordering, ...]
@@ -116,6 +132,7 @@ class Gateway:
         self._running: Counter[str] = Counter()
         self._sorting: Counter[str] = Counter()
         self._drift = Drift()
+        self._kept = KeptViews(seconds=bounds.kept_seconds)
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
@@ -207,16 +224,18 @@ class Gateway:
             access.path = target.path
             return Deny(reason=Reason.NOT_FOUND, cause="unknown-report")
         report, variant = route.report, route.variant
-        access.report, access.variant = report, variant
+        access.report, access.format = report, variant.offers[0].format
 
         context = context_of(subject, request, access, purpose=purpose or "")
         decision = decide(snapshot.policy, subject=subject, report=report, context=context)
         if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
             return decision  # without a grant on the report, nothing more is told
-        if request.method != hdrs.METH_GET:
-            return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
-        if not acceptable(request, FORMATS[variant.format].media_type):
-            return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept")
+        if request.method not in _METHODS:
+            return Deny(reason=Reason.METHOD, cause="method", allow=_METHODS)
+        dialect = _negotiated(request, variant, decision)
+        if isinstance(dialect, Deny):
+            return dialect
+        access.format = dialect.format
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
@@ -244,6 +263,7 @@ class Gateway:
             permit=decision,
             context=context,
             variant=variant,
+            dialect=dialect,
             target=asked.target,
             page=Page.of(report, shaping) if shaping else None,
             order=asked_order(report, shaping) if shaping else (),
@@ -273,8 +293,7 @@ class Gateway:
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
-        format_ = FORMATS[granted.variant.format]
-        view = self._view(granted, format_)
+        media_type = FORMATS[granted.dialect.format].media_type
         standing = Standing(
             permit=granted.permit,
             context=granted.context,
@@ -283,26 +302,40 @@ class Gateway:
             request=request,
             access=access,
         )
+        repeatable = granted.permit.plan.repeatable
+        wanted = Wanted.of(request)
+
+        async def send(blocks: Blocks) -> web.StreamResponse:
+            ready = await blocks.take()
+            if await standing.ended() is not None:
+                raise _Outdated
+            block = ready[0]
+            if not block.last:
+                answer = Streamed(blocks, recorder=self.recorder, standing=standing)
+                return await answer.send(ready, Head(media_type))
+            receipt = await self.recorder.record(access, "complete", block=block, ended="whole")
+            etag = etag_of(granted.permit, media_type, block, self._keyring) if repeatable else ""
+            return release(receipt, block, Head(media_type, etag=etag))
+
         self._running[name] += 1
         self._sorting[name] += granted.sorted_here
         try:
-            async with self._stores.fetch(
-                granted.permit.report.store, granted.target, format_.media_type, format_.accepts
-            ) as source:
-                pieces = Pieces(
-                    source, most_at_once=format_.block_size, most=self._bounds.source_bytes
-                )
-                async with Blocks(pieces, view, executor=self._executor) as blocks:
-                    ready = await blocks.take()
-                    if await standing.ended() is not None:
-                        raise _Outdated
-                    if ready[0].last:
-                        receipt = await self.recorder.record(
-                            access, "complete", block=ready[0], ended="whole"
-                        )
-                        return release(receipt, ready[0], format_.media_type)
-                    answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                    return await answer.send(ready, format_.media_type)
+            if wanted is not None:
+                whole = await self._whole(granted, wanted) if repeatable else None
+                if await standing.ended() is not None:
+                    raise _Outdated
+                if whole is not None:
+                    return await validated.answer(
+                        whole,
+                        wanted,
+                        media_type=media_type,
+                        recorder=self.recorder,
+                        standing=standing,
+                    )
+                if wanted.head:
+                    receipt = await self.recorder.record(access, "complete", ended="whole")
+                    return bare(receipt, Head(media_type))
+            return await self._made(granted, send)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -311,10 +344,57 @@ class Gateway:
             self._sorting[name] -= granted.sorted_here
             if not self._running[name]:
                 del self._running[name], self._sorting[name]
-            self._tell_of_drift(view, granted)
 
-    def _view(self, granted: _Granted, format_: Format) -> View:
-        permit, variant = granted.permit, granted.variant
+    async def _made(self, granted: _Granted, use: Callable[[Blocks], Awaitable[T]]) -> T:
+        """What `use` does with the requester's view, which is fetched and made meanwhile.
+
+        Raises SourceRefused and StoreUnavailable, and what `use` raises.
+        """
+        stored = FORMATS[granted.variant.stored.format]
+        view = self._view(granted, stored)
+        store = granted.permit.report.store
+        try:
+            async with self._stores.fetch(
+                store, granted.target, stored.media_type, stored.accepts
+            ) as source:
+                pieces = Pieces(
+                    source, most_at_once=stored.block_size, most=self._bounds.source_bytes
+                )
+                async with Blocks(pieces, view, executor=self._executor) as blocks:
+                    return await use(blocks)
+        finally:
+            self._tell_of_drift(view, granted)
+            view.close()
+
+    async def _whole(self, granted: _Granted, wanted: Wanted) -> Whole | None:
+        """The requester's view as a whole; None where it is too large to be kept.
+
+        A range is one of a view that is kept; whether there is anything new is looked up.
+        """
+        permit = granted.permit
+        media_type = FORMATS[granted.dialect.format].media_type
+
+        async def make() -> Whole:
+            return await self._made(
+                granted,
+                lambda blocks: put_aside(
+                    blocks,
+                    self._bounds.kept,
+                    lambda block: etag_of(permit, media_type, block, self._keyring),
+                    partial(asyncio.get_running_loop().run_in_executor, self._executor),
+                ),
+            )
+
+        key = key_of(permit, granted.context, granted.dialect, granted.variant, granted.target,
+                     granted.page, granted.order)  # fmt: skip
+        try:
+            anew = wanted.span is None
+            return await self._kept.get(key, permit.subject.name, make, anew=anew)
+        except TooLarge:
+            return None
+
+    def _view(self, granted: _Granted, stored: Format) -> View:
+        permit, given = granted.permit, FORMATS[granted.dialect.format]
         bound = transform.bind(
             permit.plan,
             context=granted.context,
@@ -322,17 +402,23 @@ class Gateway:
             keyring=self._keyring,
         )
         steps = Steps(
-            decoder=format_.decoder(
-                permit.report, variant, permit.plan.reads, self._bounds.formats
+            decoder=stored.decoder(
+                Reading(
+                    report=permit.report,
+                    dialect=granted.variant.stored,
+                    reads=permit.plan.reads,
+                    limits=self._bounds.formats,
+                    spools=self._bounds.spools,
+                )
             ),
             transform=bound,
-            encoder=format_.encoder(bound.columns, variant),
+            encoder=given.encoder(bound.columns, granted.dialect),
             digest=self._keyring.mac("audit-digest").start(),
         )
         if granted.sorted_here:
             return SortedView(
                 steps,
-                lexis=format_.lexis,
+                lexis=stored.lexis,
                 plan=permit.plan,
                 asked=granted.order,
                 page=granted.page,
@@ -352,8 +438,24 @@ class Gateway:
 
     async def close(self) -> None:
         """Write what is still to be written, and stop fetching keys."""
+        self._kept.close()
         await self.recorder.close()
         await self.snapshot.identities.close()
+
+
+def _negotiated(request: web.BaseRequest, variant: Variant, decision: Decision) -> Dialect | Deny:
+    """How the answer is to be written, of what is offered and can hold what is granted."""
+    mixed = decision.plan.mixed if isinstance(decision, Permit) else frozenset()
+    offers = [each for each in variant.offers if not (mixed and FORMATS[each.format].typed)]
+    if not offers:
+        detail = f"Not in one type for you: {', '.join(sorted(mixed))}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="mixed-types", detail=detail)
+    number = preferred(request, [FORMATS[each.format].media_type for each in offers])
+    if number is None:
+        offered = ", ".join(FORMATS[each.format].media_type.partition(";")[0] for each in offers)
+        detail = f"Offered here: {offered}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept", detail=detail)
+    return offers[number]
 
 
 def _selects_on_hidden(
@@ -371,6 +473,8 @@ def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
     match exc:
         case TooLargeToSort():
             return Deny(reason=Reason.TOO_LARGE_TO_SORT, cause=exc.cause)
+        case SpoolsFull():
+            return Deny(reason=Reason.BUSY, cause=exc.cause)
         case SourceRefused():
             return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
         case StoreTimeout():

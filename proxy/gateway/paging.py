@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import polars as pl
 
@@ -51,19 +51,19 @@ class _Cuttable(Part, frozen=True, kw_only=True):
     batch: Batch
 
 
-_NOTHING: Final = Part(records=b"", rows=0, cells={})
-
-
 class PagedView(View):
     """A view of which only a page is given; on record are the page's rows and cells alone."""
-
-    adds_lightly = False  # where the page ends, a part is made anew
 
     def __init__(self, steps: Steps, *, page: Page) -> None:
         super().__init__(steps)
         self._page = page
         self._met = 0
         """How many of the requester's rows have come."""
+
+    @property
+    def adds_lightly(self) -> bool:
+        """No: where the page ends, a part is made anew."""
+        return False
 
     @property
     def full(self) -> bool:
@@ -83,7 +83,7 @@ class PagedView(View):
         if len(wanted) == part.rows:
             return super().add(part)
         if not wanted:
-            return super().add(_NOTHING)
+            return b""
         released = self._transform.released(part.batch)
         return super().add(super().part(part.batch.filter(_those(part.batch, released, wanted))))
 

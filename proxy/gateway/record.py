@@ -15,7 +15,7 @@ from proxy.access import AccessEvent, Ended, Step, new_access_id, timestamp
 from proxy.gateway.view import Block
 from proxy.keys import Keyring
 from proxy.plan import Deny, Permit
-from proxy.report import Report, Variant
+from proxy.report import Report
 from proxy.subject import Subject
 
 _LONGEST_PATH: Final = 256
@@ -45,7 +45,11 @@ class Access:
     opaque: str = ""
     """The subject's id in the record."""
     report: Report | None = None
-    variant: Variant | None = None
+    format: str = ""
+    status: int = 200
+    """Of the answer, where it is given."""
+    span: str = ""
+    """Which bytes of the answer are given, where that is a part: `0-99/4096`."""
     parameters: dict[str, str] = field(default_factory=dict)
     """As recorded: values of open classes, digests of others."""
     purpose: str = ""
@@ -113,13 +117,14 @@ class Access:
             method=self.method,
             path=self.path[:_LONGEST_PATH],
             report=self.report.id if self.report else self.about,
-            format=self.variant.format.value if self.variant else "",
+            format=self.format,
             action=self.action if self.report or self.about else "",
             purpose=self.purpose,
             decision="deny" if deny else "permit",
             reason=deny.reason.slug if deny else "",
             cause=deny.cause if deny else "",
-            status=problems.status(deny) if deny else 200,
+            status=problems.status(deny) if deny else self.status,
+            span="" if deny else self.span,
             policy=self.policy,
             lines=_some_lines(lines),
             parameters=self.parameters,

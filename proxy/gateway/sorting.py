@@ -137,7 +137,7 @@ class SortedView(View):
             f"c{index}": pl.Series(cells.to_list(), dtype=pl.String)
             if (cells := given.batch.cells.get(name)) is not None
             else nulls(height)
-            for index, (name, _) in enumerate(self._transform.columns)
+            for index, (name, *_) in enumerate(self._transform.columns)
         }
         frame = pl.DataFrame(columns)
         texts = sum(int(column.str.len_bytes().sum()) for column in frame)
@@ -178,7 +178,7 @@ class SortedView(View):
         return self._digested(b"".join((*out, self._encoder.finish())))
 
     def _sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
-        given = {name: (f"c{n}", type_) for n, (name, type_) in enumerate(self._transform.columns)}
+        given = {o.name: (f"c{n}", o.type) for n, o in enumerate(self._transform.columns)}
         keys = []
         for number, (name, _) in enumerate(self._order):
             column, type_ = given[name]
@@ -193,8 +193,8 @@ class SortedView(View):
     def _batch(self, frame: pl.DataFrame) -> Batch:
         columns = self._transform.columns
         return Batch(
-            {name: frame[f"c{index}"] for index, (name, _) in enumerate(columns)},
+            {column.name: frame[f"c{index}"] for index, column in enumerate(columns)},
             height=frame.height,
             lexis=self._lexis,
-            types=dict(columns),
+            types={column.name: column.type for column in columns},
         )

@@ -16,13 +16,14 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from hmac import HMAC
-from typing import ClassVar, Final, Self, TypeVar
+from itertools import chain
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
-from proxy.formats.base import Decoder, Encoder, Work, done
+from proxy.formats.base import Decoder, Encoder, Work
 from proxy.transform import Counts, Transform
 
 BLOCK: Final = 1 << 18
@@ -54,7 +55,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """What some records of the source become: a part of the answer."""
 
-    records: bytes
+    records: Any
+    """As the encoder has them."""
     rows: int
     cells: Counts
 
@@ -64,7 +66,7 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 
     decoder: Decoder
     transform: Transform
-    encoder: Encoder
+    encoder: Encoder[Any]
     digest: HMAC
     """Takes the answer's bytes."""
 
@@ -72,11 +74,8 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """The pure part: source bytes in, the requester's bytes out.
 
-    `records`, `add` and `finish` go in the order of the source; `parts` depends on its work alone.
+    `records`, `rest`, `add` and `finish` go in the order of the source; `parts` depends on its work alone.
     """
-
-    adds_lightly: ClassVar[bool] = True
-    """Whether `add` costs no more than one look at the part's bytes."""
 
     def __init__(self, steps: Steps) -> None:
         self._decoder = steps.decoder
@@ -91,10 +90,27 @@ class View:
         """Whether nothing that is still to come of the source would be given."""
         return False
 
-    def records(self, piece: bytes, *, last: bool) -> list[Work]:
+    @property
+    def adds_lightly(self) -> bool:
+        """Whether parts are bytes, and `add` costs no more than one look at them."""
+        return self._encoder.joins_lightly
+
+    def records(self, piece: bytes) -> list[Work]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
         works = self._decoder.cut(piece)
-        return [*works, *done(self._decoder.finish())] if last else works
+        self._encoder.source_types = self._decoder.source_types
+        return works
+
+    def rest(self) -> Iterator[Work]:
+        """The records that are left at the source's end, found one by one; raises SourceRefused."""
+        for work in self._decoder.finish():
+            self._encoder.source_types = self._decoder.source_types
+            yield work
+        self._encoder.source_types = self._decoder.source_types
+
+    def close(self) -> None:
+        """Let go of what is held beside memory."""
+        self._decoder.close()
 
     def parts(self, work: Work) -> list[Part]:
         """What the requester gets of some records; raises SourceRefused."""
@@ -182,7 +198,7 @@ class Blocks:
         """Begin: a short source is worked off at once, a longer one in a task of its own."""
         piece = await self._pieces.next()
         if self._pieces.ended and len(piece) <= _INLINE:
-            for work in self._view.records(piece, last=True):
+            for work in chain(self._view.records(piece), self._view.rest()):
                 for part in self._view.parts(work):
                     self._pending += self._view.add(part)
             self._ready = self._end()
@@ -242,15 +258,18 @@ class Blocks:
 
     async def _work_off(self, piece: bytes, parts: deque[asyncio.Future[list[Part]]]) -> None:
         while True:
-            last = self._pieces.ended
             # The network is read on while threads work.
-            ahead = None if last else asyncio.ensure_future(self._pieces.next())
+            ahead = None if self._pieces.ended else asyncio.ensure_future(self._pieces.next())
             try:
-                for work in await self._run(partial(self._view.records, piece, last=last)):
-                    await self._hand_on(parts, at_most=_AT_ONCE - 1)
-                    parts.append(self._run(partial(self._view.parts, work)))
+                for work in await self._run(partial(self._view.records, piece)):
+                    await self._begin(work, parts)
                 await self._hand_on(parts, at_most=_AT_ONCE - 1)
                 if ahead is None:
+                    rest = self._view.rest()
+                    while (work := await self._run(partial(next, rest, None))) is not None:
+                        await self._begin(work, parts)
+                        if self._view.full:
+                            return
                     return
                 while parts and not ahead.done():  # what is ready does not wait for the store
                     await asyncio.wait((ahead, parts[0]), return_when=asyncio.FIRST_COMPLETED)
@@ -266,6 +285,11 @@ class Blocks:
                     ahead.cancel()
                     with suppress(asyncio.CancelledError):
                         await ahead
+
+    async def _begin(self, work: Work, parts: deque[asyncio.Future[list[Part]]]) -> None:
+        """Make parts of some records, once there is room for them."""
+        await self._hand_on(parts, at_most=_AT_ONCE - 1)
+        parts.append(self._run(partial(self._view.parts, work)))
 
     async def _hand_on(self, parts: deque[asyncio.Future[list[Part]]], *, at_most: int) -> None:
         """Queue the blocks of the parts in their order, until no more than `at_most` are in hand."""

@@ -310,7 +310,9 @@ class Judge:
         self, asked: Asked, report: Report, plan: Plan
     ) -> Refused | Undecided | None:
         """A refusal of what was asked along with a report that is permitted, in the gateway's order."""
-        if asked.format and asked.format not in {v.format for v in report.variants}:
+        if asked.format and asked.format not in {
+            o.format for v in report.variants for o in v.offers
+        }:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
         uses = asked.uses or ()
         if asked.uses is not None and (cause := fault(uses, report)):

@@ -93,6 +93,11 @@ class Treatment(ABC):
         return False
 
     @property
+    def places(self) -> int:
+        """Digits after the point that a number in this form has beyond those of the field's own."""
+        return 0
+
+    @property
     def fineness(self) -> tuple[int, ...] | tuple[object, ...]:
         """Within one rank, finer sorts before coarser; total among instances of one class."""
         return ()

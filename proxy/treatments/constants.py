@@ -60,6 +60,11 @@ class Constant(Treatment):
         """By the text; one constant is no finer than another."""
         return (self.value.quoted, self.value.text)
 
+    @property
+    def places(self) -> int:
+        """Those of the constant itself."""
+        return len(self.value.text.partition(".")[2])
+
     def __str__(self) -> str:
         return f"constant({self.value})"
 

@@ -114,6 +114,12 @@ class Round(Treatment):
             )
 
     @property
+    def places(self) -> int:
+        """As many as the step needs."""
+        digits = _fraction_digits(self.step)
+        return DIGITS if digits is None else digits
+
+    @property
     def fineness(self) -> tuple[object, ...]:
         """Smaller steps first."""
         return (self.step,)

@@ -185,7 +185,7 @@ def catalogue(said: Any, snapshot: Snapshot) -> None:
         assert {(f.name, f.type, f.class_) for f in report.fields.values()} == {
             (field, each["type"], each["class"]) for field, each in entry["fields"].items()
         }
-        assert {(v.path, v.format) for v in report.variants} == {
+        assert {(v.path, v.stored.format) for v in report.variants} == {
             (each["path"], each["format"]) for each in entry["variants"]
         }
         assert report.parameters.keys() == (entry.get("parameters") or {}).keys()

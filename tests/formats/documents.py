@@ -7,50 +7,59 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from proxy.batch import Batch
+from proxy.batch import Batch, Output
 from proxy.errors import SourceRefused
-from proxy.formats import CAUSES, FORMATS, Limits
+from proxy.formats import CAUSES, FORMATS, Limits, Reading
 from proxy.formats.base import Decoder, Work
-from proxy.report import Field, FormatName, Report, Store, Variant
+from proxy.report import Dialect, Field, FormatName, Report, Store, Variant
+from proxy.spool import Spools
 from proxy.values import Type
-from tests.harness.streams import feed, joined
+from tests.harness.streams import ended, feed, joined
 
 
-def variant(format_: FormatName, *, rows_at: tuple[str, ...] = (), delimiter: str = ",") -> Variant:
-    return Variant(path="/r", source="/r", format=format_, rows_at=rows_at, delimiter=delimiter)
+def dialect(format_: FormatName, **rest) -> Dialect:
+    return Dialect(format=format_, **rest)
 
 
-def report(of: Variant, fields: Iterable[str], type_: Type = Type.TEXT) -> Report:
+def report(of: Dialect, fields: Iterable[str], type_: Type = Type.TEXT) -> Report:
     return Report(
         id="r",
         title="A report",
         store=Store(name="s", url="http://store"),
         fields={name: Field(name=name, type=type_, class_="public") for name in fields},
-        variants=(of,),
+        variants=(Variant(path="/r", source="/r", stored=of, offers=(of,)),),
         parameters={},
     )
 
 
-def decoder(of: Variant, fields: Sequence[str], *, reads=None, limits: Limits | None = None):
+def decoder(of: Dialect, fields: Sequence[str], *, reads=None, limits: Limits | None = None):
     needed = frozenset(fields if reads is None else reads)
-    return FORMATS[of.format].decoder(report(of, fields), of, needed, limits or Limits())
+    return FORMATS[of.format].decoder(
+        Reading(
+            report=report(of, fields),
+            dialect=of,
+            reads=needed,
+            limits=limits or Limits(),
+            spools=Spools(most=1 << 26, most_each=1 << 26),
+        )
+    )
 
 
 def run(
-    of: Variant, pieces: Iterable[bytes], fields: Sequence[str], *, reads=None, limits=None
+    of: Dialect, pieces: Iterable[bytes], fields: Sequence[str], *, reads=None, limits=None
 ) -> list[tuple[str | None, ...]]:
     """The cells of all records, row by row; the same whether they are decoded at once or later."""
     names = fields if reads is None else reads
     stream = decoder(of, fields, reads=reads, limits=limits)
     if of.format is not FormatName.CSV:
         batches = [batch for piece in pieces for batch in feed(stream, piece)]
-        return rows([*batches, *stream.finish()], names)
+        return rows([*batches, *ended(stream)], names)
     pieces = list(pieces)
     later = _decoded_later(decoder(of, fields, reads=reads, limits=limits), pieces)
     failure = None
     try:
         batches = [batch for piece in pieces for batch in feed(stream, piece)]
-        found = rows([*batches, *stream.finish()], names)
+        found = rows([*batches, *ended(stream)], names)
     except SourceRefused as refusal:
         failure = refusal
     if failure is not None:
@@ -67,7 +76,7 @@ def _decoded_later(stream: Decoder, pieces: Sequence[bytes]) -> list[Batch] | st
     try:
         for piece in pieces:
             works += stream.cut(piece)
-        end = stream.finish()
+        end = ended(stream)
     except SourceRefused as failure:
         end = failure.cause
     made: list[list[Batch] | str] = []
@@ -93,14 +102,14 @@ def rows(batches: Iterable[Batch], fields: Iterable[str]) -> list[tuple[str | No
     return found
 
 
-def encode(of: Variant, batches: Iterable[Batch], columns: Sequence[str], type_=Type.TEXT) -> bytes:
-    stream = FORMATS[of.format].encoder([(name, type_) for name in columns], of)
+def encode(of: Dialect, batches: Iterable[Batch], columns: Sequence[str], type_=Type.TEXT) -> bytes:
+    stream = FORMATS[of.format].encoder([Output(name, type_) for name in columns], of)
     return b"".join([*(joined(stream, batch) for batch in batches), stream.finish()])
 
 
-def batches(of: Variant, document: bytes, fields: Sequence[str], *, reads=None) -> list[Batch]:
+def batches(of: Dialect, document: bytes, fields: Sequence[str], *, reads=None) -> list[Batch]:
     stream = decoder(of, fields, reads=reads)
-    return [*feed(stream, document), *stream.finish()]
+    return [*feed(stream, document), *ended(stream)]
 
 
 def bytewise(document: bytes) -> Iterator[bytes]:
@@ -113,7 +122,7 @@ def cut(document: bytes, at: Iterable[int]) -> list[bytes]:
     return [document[a:b] for a, b in pairwise(places)] or [b""]
 
 
-def outcome(of: Variant, pieces: Iterable[bytes], fields: Sequence[str], **options):
+def outcome(of: Dialect, pieces: Iterable[bytes], fields: Sequence[str], **options):
     """The rows, or the cause of the refusal."""
     try:
         return run(of, pieces, fields, **options)

@@ -14,8 +14,8 @@ from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
 from proxy.report import FormatName
-from tests.formats.documents import decoder, outcome, variant
-from tests.harness.streams import feed
+from tests.formats.documents import decoder, dialect, outcome
+from tests.harness.streams import ended, feed
 
 ACCEPTED = [
     ("csv", "text/csv", True),
@@ -69,11 +69,11 @@ def test_every_format_of_the_catalogue_has_its_row():
 @pytest.mark.parametrize("name", FormatName)
 @pytest.mark.parametrize("junk", [b"\xff\n", b'a\n"x"y\n', b"\0\n"])
 def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
-    stream = decoder(variant(name), ["a"])
+    stream = decoder(dialect(name), ["a"])
     with pytest.raises(SourceRefused) as first:
         feed(stream, junk)
     good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
-    for step in (lambda: feed(stream, good), lambda: feed(stream, b""), stream.finish):
+    for step in (lambda: feed(stream, good), lambda: feed(stream, b""), lambda: ended(stream)):
         with pytest.raises(SourceRefused) as again:
             step()
         assert again.value.cause == first.value.cause
@@ -81,18 +81,18 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
-    stream = decoder(variant(name), ["a"])
+    stream = decoder(dialect(name), ["a"])
     feed(stream, b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
-    stream.finish()
+    ended(stream)
     with pytest.raises(RuntimeError):
         feed(stream, b"a")
     with pytest.raises(RuntimeError):
-        stream.finish()
+        ended(stream)
 
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypatch):
-    stream = decoder(variant(name), ["a"])
+    stream = decoder(dialect(name), ["a"])
 
     class Panic(BaseException):
         """What polars raises where it panics is no Exception."""
@@ -112,7 +112,7 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
 @pytest.mark.parametrize("name", FormatName)
 @given(document=st.binary(max_size=60))
 def test_whatever_a_store_sends_is_read_or_refused_and_no_message_holds_it(name, document):
-    outcome(variant(name), [document], ["a"])  # which looks at the message
+    outcome(dialect(name), [document], ["a"])  # which looks at the message
 
 
 def test_the_table_of_causes_holds_the_causes_in_use_and_no_others():

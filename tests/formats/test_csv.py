@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.batch import Batch
+from proxy.batch import Batch, Output
 from proxy.errors import SourceRefused
 from proxy.few import Cells, Few, filtered
 from proxy.formats import FORMATS, Limits, csv_text
@@ -27,15 +27,15 @@ from tests.formats.documents import (
     bytewise,
     cut,
     decoder,
+    dialect,
     encode,
     outcome,
     rows,
     run,
-    variant,
 )
-from tests.harness.streams import feed, joined
+from tests.harness.streams import ended, feed, joined
 
-CSV = variant(FormatName.CSV)
+CSV = dialect(FormatName.CSV)
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0")
     | st.sampled_from('",;\r\n\ufeff é#x\x01\x1f'),
@@ -72,7 +72,7 @@ def tables(draw, max_rows: int = 5):
         document = document.removesuffix("\n").removesuffix("\r")
     if draw(st.booleans()):
         document = "\ufeff" + document
-    return variant(FormatName.CSV, delimiter=delimiter), names, cells, document.encode()
+    return dialect(FormatName.CSV, delimiter=delimiter), names, cells, document.encode()
 
 
 @given(tables(), CUTS)
@@ -133,7 +133,7 @@ def test_an_answer_is_the_same_whether_fields_pass_as_they_stand_or_are_written_
     for small in (-1, 1 << 14):
         with mock.patch.object(csv_module, "_SMALL", small):
             found = [b for b in batches(of, document, names) if b.height]
-        answer = FORMATS[FormatName.CSV].encoder([(name, Type.TEXT) for name in order], of)
+        answer = FORMATS[FormatName.CSV].encoder([Output(name, Type.TEXT) for name in order], of)
         out, first = b"", 0
         for batch in found:
             some = slice(first, first + batch.height)
@@ -332,7 +332,7 @@ def test_large_blocks_without_quotes_keep_each_cell_and_each_null():
 def test_a_block_that_begins_like_another_kind_of_file_is_still_text(start):
     body = (f"{start},1\n" * 4_000).encode()
     stream = decoder(CSV, ["a", "b"])
-    found = feed(stream, b"a,b\n") + feed(stream, body) + stream.finish()
+    found = feed(stream, b"a,b\n") + feed(stream, body) + ended(stream)
     expected = start.strip('"') if start.startswith('"') else start
     assert rows(found, ["a"]) == [(expected,)] * 4_000
 
@@ -415,18 +415,18 @@ def test_a_column_that_a_batch_lacks_is_empty_and_columns_come_in_the_answers_or
 
 
 def test_values_of_another_lexis_are_written_as_plain_text():
-    source = variant(FormatName.JSON)
+    source = dialect(FormatName.JSON)
     found = batches(source, b'[{"a":"x\\n\\u0041,","b":"q\\"r"},{"a":null,"b":""}]', ["a", "b"])
     assert encode(CSV, found, ["a", "b"]) == b'a,b\n"x\nA,","q""r"\n,""\n'
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "\r", "\0", "a", "0", "§"])
 def test_a_delimiter_that_could_be_anything_else_is_refused_at_once(delimiter):
-    of = variant(FormatName.CSV, delimiter=delimiter)
+    of = dialect(FormatName.CSV, delimiter=delimiter)
     with pytest.raises(ValueError, match="delimiter"):
         decoder(of, ["a"])
     with pytest.raises(ValueError, match="delimiter"):
-        FORMATS[FormatName.CSV].encoder([("a", Type.TEXT)], of)
+        FORMATS[FormatName.CSV].encoder([Output("a", Type.TEXT)], of)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -27,16 +27,16 @@ from tests.formats.documents import (
     bytewise,
     cut,
     decoder,
+    dialect,
     encode,
     outcome,
     rows,
     run,
-    variant,
 )
-from tests.harness.streams import feed
+from tests.harness.streams import ended, feed
 
-TOP = variant(FormatName.JSON)
-DEEP = variant(FormatName.JSON, rows_at=("data", "rows"))
+TOP = dialect(FormatName.JSON)
+DEEP = dialect(FormatName.JSON, rows_at=("data", "rows"))
 NAMES = ["a", "b", 'q"\\', "é", "two words", "%s", "\x01", "𝄞"]
 
 TEXT = st.text(
@@ -76,7 +76,7 @@ def envelope(rows: str, path: tuple[str, ...]) -> str:
 
 @st.composite
 def documents(draw, *, hidden=SCALARS | CONTAINERS):
-    """A variant, the rows' cells as tokens, and a document that writes them."""
+    """A dialect, the rows' cells as tokens, and a document that writes them."""
     of = draw(st.sampled_from([TOP, DEEP]))
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
     rows, expected = [], []
@@ -365,7 +365,7 @@ def test_rows_are_found_at_their_path_alone_and_the_answers_envelope_is_made_ane
     )
     for pieces in ([document], bytewise(document)):
         stream = decoder(DEEP, ["a"])
-        found = [batch for piece in pieces for batch in feed(stream, piece)] + stream.finish()
+        found = [batch for piece in pieces for batch in feed(stream, piece)] + ended(stream)
         assert encode(DEEP, found, ["a"]) == b'{"data":{"rows":[{"a":"yes"}]}}'
 
 
@@ -484,7 +484,7 @@ def test_a_document_without_records_keeps_its_envelope():
         encode(DEEP, batches(DEEP, b'{"data":{"rows":[ ]}}', ["a"]), ["a"])
         == b'{"data":{"rows":[]}}'
     )
-    odd = variant(FormatName.JSON, rows_at=('q"\n',))
+    odd = dialect(FormatName.JSON, rows_at=('q"\n',))
     assert json.loads(encode(odd, [], ["a"])) == {'q"\n': []}
 
 
@@ -497,7 +497,7 @@ def test_a_member_that_a_batch_lacks_is_null_and_members_come_in_the_answers_ord
 
 @pytest.mark.parametrize("size", [1, 200])
 def test_values_of_another_lexis_are_written_as_tokens_of_their_type(size):
-    source = variant(FormatName.CSV)
+    source = dialect(FormatName.CSV)
     found = batches(source, b"a\n" + b'"x""\\\n\xc3\xa5"\n' * size, ["a"])
     assert json.loads(encode(TOP, found, ["a"])) == [{"a": 'x"\\\nå'}] * size
     found = batches(source, b"a\n" + b"007\n" * size, ["a"])
@@ -602,7 +602,7 @@ def test_an_answer_is_the_same_whether_members_pass_as_they_stand_or_are_written
     order = data.draw(st.permutations([*names, "z"]))
     treated = {name for name in names if data.draw(st.integers(0, 3)) == 0}
     keep = [data.draw(st.booleans())] + [data.draw(st.booleans()), True, False] * 120
-    of = variant(FormatName.JSON)
+    of = dialect(FormatName.JSON)
     [batch] = [b for b in batches(of, document, names) if b.height]
     mask = pl.Series(keep[: batch.height], dtype=pl.Boolean)
     kept = batch.filter(mask)

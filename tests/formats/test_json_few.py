@@ -13,9 +13,9 @@ from proxy.errors import SourceRefused
 from proxy.formats import Limits, json_few
 from proxy.formats.base import Decoder
 from proxy.report import FormatName
-from tests.formats.documents import decoder, outcome, rows, variant
+from tests.formats.documents import decoder, dialect, outcome, rows
 from tests.formats.test_json import ALPHABET, BLANK, CONTAINERS, NAMES, NUMBER, SCALARS, TOP
-from tests.harness.streams import feed
+from tests.harness.streams import ended, feed
 
 LIMITS = (
     Limits(),
@@ -57,7 +57,7 @@ def seen(stream: Decoder, pieces: list[bytes], junk: bytes) -> tuple[object, ...
         for piece in pieces:
             batches += feed(stream, piece)
         batches += feed(stream, junk)
-        batches += stream.finish()
+        batches += ended(stream)
     except SourceRefused as refusal:
         return refusal.cause, [batch.height for batch in batches]
     return rows(batches, FIELDS), [(b.height, b.few) for b in batches], stream.undeclared
@@ -145,6 +145,6 @@ def test_whatever_is_not_plain_is_left_alone(document):
 
 def test_records_below_an_envelope_are_read_as_before():
     """An array that is not the document is none of this module's."""
-    deep = variant(FormatName.JSON, rows_at=("rows",))
+    deep = dialect(FormatName.JSON, rows_at=("rows",))
     assert outcome(deep, [b'[{"a":1}]'], ["a"]) == "rows-missing"
     assert outcome(deep, [b'{"rows":[{"a":1}]}'], ["a"]) == [("1",)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.formats import FORMATS, Limits
+from proxy.formats import FORMATS
 from proxy.gateway.view import Steps
 from proxy.keys import Keyring
 from proxy.report import FormatName
@@ -14,11 +14,10 @@ KEYRING = Keyring.generate()
 def steps_of(view: product.View, format_: str) -> Steps:
     """What a source in that format goes through for a view."""
     kind = FORMATS[FormatName(format_)]
-    variant = next(each for each in view.report.variants if each.format == format_)
     bound = view.bound()
     return Steps(
-        decoder=kind.decoder(view.report, variant, view.plan.reads, Limits()),
+        decoder=view.decoder(format_),
         transform=bound,
-        encoder=kind.encoder(bound.columns, variant),
+        encoder=kind.encoder(bound.columns, view.dialect(format_)),
         digest=KEYRING.mac("audit-digest").start(),
     )

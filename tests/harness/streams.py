@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from proxy.batch import Batch
 from proxy.formats.base import Decoder, Encoder
 
@@ -11,6 +13,11 @@ def feed(stream: Decoder, block: bytes) -> list[Batch]:
     return [batch for work in stream.cut(block) for batch in work()]
 
 
-def joined(stream: Encoder, batch: Batch) -> bytes:
+def ended(stream: Decoder) -> list[Batch]:
+    """The batches of the records that are left at the document's end."""
+    return [batch for work in stream.finish() for batch in work()]
+
+
+def joined(stream: Encoder[Any], batch: Batch) -> bytes:
     """The batch's records, with what stands before them in the document."""
     return stream.join(stream.encode(batch))

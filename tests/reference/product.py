@@ -12,15 +12,16 @@ from datetime import datetime
 from proxy import policy, transform
 from proxy.catalogue import Catalogue
 from proxy.formats import FORMATS
-from proxy.formats.base import Limits
+from proxy.formats.base import Decoder, Limits, Reading
 from proxy.keys import Keyring
 from proxy.plan import Context, Permit, Plan
 from proxy.policy.rules import MODEL
-from proxy.report import FormatName, Report
+from proxy.report import Dialect, FormatName, Report
+from proxy.spool import Spools
 from proxy.subject import AttributeType, Subject
 from proxy.treatments import Site, decrypt
 from proxy.values import Type
-from tests.harness.streams import feed, joined
+from tests.harness.streams import ended, feed, joined
 from tests.reference import documents, nouns
 from tests.reference.evaluator import Answer, Cell
 from tests.reference.nouns import World
@@ -61,31 +62,48 @@ class View:
             keyring=self.keyring,
         )  # fmt: skip
 
+    def dialect(self, format_: str) -> Dialect:
+        """How the report's document of that format is written."""
+        return next(v.stored for v in self.report.variants if v.stored.format == format_)
+
+    def decoder(self, format_: str) -> Decoder:
+        """What reads the store's document of that format."""
+        return self.decoder_of(self.dialect(format_))
+
+    def decoder_of(self, dialect: Dialect) -> Decoder:
+        """What reads the store's document that is written so."""
+        return FORMATS[dialect.format].decoder(
+            Reading(
+                report=self.report,
+                dialect=dialect,
+                reads=self.plan.reads,
+                limits=Limits(),
+                spools=Spools(most=1 << 26, most_each=1 << 26),
+            )
+        )
+
     def answer(self, format_: str, document: bytes, cuts: Sequence[int] = ()) -> bytes:
         """The answer to a source that comes in pieces, cut at the given places."""
         kind = FORMATS[FormatName(format_)]
-        variant = next(each for each in self.report.variants if each.format == format_)
         bound = self.bound()
-        decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
-        encoder = kind.encoder(bound.columns, variant)
+        decoder = self.decoder(format_)
+        encoder = kind.encoder(bound.columns, self.dialect(format_))
         places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
         out = b""
         for start, end in itertools.pairwise(places):
             for work in decoder.cut(document[start:end]):
                 out += b"".join([joined(encoder, bound.apply(batch).batch) for batch in work()])
-        for batch in decoder.finish():
+        for batch in ended(decoder):
             out += joined(encoder, bound.apply(batch).batch)
         return out + encoder.finish()
 
     def forms(self, world: World, format_: str) -> list[dict[str, str]]:
         """For each row of the world: field -> the form in which its cell is given, if it is."""
-        kind = FORMATS[FormatName(format_)]
-        variant = next(each for each in self.report.variants if each.format == format_)
         rows = []
         for row in world.rows:
             bound = self.bound()
-            decoder = kind.decoder(self.report, variant, self.plan.reads, Limits())
-            batches = feed(decoder, document(world, format_, [row])) + decoder.finish()
+            decoder = self.decoder(format_)
+            batches = feed(decoder, document(world, format_, [row])) + ended(decoder)
             given = [bound.apply(batch).cells for batch in batches]
             rows.append(
                 {
