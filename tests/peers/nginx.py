@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness import sales
+from tests.peers.running import free_port, serving
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 MISSING = None if NGINX else "nginx is not installed"
@@ -29,12 +27,6 @@ http {{
 """
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @contextmanager
 def nginx(folder: Path):
     """Nginx serving `folder`/files on loopback."""
@@ -45,17 +37,8 @@ def nginx(folder: Path):
     words = [NGINX, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     if os.geteuid() == 0:
         words += ["-g", "user root;"]
-    process = subprocess.Popen(words)
-    try:
-        for _ in range(200):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serving(words, port) as url:
+        yield url
 
 
 @contextmanager
