@@ -240,6 +240,8 @@ class Format:
     encoder: Callable[[Columns, Dialect], Encoder[Any]]
     typed: bool = False
     """Whether its columns have one type each, so that forms of different types cannot stand in one."""
+    compressed: bool = False
+    """Whether its documents are compressed already, so that a content coding saves nothing."""
 
     def accepts(self, content_type: str) -> bool:
         """Whether a store's `Content-Type` (RFC 9110 §8.3) declares this format in UTF-8.
