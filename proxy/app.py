@@ -15,6 +15,7 @@ import aiohttp.http_parser
 from aiohttp import web
 
 from proxy.audit.log import AccessLog
+from proxy.codings import Limits as CodingLimits
 from proxy.config import Config, Metrics
 from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
@@ -91,9 +92,14 @@ class App:
                 first_byte=settings.stores.first_byte_seconds,
                 total=settings.stores.total_seconds,
                 most=settings.stores.connections,
+                coded=CodingLimits(
+                    bytes=settings.limits.source_bytes, ratio=settings.limits.compression_ratio
+                ),
+                executor=executor,
             )
         )
         limits = settings.limits
+        spool = None if settings.spool is None else config.path(settings.spool)
         self.gateway = Gateway(
             policy=self.policy,
             log=log,
@@ -113,8 +119,10 @@ class App:
                 spools=Spools(
                     most=limits.spools_bytes,
                     most_each=limits.spool_bytes,
-                    folder=None if settings.spool is None else config.path(settings.spool),
+                    folder=spool,
                 ),
+                kept=Spools(most=limits.kept_bytes, most_each=limits.kept_view_bytes, folder=spool),
+                kept_seconds=limits.kept_seconds,
             ),
             executor=executor,
         )

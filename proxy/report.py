@@ -112,6 +112,8 @@ class Parameter:
 
     def uses(self, value: str) -> frozenset[str]:
         """The fields that the store looks at when the parameter has this (canonical) value."""
+        if not self.chooses:
+            return frozenset(self.fields)
         return frozenset((*self.fields, *(each.field for each in self.orderings(value))))
 
 
@@ -120,6 +122,7 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
     ARROW = "arrow"
     PARQUET = "parquet"
 
@@ -128,11 +131,30 @@ EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
     {
         FormatName.CSV: ".csv",
         FormatName.JSON: ".json",
+        FormatName.NDJSON: ".ndjson",
         FormatName.ARROW: ".arrows",
         FormatName.PARQUET: ".parquet",
     }
 )
 """What paths of each format end with."""
+
+
+class Charset(StrEnum):
+    """How a store writes the characters of a text."""
+
+    UTF_8 = "utf-8"
+    LATIN_1 = "latin-1"
+    WINDOWS_1252 = "windows-1252"
+    UTF_16 = "utf-16"
+    UTF_16_LE = "utf-16-le"
+    UTF_16_BE = "utf-16-be"
+
+
+class Formulas(StrEnum):
+    """What becomes of a text that a spreadsheet would take for a formula."""
+
+    KEEP = "keep"
+    NEUTRALISE = "neutralise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +168,10 @@ class Dialect:
     """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
     """CSV: what stands between the cells."""
+    charset: Charset = Charset.UTF_8
+    """CSV: of the store's document; an answer is in UTF-8."""
+    formulas: Formulas = Formulas.KEEP
+    """CSV: of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,6 +199,8 @@ class Store:
     """The value of the Authorization header that the proxy itself presents, already resolved."""
     loopback: bool = False
     """Whether the catalogue allows this store to be on this machine."""
+    compression: bool = False
+    """Whether the store is asked to compress its answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,12 +226,16 @@ class Report:
     """Of the fields, by name."""
     closed: frozenset[str] = field(init=False, repr=False, compare=False)
     """The parameters whose values may be data of a class that is not open."""
+    shaping: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The parameters that are no filters: they order, group or page."""
 
     def __post_init__(self) -> None:
         types = {name: each.type for name, each in self.fields.items()}
         closed = [each.name for each in self.parameters.values() if not self._is_open(each)]
         object.__setattr__(self, "types", MappingProxyType(types))
         object.__setattr__(self, "closed", frozenset(closed))
+        shaping = [each.name for each in self.parameters.values() if each.by is not By.FILTER]
+        object.__setattr__(self, "shaping", frozenset(shaping))
 
     def _is_open(self, parameter: Parameter) -> bool:
         """Whether its value is no data of a closed class; one that names fields or counts rows is no data.

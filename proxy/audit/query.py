@@ -20,7 +20,7 @@ import msgspec
 
 from proxy.access import timestamp
 from proxy.audit import projection
-from proxy.audit.accesses import OUTCOMES, Access, Leaf, Past
+from proxy.audit.accesses import OUTCOMES, Access, End, Leaf, Past
 from proxy.audit.names import principal_of, subjects_of
 from proxy.audit.store import (
     INDEX_BITS,
@@ -33,7 +33,21 @@ from proxy.audit.store import (
 )
 from proxy.errors import LogUnavailable
 
-_PAST: Final = ", ".join(["first", *(f"coalesce(\"{name}\", '')" for name in Past._fields[1:])])
+_DECIDED: Final = frozenset({"policy", "groups"})
+"""What its first record says of how an access was decided; a later one says how it stood then."""
+
+
+def _text_of(name: str) -> str:
+    """The expression for a field of `Past` that is a text."""
+    if name not in _DECIDED:
+        return f"coalesce(\"{name}\", '')"
+    entry = "replace(CAST(entry AS TEXT), '\\u0000', '\\u2400')"  # as the projection reads it
+    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE place = first)"  # noqa: S608 - names of ours
+    return f"coalesce(iif(records = 1, \"{name}\", {begun}), '')"
+
+
+_PAST: Final = ", ".join(["first", *map(_text_of, Past._fields[1:])])
+_END: Final = ", ".join(f"coalesce(\"{name}\", '')" for name in End._fields)
 _PAST_AT_ONCE: Final = 5_000
 
 _AT_ONCE: Final = 500
@@ -237,20 +251,21 @@ class Reader:
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
             return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
 
-    def one(self, access: str) -> Past | None:
-        """What is decided about the access of that id; None where the log has none."""
+    def one(self, access: str) -> tuple[Past, End] | None:
+        """What is decided about the access of that id, and how it ended; None where the log has none."""
         with self._snapshot():
             self._overlay()
             for table in ("main.access", "kept.access")[: 1 + self._indexed]:
-                statement = f"SELECT {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
+                statement = f"SELECT {_END}, {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
                 row = self._connection.execute(statement, {"access": access}).fetchone()
                 if row is not None:
-                    return Past._make(row)
+                    ended = len(End._fields)
+                    return Past._make(row[ended:]), End._make(row[:ended])
         return None
 
     def count(self, *, since: datetime | None, until: datetime | None) -> int:
         """About how many accesses `past` gives."""
-        where, values = self._between(since, until)
+        where, values = _decided(since, until)
         with self._reading():
             if not self._indexed:
                 return int(self._run("SELECT count(*) FROM leaves.leaf").fetchone()[0])
@@ -264,7 +279,7 @@ class Reader:
         thousand at a time, so that the log's writer is never kept waiting; while it runs, ask this
         reader for nothing else but names.
         """
-        where, values = self._between(since, until)
+        where, values = _decided(since, until)
         own = f"SELECT {_PAST} FROM main.access WHERE {where}"  # noqa: S608 - names and conditions of ours
         kept = (
             f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"  # noqa: S608 - as above
@@ -296,19 +311,6 @@ class Reader:
                 "DELETE FROM main.access; UPDATE main.projected SET place = 0, entry = NULL;"
             )
 
-    def _between(
-        self, since: datetime | None, until: datetime | None
-    ) -> tuple[str, dict[str, object]]:
-        where = ["decision <> ''"]
-        values: dict[str, object] = {}
-        if since is not None:
-            where.append("at >= :since")
-            values["since"] = timestamp(since.timestamp())
-        if until is not None:
-            where.append("started < :until")
-            values["until"] = timestamp(until.timestamp())
-        return " AND ".join(where), values
-
     def _conditions(
         self,
         *,
@@ -319,8 +321,9 @@ class Reader:
         until: datetime | None,
         outcome: str,
     ) -> tuple[str, dict[str, object]]:
-        where = ["outcome <> 'opened'"] if outcome != "opened" else []
-        values: dict[str, object] = {}
+        where, values = _between(since, until)
+        if outcome != "opened":
+            where.append("outcome <> 'opened'")
         if subject:
             ids = (subject, *self.subjects(subject))
             where.append("subject IN (SELECT value FROM json_each(:subjects))")
@@ -334,12 +337,6 @@ class Reader:
         if tool:
             where.append("tool IN (:tool, 'tool:' || :tool)")
             values["tool"] = tool
-        if since is not None:
-            where.append("at >= :since")
-            values["since"] = timestamp(since.timestamp())
-        if until is not None:
-            where.append("started < :until")
-            values["until"] = timestamp(until.timestamp())
         if outcome:
             values["outcome"] = outcome
             if outcome in ("permit", "deny"):
@@ -359,3 +356,21 @@ class Reader:
         given |= {"log": logs.get(epoch, ""), "index": index}
         given["principal"] = self.principal(str(given.get("subject", "")))
         return msgspec.convert(given, Access)
+
+
+def _between(since: datetime | None, until: datetime | None) -> tuple[list[str], dict[str, object]]:
+    """Conditions of accesses that were going on in [since, until), and their values."""
+    where: list[str] = []
+    values: dict[str, object] = {}
+    if since is not None:
+        where.append("at >= :since")
+        values["since"] = timestamp(since.timestamp())
+    if until is not None:
+        where.append("started < :until")
+        values["until"] = timestamp(until.timestamp())
+    return where, values
+
+
+def _decided(since: datetime | None, until: datetime | None) -> tuple[str, dict[str, object]]:
+    where, values = _between(since, until)
+    return " AND ".join(["decision <> ''", *where]), values

@@ -13,11 +13,12 @@ from proxy.formats.arrow import ARROW
 from proxy.formats.base import CAUSES, Columns, Decoder, Encoder, Format, Limits, Reading
 from proxy.formats.csv import CSV
 from proxy.formats.json import JSON
+from proxy.formats.ndjson import NDJSON
 from proxy.formats.parquet import PARQUET
 from proxy.report import FormatName
 
 FORMATS: Final[Mapping[FormatName, Format]] = MappingProxyType(
-    {row.name: row for row in (CSV, JSON, ARROW, PARQUET)}
+    {row.name: row for row in (CSV, JSON, NDJSON, ARROW, PARQUET)}
 )
 
 __all__ = ["CAUSES", "FORMATS", "Columns", "Decoder", "Encoder", "Format", "Limits", "Reading"]

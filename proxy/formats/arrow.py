@@ -70,7 +70,8 @@ class ArrowDecoder(Decoder):
             return
         dictionaries = [each.data for known in self._dictionaries.values() for each in known]
         self._expansion.spend(message.size + message.rows + self._held())
-        yield partial(_read, source, b"".join((self._schema, *dictionaries, message.data)))
+        stream = b"".join((self._schema, *dictionaries, message.data))
+        yield self._later(partial(_read, source, stream))
 
     def _held(self) -> int:
         """What all dictionaries take."""

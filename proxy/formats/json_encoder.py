@@ -1,9 +1,13 @@
-"""Record batches -> compact JSON (RFC 8259): an array of objects, at the top or in an envelope made anew."""
+"""Record batches -> compact JSON (RFC 8259): an array of objects, at the top or in an envelope made anew.
+
+Or, as NDJSON, each object on a line of its own; no token holds a line end.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import pyarrow.compute as pc
 
@@ -46,46 +50,41 @@ def _frame(
     )
 
 
-class JsonEncoder(Encoder[bytes]):
-    """Batches -> compact JSON; members in the columns' order."""
+class _ObjectsEncoder(Encoder[bytes]):
+    """Batches -> objects; members in the columns' order."""
 
     def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        names = tuple([column.name for column in columns])
-        self._frame = _frame(names, dialect.rows_at, dialect.members)
-        self._head = self._frame.head
-        self._separator = b""
+        self._names = tuple([column.name for column in columns])
+        self._frame = _frame(self._names, dialect.rows_at, dialect.members)
 
-    def encode(self, batch: Batch) -> bytes:
-        """The batch's records as objects, with commas between them."""
+    def _objects(self, batch: Batch, end: str) -> bytes:
+        """The batch's records as objects, with `end` after each."""
         if not batch.height:
             return b""
         if batch.height <= SMALL:
-            nulls = ["null"] * batch.height
-            cells = [
-                nulls
-                if column is None
-                else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in [self._column(batch, c.name, c.type) for c in self._columns]
+            void = [None] * batch.height
+            columns = [
+                void if column is None else column.to_list() for column in self._tokens(batch)
             ]
-            template = self._frame.template
-            return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
+            cells = chain.from_iterable(zip(*columns, strict=True))
+            written = (self._frame.template + end) * batch.height
+            return (written % tuple(["null" if cell is None else cell for cell in cells])).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
-        records = woven(
+        return woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
                 for name, type_, *_ in self._columns
             },
-            [b"," + self._frame.leads[0], *self._frame.leads[1:]],
-            b"}",
+            self._frame.leads,
+            b"}" + end.encode(),
             source=uniform,
             height=batch.height,
         )
-        return records[1:]
 
     def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
         coded = batch.coded(name) if batch.lexis is JSON_LEXIS else None
@@ -96,12 +95,32 @@ class JsonEncoder(Encoder[bytes]):
         assert not isinstance(cells, Few)
         return b"null" if cells is None else pc.fill_null(texts(cells), "null")
 
+    def _tokens(self, batch: Batch) -> list[Cells | None]:
+        """Every column, as `_column` gives it."""
+        if batch.lexis is JSON_LEXIS:
+            return batch.columns(self._names)
+        return [self._column(batch, c.name, c.type) for c in self._columns]
+
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""
-        column = batch.column(name)
-        if batch.lexis is JSON_LEXIS or column is None:
-            return column
-        return JSON_LEXIS.write(batch.values(name), type_)
+        if batch.lexis is JSON_LEXIS:
+            return batch.column(name)
+        column = batch.plain(name)
+        return None if column is None else JSON_LEXIS.write(column, type_)
+
+
+class JsonEncoder(_ObjectsEncoder):
+    """Batches -> an array, at the top or in an envelope."""
+
+    def __init__(self, columns: Columns, dialect: Dialect) -> None:
+        """Raises ValueError without columns."""
+        super().__init__(columns, dialect)
+        self._head = self._frame.head
+        self._separator = b""
+
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records as objects, with commas between them."""
+        return self._objects(batch, ",")[:-1]
 
     def join(self, records: bytes) -> bytes:
         """The objects, after the document's head or a comma."""
@@ -115,3 +134,19 @@ class JsonEncoder(Encoder[bytes]):
         """The end of the array and of its envelope."""
         head, self._head = self._head, b""
         return head + self._frame.tail
+
+
+class LinesEncoder(_ObjectsEncoder):
+    """Batches -> objects on lines of their own, and nothing else."""
+
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records, a line each."""
+        return self._objects(batch, "\n")
+
+    def join(self, records: bytes) -> bytes:
+        """The lines."""
+        return records
+
+    def finish(self) -> bytes:
+        """Nothing."""
+        return b""

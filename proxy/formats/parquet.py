@@ -266,4 +266,5 @@ PARQUET: Final = Format(
     decoder=ParquetDecoder,
     encoder=ParquetEncoder,
     typed=True,
+    compressed=True,
 )

@@ -17,11 +17,13 @@ from proxy.policy.conditions.tree import quoted
 from proxy.policy.lines import Action
 from proxy.policy.preference import Place, order
 from proxy.report import Report
-from proxy.review import terms as logic
+from proxy.review import formulas as logic
 from proxy.review.cells import ABSENT
+from proxy.review.facts import Unmodelled
+from proxy.review.formulas import Formula
 from proxy.review.sides import MAY, Side, Texts, Who
 from proxy.review.solver import SECONDS, Assignment, Solver, Undecided
-from proxy.review.terms import Fixed, Formula, Unmodelled
+from proxy.review.walk import Fixed
 from proxy.snapshot import Snapshot
 from proxy.treatments import Treatment
 from proxy.values import Scalar, Value
@@ -165,13 +167,16 @@ class Pair:
             yield self._change(Kind.UNDECIDED, fields, "?", "?")
             return
         for kind, was, now, formula in questions:
+            right = self._right(fields[0], kind, was, now)
             try:
-                found = self._solver.find(formula, self._right(fields[0], kind, was, now))
+                found = self._solver.find(formula, right)
             except Undecided:
                 yield self._change(Kind.UNDECIDED, fields, was, now)
                 continue
             if found is not None:
-                yield self._change(kind, fields, was, now, found)
+                yield self._change(
+                    kind, fields, was, now, self._solver.plainer(found, formula, right)
+                )
 
     def _questions(self, field: str) -> Iterator[tuple[Kind, str, str, Formula]]:
         forms = self._forms(self._solver, field)
@@ -372,6 +377,8 @@ def _literal(value: Value | None) -> str:
             return quoted(value)
         case bool() | int() | Fraction():
             return written(value) or ""
+        case datetime() if not value.microsecond:
+            return f"'{written(value)}'".replace(".000000Z", "Z")
         case _:
             return f"'{written(value)}'"
 

@@ -14,10 +14,20 @@ from proxy import formats
 from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
-from proxy.report import FormatName
+from proxy.report import Charset, FormatName
+from tests.formats import typed
 from tests.formats.documents import decoder, dialect, outcome
-from tests.formats.typed import parquet, stream
 from tests.harness.streams import ended, feed
+
+TABLE = pa.table({"a": ["1"]})
+GOOD = {
+    FormatName.CSV: b"a\n1\n",
+    FormatName.JSON: b'[{"a":1}]',
+    FormatName.NDJSON: b'{"a":1}\n',
+    FormatName.ARROW: typed.stream(TABLE),
+    FormatName.PARQUET: typed.parquet(TABLE),
+}
+"""A document of each format."""
 
 ACCEPTED = [
     ("csv", "text/csv", True),
@@ -53,42 +63,69 @@ ACCEPTED = [
     ("parquet", "application/x-parquet", True),
     ("parquet", "application/octet-stream", False),
     ("parquet", "application/vnd.apache.parquet; charset=utf-8", False),
+    ("ndjson", "application/x-ndjson", True),
+    ("ndjson", "application/ndjson; charset=utf-8", True),
+    ("ndjson", "application/jsonl", True),
+    ("ndjson", "application/jsonlines", True),
+    ("ndjson", "application/x-jsonlines", True),
+    ("ndjson", "application/x-ndjson; charset=utf-16", False),
+    ("ndjson", "application/json", False),
+    ("ndjson", "text/plain", False),
 ]
-
-GOOD = {
-    FormatName.CSV: b"a\n1\n",
-    FormatName.JSON: b'[{"a":1}]',
-    FormatName.ARROW: stream(pa.table({"a": ["1"]})),
-    FormatName.PARQUET: parquet(pa.table({"a": ["1"]})),
-}
 
 
 @pytest.mark.parametrize(("name", "content_type", "accepted"), ACCEPTED)
 def test_a_content_type_is_accepted_only_where_all_of_it_is_understood(
     name, content_type, accepted
 ):
-    assert FORMATS[FormatName(name)].accepts(content_type) is accepted
+    of = dialect(FormatName(name))
+    assert FORMATS[of.format].accepts(content_type, of) is accepted
+
+
+NAMED = {
+    Charset.UTF_8: ["utf-8", "UTF-8"],
+    Charset.LATIN_1: ["ISO-8859-1", "iso_8859-1", "latin1"],
+    Charset.WINDOWS_1252: ["windows-1252", "cp1252"],
+    Charset.UTF_16: ["utf-16"],
+    Charset.UTF_16_LE: ["UTF-16LE"],
+    Charset.UTF_16_BE: ["utf-16be"],
+}
+
+
+@pytest.mark.parametrize("declared", Charset)
+def test_a_content_type_names_the_declared_charset_or_none(declared):
+    """THREATS F50: no two charsets have a name in common, and nothing else is understood."""
+    of = dialect(FormatName.CSV, charset=declared)
+    accepts = FORMATS[FormatName.CSV].accepts
+    assert accepts("text/csv", of)
+    for charset, names in NAMED.items():
+        for name in names:
+            assert accepts(f"text/csv; charset={name}", of) is (charset is declared)
+    for name in ("utf-7", "utf8", "us-ascii", "utf-32", "", "x"):
+        assert not accepts(f"text/csv; charset={name}", of)
 
 
 @given(st.sampled_from(FormatName), st.text(max_size=40))
 def test_no_content_type_makes_accepts_raise(name, content_type):
-    FORMATS[name].accepts(content_type)
+    FORMATS[name].accepts(content_type, dialect(name))
 
 
 def test_every_format_of_the_catalogue_has_its_row():
     assert set(FORMATS) == set(FormatName)
     for name, row in FORMATS.items():
         assert row.name is name
-        assert row.accepts(row.media_type)
+        assert row.accepts(row.media_type, dialect(name))
+        assert row.accepts(row.asked(dialect(name)), dialect(name))
 
 
 @pytest.mark.parametrize("name", FormatName)
 @pytest.mark.parametrize("junk", [b"\xff\n", b'a\n"x"y\n', b"\0\n"])
 def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
-    found = decoder(dialect(name), ["a"])
+    stream = decoder(dialect(name), ["a"])
     with pytest.raises(SourceRefused) as first:
-        feed(found, junk)
-    for step in (lambda: feed(found, GOOD[name]), lambda: feed(found, b""), lambda: ended(found)):
+        feed(stream, junk)
+    good = GOOD[name]
+    for step in (lambda: feed(stream, good), lambda: feed(stream, b""), lambda: ended(stream)):
         with pytest.raises(SourceRefused) as again:
             step()
         assert again.value.cause == first.value.cause
@@ -96,18 +133,18 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
-    found = decoder(dialect(name), ["a"])
-    feed(found, GOOD[name])
-    ended(found)
+    stream = decoder(dialect(name), ["a"])
+    feed(stream, GOOD[name])
+    ended(stream)
     with pytest.raises(RuntimeError):
-        feed(found, b"a")
+        feed(stream, b"a")
     with pytest.raises(RuntimeError):
-        ended(found)
+        ended(stream)
 
 
 @pytest.mark.parametrize("name", FormatName)
 def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypatch):
-    found = decoder(dialect(name), ["a"])
+    stream = decoder(dialect(name), ["a"])
 
     class Panic(BaseException):
         """What polars raises where it panics is no Exception."""
@@ -115,12 +152,12 @@ def test_a_stream_that_broke_in_a_way_nobody_foresaw_stays_broken(name, monkeypa
     def panic(_):
         raise Panic
 
-    monkeypatch.setattr(found, "_cut", panic)
+    monkeypatch.setattr(stream, "_cut", panic)
     with pytest.raises(Panic):
-        feed(found, b"a\n")
+        feed(stream, b"a\n")
     monkeypatch.undo()
     with pytest.raises(SourceRefused) as failure:
-        feed(found, b"a\n")
+        feed(stream, b"a\n")
     assert failure.value.cause == "decoder-failed"
 
 
