@@ -120,10 +120,11 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    XLSX = "xlsx"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json"}
+    {FormatName.CSV: ".csv", FormatName.JSON: ".json", FormatName.XLSX: ".xlsx"}
 )
 """What paths of each format end with."""
 
@@ -139,6 +140,8 @@ class Dialect:
     """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
     """CSV: what stands between the cells."""
+    sheet: str | None = None
+    """XLSX: the name of the sheet; None: the store's first that is shown, and ours is `report`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,9 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     the store puts there is ever given."""
     delimiter: str = ","
     """CSV: what stands between the cells, in the store's document and in the answer."""
+    sheet: str | None = None
+    """XLSX: the sheet's name, in the store's workbook and in the answer. Left out, it is the first sheet that
+    is not hidden; in the answer, `report`."""
 
 
 class ParameterEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -44,6 +44,7 @@ _ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _FIELD = re.compile(r"(?![@*\s])[^|,\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}(?<!\s)\Z")
+_SHEET = re.compile(r"(?!')[^\[\]:*?/\\\x00-\x1f\x7f\ufffe\uffff]{1,31}(?<!')\Z")
 _CREDENTIAL = re.compile(r"[\x21-\x7e]+\Z")
 
 
@@ -339,6 +340,12 @@ class _Reader:
         if entry.delimiter not in _DELIMITERS:
             hint = 'write it in quotes, as `";"`; `"\\t"` is a tab'
             self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter", hint=hint)
+        if entry.sheet is not None:
+            if FormatName.XLSX not in (entry.format, *entry.also):
+                self._fault("`sheet` is for the format xlsx", *at, "sheet", hint="take it out")
+            if not _SHEET.match(entry.sheet):
+                hint = "up to 31 characters, none of `[]:*?/\\`, no `'` at either end"
+                self._fault(f"`{entry.sheet}` is not the name of a sheet", *at, "sheet", hint=hint)
         self._distinct(entry.also, *at, "also")
         if entry.format in entry.also:
             place = entry.also.index(entry.format)
@@ -348,9 +355,12 @@ class _Reader:
             rows_at=entry.rows_at,
             members=tuple((k, msgspec.json.encode(v).decode()) for k, v in entry.members.items()),
             delimiter=entry.delimiter,
+            sheet=entry.sheet,
         )
         others = [
-            Dialect(format=each) for each in dict.fromkeys(entry.also) if each != entry.format
+            Dialect(format=each, sheet=entry.sheet)
+            for each in dict.fromkeys(entry.also)
+            if each != entry.format
         ]
         extension = EXTENSIONS[entry.format]
         offers = {entry.path: (stored, *others)}
