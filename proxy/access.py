@@ -86,6 +86,9 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     reason: str = ""
     cause: str = ""
     status: int = 0
+    span: str = ""
+    """206: which bytes of which size, `0-99/4096`. What these bytes hold is in `rows` and `fields` with all
+    else that the whole answer holds."""
     policy: str = ""
     """SHA-256 (hex) over the canonical content of the policy in force."""
     previous: str = ""

@@ -94,6 +94,7 @@ class App:
             )
         )
         limits = settings.limits
+        spool = None if settings.spool is None else config.path(settings.spool)
         self.gateway = Gateway(
             policy=self.policy,
             log=log,
@@ -114,8 +115,10 @@ class App:
                 spools=Spools(
                     most=limits.spools_bytes,
                     most_each=limits.spool_bytes,
-                    folder=None if settings.spool is None else config.path(settings.spool),
+                    folder=spool,
                 ),
+                kept=Spools(most=limits.kept_bytes, most_each=limits.kept_view_bytes, folder=spool),
+                kept_seconds=limits.kept_seconds,
             ),
             executor=executor,
         )

@@ -73,6 +73,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     as a whole."""
     spools_bytes: Positive = 16 << 30
     """Most bytes of all that is put aside at once."""
+    kept_view_bytes: Positive = 256 << 20
+    """Most bytes of an answer that is kept for HEAD, for `If-None-Match` and for the ranges that readers of
+    Parquet ask for. Of a larger one HEAD tells no size, and whoever asks for a range is given all of it."""
+    kept_bytes: Positive = 2 << 30
+    """Most bytes of all answers that are kept."""
+    kept_seconds: Positive = 60
+    """How long an answer is kept."""
     keep_alive_seconds: Positive = 60
     """How long an idle connection is kept."""
     drain_seconds: Positive = 20

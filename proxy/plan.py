@@ -15,7 +15,7 @@ from datetime import date, datetime
 from enum import Enum
 from functools import cached_property
 from itertools import takewhile
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -105,6 +105,10 @@ class Column:
     """Numbers of the predicates that hide the cell unless they are false."""
 
 
+_CLOCK: Final = frozenset({"now", "date", "method"})
+"""What is not the same from one request for a view to the next."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """All cell rules of one set of grants on one report; compared by identity or `gives_as`."""
@@ -140,6 +144,13 @@ class Plan:
             column.field.name
             for column in self.columns
             if len({c.treatment.gives(column.field.type) for c in column.choices} - {None}) > 1
+        )
+
+    @cached_property
+    def repeatable(self) -> bool:
+        """Whether the same rows of the store come out as the same bytes, whenever they are asked for."""
+        return not any(_CLOCK & predicate.reads for predicate in self.predicates) and all(
+            choice.treatment.deterministic for column in self.columns for choice in column.choices
         )
 
     @cached_property
@@ -258,12 +269,24 @@ class Reason(Enum):
         "No such report for you",
         "Check the path; if it is right, ask the report's owner for access and quote the event id.",
     )
-    METHOD = ReasonRow("method-not-allowed", 405, "Reports can only be read", "Use GET.")
+    METHOD = ReasonRow("method-not-allowed", 405, "Reports can only be read", "Use GET or HEAD.")
     NOT_ACCEPTABLE = ReasonRow(
         "not-acceptable",
         406,
         "The report is not available in that form",
         "Ask for a form that is offered at this path, or leave out the Accept header.",
+    )
+    PRECONDITION = ReasonRow(
+        "precondition-failed",
+        412,
+        "The report is not what it was",
+        "Ask for it without `If-Match`.",
+    )
+    RANGE = ReasonRow(
+        "range-not-satisfiable",
+        416,
+        "The report has no such bytes",
+        "Ask for a range within the size that `Content-Range` tells.",
     )
     PARAMETER = ReasonRow(
         "bad-parameter",
@@ -391,6 +414,8 @@ class Deny:
     """The HTTP status where it is not the reason's own (414 rather than 431)."""
     allow: tuple[str, ...] = ()
     """The methods for `Allow` (405)."""
+    size: int | None = None
+    """The bytes of the whole answer, for `Content-Range` (416)."""
 
 
 Decision = Permit | Deny

@@ -52,6 +52,8 @@ def headers(deny: Deny) -> dict[str, str]:
             fields["WWW-Authenticate"] = challenge
         case Reason.METHOD:
             fields["Allow"] = ", ".join(deny.allow)
+        case Reason.RANGE:
+            fields["Content-Range"] = f"bytes */{deny.size}"
         case Reason.BUSY | Reason.CHANGING | Reason.LOG_UNAVAILABLE:
             fields["Retry-After"] = "5"
         case _:

@@ -39,7 +39,7 @@ from proxy.policy.index import Policy
 from proxy.policy.piecemeal import free_gently
 from proxy.policy.source import POLICY_FILE
 from proxy.seal import LOCK, MustBe, uncommitted, unsealed
-from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of, with_rules
+from proxy.snapshot import FILES, Snapshot, misnamed, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
 from proxy.worktree import Commit, head_of, marks_of
@@ -206,11 +206,11 @@ class PolicyInForce:
         return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults, commit=commit)
 
     def _paths(self) -> tuple[Path, ...]:
-        """All that the policy in force, or the next one, is read from."""
+        """All that the policy in force, or the next one, is read from, and what keeps it from being."""
         beside: tuple[str, ...] = ()
         if self._started:
             beside = (*self.snapshot.catalogue.files, *self.snapshot.identities.files)
-        names = (LOCK, *FILES, *beside)
+        names = (LOCK, *FILES, *misnamed(self.folder), *beside)
         return (*self._marks, *[self.folder / name for name in names])
 
     @property

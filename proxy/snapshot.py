@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Final
 
 from proxy.catalogue import Catalogue
 from proxy.errors import Fault, Faulty
+from proxy.filenames import looks_like_one, meant
 from proxy.identity import Identities
 from proxy.policy import granting
 from proxy.policy.granting import GRANTS_FILE
@@ -32,6 +34,8 @@ _OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv", TESTS_FILE)
 _NOT_YET: Final = ("limits.yaml",)
 FILES: Final = (*_NEEDED, *_OPTIONAL, *_NOT_YET)
 """The names that are looked for in the folder."""
+_SETTINGS: Final = "counterfoil.yaml"
+"""What may lie beside them, and is not the policy's."""
 _MOST_BYTES: Final = 64 << 20
 _READINGS: Final = 5
 """How often a folder is read that changes meanwhile."""
@@ -76,7 +80,35 @@ def _state(folder: Path) -> tuple[object, ...]:
             found.append(exc.errno)
         else:
             found.append((at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns))
-    return tuple(found)
+    return (*found, *misnamed(folder))
+
+
+def unread(folder: Path) -> tuple[str, ...]:
+    """The names in the folder that look like a policy file's, and lead to none that is read."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:  # nobody may list it; what is read is asked for by name
+        return ()
+    return tuple(
+        os.fsencode(path.name).decode(errors="replace")
+        for path in paths
+        if path.name not in (*FILES, _SETTINGS) and looks_like_one(path.name) and not _is_read(path)
+    )
+
+
+def misnamed(folder: Path) -> Mapping[str, str]:
+    """Of those the ones that are nearly a policy file's, each with the name that is meant."""
+    return {name: right for name in unread(folder) if (right := meant(name, FILES))}
+
+
+def _is_read(path: Path) -> bool:
+    """Whether it is a policy file by another name: by a link, or where names have no case."""
+    try:
+        return path.is_dir() or any(
+            other.exists() and path.samefile(other) for other in map(path.with_name, FILES)
+        )
+    except OSError:
+        return False
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
@@ -110,6 +142,14 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
             if name in _NEEDED and exc.errno is None and not path.exists():
                 hint = "each folder of policies has one"
             faults.append(Fault(file=name, message=f"cannot be read: {exc.strerror}", hint=hint))
+    faults += [
+        Fault(
+            file=name,
+            message=f"`{name}` is not read, and has nearly the name of a file that is",
+            hint=f"did you mean `{right}`? rename it, or take it out of the folder",
+        )
+        for name, right in misnamed(folder).items()
+    ]
     if faults:
         raise Faulty(faults)
     return files

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final
 
 from proxy.errors import SpoolFull, SpoolsFull
 
@@ -46,42 +47,51 @@ class Spools:
 
 
 class Spool:
-    """One document put aside: written once, then read at any place."""
+    """One document put aside: written once, then read at any place; safe for threads.
+
+    It is let go of with its last reference, or by `close`.
+    """
 
     def __init__(self, spools: Spools, folder: Path | None, most: int) -> None:
         self._spools = spools
         self._most = most
-        self._closed = False
-        self.size = 0
-        """Bytes so far."""
+        self._lock = threading.Lock()
+        self._claimed = _Claimed()
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `close` closes it
             _IN_MEMORY, dir=None if folder is None else str(folder)
         )
-        """To read from and to seek in, by one reader."""
+        """To read from and to seek in, by one reader that nobody else is beside."""
+        self.close = weakref.finalize(self, _let_go, self.file, spools, self._claimed)
+        """Let go of all of it; more than once does no harm."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._claimed.size
 
     def write(self, data: bytes) -> None:
         """Append; raises SpoolFull, and OSError where there is no room for the file."""
         if self.size + len(data) > self._most:
             raise SpoolFull
         self._spools.take(len(data))
-        self.size += len(data)
-        self.file.seek(0, os.SEEK_END)
-        self.file.write(data)
+        self._claimed.size += len(data)
+        with self._lock:
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(data)
 
     def read(self, start: int, size: int) -> bytes:
         """Some bytes from `start` on; fewer at the end."""
-        self.file.seek(start)
-        return self.file.read(size)
+        with self._lock:
+            self.file.seek(start)
+            return self.file.read(size)
 
-    def close(self) -> None:
-        """Let go of all of it; more than once does no harm."""
-        if not self._closed:
-            self._closed = True
-            self.file.close()
-            self._spools.give_back(self.size)
+
+class _Claimed:
+    """How much room a spool has claimed."""
+
+    size = 0
+
+
+def _let_go(file: IO[bytes], spools: Spools, claimed: _Claimed) -> None:
+    file.close()
+    spools.give_back(claimed.size)

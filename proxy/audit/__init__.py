@@ -13,8 +13,8 @@ store      files, schema, SQLite's faults in words
 
 from __future__ import annotations
 
-from proxy.audit.accesses import OUTCOMES, Access, Leaf, Past
+from proxy.audit.accesses import OUTCOMES, Access, End, Leaf, Past
 from proxy.audit.log import AccessLog
 from proxy.audit.query import Reader
 
-__all__ = ["OUTCOMES", "Access", "AccessLog", "Leaf", "Past", "Reader"]
+__all__ = ["OUTCOMES", "Access", "AccessLog", "End", "Leaf", "Past", "Reader"]

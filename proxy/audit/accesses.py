@@ -69,6 +69,14 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     count: int = 0
 
 
+class End(NamedTuple):
+    """How one access ended, or how far it is: what its last record says."""
+
+    outcome: str
+    at: str
+    policy: str
+
+
 class Past(NamedTuple):
     """What is decided about one access, as texts of the index; fields are those of `AccessEvent`."""
 
@@ -81,6 +89,7 @@ class Past(NamedTuple):
     """JSON, as are the two below."""
     parameters: str
     groups: str
+    """As they were when it was decided, like `policy`: later records may have others."""
     subject: str
     tool: str
     method: str

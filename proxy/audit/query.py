@@ -20,7 +20,7 @@ import msgspec
 
 from proxy.access import timestamp
 from proxy.audit import projection
-from proxy.audit.accesses import OUTCOMES, Access, Leaf, Past
+from proxy.audit.accesses import OUTCOMES, Access, End, Leaf, Past
 from proxy.audit.names import principal_of, subjects_of
 from proxy.audit.store import (
     INDEX_BITS,
@@ -33,7 +33,21 @@ from proxy.audit.store import (
 )
 from proxy.errors import LogUnavailable
 
-_PAST: Final = ", ".join(["first", *(f"coalesce(\"{name}\", '')" for name in Past._fields[1:])])
+_DECIDED: Final = frozenset({"policy", "groups"})
+"""What its first record says of how an access was decided; a later one says how it stood then."""
+
+
+def _text_of(name: str) -> str:
+    """The expression for a field of `Past` that is a text."""
+    if name not in _DECIDED:
+        return f"coalesce(\"{name}\", '')"
+    entry = "replace(CAST(entry AS TEXT), '\\u0000', '\\u2400')"  # as the projection reads it
+    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE place = first)"  # noqa: S608 - names of ours
+    return f"coalesce(iif(records = 1, \"{name}\", {begun}), '')"
+
+
+_PAST: Final = ", ".join(["first", *map(_text_of, Past._fields[1:])])
+_END: Final = ", ".join(f"coalesce(\"{name}\", '')" for name in End._fields)
 _PAST_AT_ONCE: Final = 5_000
 
 _AT_ONCE: Final = 500
@@ -237,15 +251,16 @@ class Reader:
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
             return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
 
-    def one(self, access: str) -> Past | None:
-        """What is decided about the access of that id; None where the log has none."""
+    def one(self, access: str) -> tuple[Past, End] | None:
+        """What is decided about the access of that id, and how it ended; None where the log has none."""
         with self._snapshot():
             self._overlay()
             for table in ("main.access", "kept.access")[: 1 + self._indexed]:
-                statement = f"SELECT {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
+                statement = f"SELECT {_END}, {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
                 row = self._connection.execute(statement, {"access": access}).fetchone()
                 if row is not None:
-                    return Past._make(row)
+                    ended = len(End._fields)
+                    return Past._make(row[ended:]), End._make(row[:ended])
         return None
 
     def count(self, *, since: datetime | None, until: datetime | None) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -34,15 +34,19 @@ from proxy.errors import (
 from proxy.formats import FORMATS
 from proxy.formats.base import Format, Reading
 from proxy.formats.base import Limits as FormatLimits
+from proxy.gateway import validated
 from proxy.gateway.accept import preferred
-from proxy.gateway.answers import release
+from proxy.gateway.answers import Head, bare, release
+from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
+from proxy.gateway.kept import KeptViews, Whole, key_of
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.standing import Standing, context_of
 from proxy.gateway.streamed import Streamed
+from proxy.gateway.validated import TooLarge, etag_of, put_aside
 from proxy.gateway.view import Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Decision, Deny, Permit, Reason
@@ -54,11 +58,13 @@ from proxy.spool import Spools
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
+T = TypeVar("T")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
 _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
+_METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
@@ -72,6 +78,11 @@ class Bounds:
     sorts: int
     formats: FormatLimits
     spools: Spools
+    """Of documents that can only be read as a whole."""
+    kept: Spools
+    """Of views that are kept …"""
+    kept_seconds: float
+    """… for so long."""
 
 
 class _Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +132,7 @@ class Gateway:
         self._running: Counter[str] = Counter()
         self._sorting: Counter[str] = Counter()
         self._drift = Drift()
+        self._kept = KeptViews(seconds=bounds.kept_seconds)
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
@@ -218,8 +230,8 @@ class Gateway:
         decision = decide(snapshot.policy, subject=subject, report=report, context=context)
         if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
             return decision  # without a grant on the report, nothing more is told
-        if request.method != hdrs.METH_GET:
-            return Deny(reason=Reason.METHOD, cause="method", allow=(hdrs.METH_GET,))
+        if request.method not in _METHODS:
+            return Deny(reason=Reason.METHOD, cause="method", allow=_METHODS)
         dialect = _negotiated(request, variant, decision)
         if isinstance(dialect, Deny):
             return dialect
@@ -279,8 +291,7 @@ class Gateway:
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
-        stored, given = FORMATS[granted.variant.stored.format], FORMATS[granted.dialect.format]
-        view = self._view(granted, stored, given)
+        media_type = FORMATS[granted.dialect.format].media_type
         standing = Standing(
             permit=granted.permit,
             context=granted.context,
@@ -289,26 +300,40 @@ class Gateway:
             request=request,
             access=access,
         )
+        repeatable = granted.permit.plan.repeatable
+        wanted = Wanted.of(request)
+
+        async def send(blocks: Blocks) -> web.StreamResponse:
+            ready = await blocks.take()
+            if await standing.ended() is not None:
+                raise _Outdated
+            block = ready[0]
+            if not block.last:
+                answer = Streamed(blocks, recorder=self.recorder, standing=standing)
+                return await answer.send(ready, Head(media_type))
+            receipt = await self.recorder.record(access, "complete", block=block, ended="whole")
+            etag = etag_of(granted.permit, media_type, block, self._keyring) if repeatable else ""
+            return release(receipt, block, Head(media_type, etag=etag))
+
         self._running[name] += 1
         self._sorting[name] += granted.sorted_here
         try:
-            async with self._stores.fetch(
-                granted.permit.report.store, granted.target, stored.media_type, stored.accepts
-            ) as source:
-                pieces = Pieces(
-                    source, most_at_once=stored.block_size, most=self._bounds.source_bytes
-                )
-                async with Blocks(pieces, view, executor=self._executor) as blocks:
-                    ready = await blocks.take()
-                    if await standing.ended() is not None:
-                        raise _Outdated
-                    if ready[0].last:
-                        receipt = await self.recorder.record(
-                            access, "complete", block=ready[0], ended="whole"
-                        )
-                        return release(receipt, ready[0], given.media_type)
-                    answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                    return await answer.send(ready, given.media_type)
+            if wanted is not None:
+                whole = await self._whole(granted, wanted) if repeatable else None
+                if await standing.ended() is not None:
+                    raise _Outdated
+                if whole is not None:
+                    return await validated.answer(
+                        whole,
+                        wanted,
+                        media_type=media_type,
+                        recorder=self.recorder,
+                        standing=standing,
+                    )
+                if wanted.head:
+                    receipt = await self.recorder.record(access, "complete", ended="whole")
+                    return bare(receipt, Head(media_type))
+            return await self._made(granted, send)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -317,11 +342,57 @@ class Gateway:
             self._sorting[name] -= granted.sorted_here
             if not self._running[name]:
                 del self._running[name], self._sorting[name]
+
+    async def _made(self, granted: _Granted, use: Callable[[Blocks], Awaitable[T]]) -> T:
+        """What `use` does with the requester's view, which is fetched and made meanwhile.
+
+        Raises SourceRefused and StoreUnavailable, and what `use` raises.
+        """
+        stored = FORMATS[granted.variant.stored.format]
+        view = self._view(granted, stored)
+        store = granted.permit.report.store
+        try:
+            async with self._stores.fetch(
+                store, granted.target, stored.media_type, stored.accepts
+            ) as source:
+                pieces = Pieces(
+                    source, most_at_once=stored.block_size, most=self._bounds.source_bytes
+                )
+                async with Blocks(pieces, view, executor=self._executor) as blocks:
+                    return await use(blocks)
+        finally:
             self._tell_of_drift(view, granted)
             view.close()
 
-    def _view(self, granted: _Granted, stored: Format, given: Format) -> View:
+    async def _whole(self, granted: _Granted, wanted: Wanted) -> Whole | None:
+        """The requester's view as a whole; None where it is too large to be kept.
+
+        A range is one of a view that is kept; whether there is anything new is looked up.
+        """
         permit = granted.permit
+        media_type = FORMATS[granted.dialect.format].media_type
+
+        async def make() -> Whole:
+            return await self._made(
+                granted,
+                lambda blocks: put_aside(
+                    blocks,
+                    self._bounds.kept,
+                    lambda block: etag_of(permit, media_type, block, self._keyring),
+                    partial(asyncio.get_running_loop().run_in_executor, self._executor),
+                ),
+            )
+
+        key = key_of(permit, granted.context, granted.dialect, granted.variant, granted.target,
+                     granted.page, granted.order)  # fmt: skip
+        try:
+            anew = wanted.span is None
+            return await self._kept.get(key, permit.subject.name, make, anew=anew)
+        except TooLarge:
+            return None
+
+    def _view(self, granted: _Granted, stored: Format) -> View:
+        permit, given = granted.permit, FORMATS[granted.dialect.format]
         bound = transform.bind(
             permit.plan,
             context=granted.context,
@@ -365,6 +436,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Write what is still to be written, and stop fetching keys."""
+        self._kept.close()
         await self.recorder.close()
         await self.snapshot.identities.close()
 

@@ -6,7 +6,7 @@ no record can be made (`recorder.Recorder.unrecorded`).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 from multidict import istr
@@ -19,15 +19,39 @@ from proxy.plan import Deny, Reason
 EVENT_HEADER: Final = istr("Counterfoil-Event")
 
 
-def release(receipt: Receipt, block: Block, media_type: str) -> web.Response:
+class Head(NamedTuple):
+    """What an answer says of itself."""
+
+    media_type: str
+    status: int = 200
+    etag: str = ""
+    """Of the whole answer (RFC 9110 §8.8.3), where it is known."""
+    ranges: bool = False
+    """Whether parts of it can be asked for."""
+    span: str = ""
+    """Which part it is: `0-99/4096`."""
+    length: int | None = None
+    """In bytes, where it is known before the answer is."""
+
+
+def release(receipt: Receipt, block: Block, head: Head) -> web.Response:
     """An answer of one block, whose `complete` record is durable."""
-    return web.Response(body=block.data, headers=_headers(receipt, media_type))
+    return web.Response(status=head.status, body=block.data, headers=_headers(receipt, head))
 
 
-async def begin(receipt: Receipt, request: web.BaseRequest, media_type: str) -> web.StreamResponse:
+def bare(receipt: Receipt, head: Head) -> web.StreamResponse:
+    """An answer without content, to HEAD or because the requester has it, whose record is durable."""
+    response = web.StreamResponse(status=head.status, headers=_headers(receipt, head))
+    if head.length is not None:
+        response.content_length = head.length
+    return response
+
+
+async def begin(receipt: Receipt, request: web.BaseRequest, head: Head) -> web.StreamResponse:
     """The head of a longer answer, whose `intent` is durable."""
-    response = web.StreamResponse(headers=_headers(receipt, media_type))
-    response.enable_chunked_encoding()
+    response = bare(receipt, head)
+    if head.length is None:
+        response.enable_chunked_encoding()
     await response.prepare(request)
     return response
 
@@ -37,7 +61,7 @@ def refuse(receipt: Receipt, deny: Deny) -> web.Response:
     response = web.Response(
         status=problems.status(deny),
         body=problems.body(deny, receipt.access),
-        headers={**_headers(receipt, problems.MEDIA_TYPE), **problems.headers(deny)},
+        headers={**_headers(receipt, _PROBLEM), **problems.headers(deny)},
     )
     if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
         response.force_close()
@@ -50,11 +74,21 @@ def abort(request: web.BaseRequest) -> None:
         request.transport.abort()
 
 
-def _headers(receipt: Receipt, media_type: str) -> dict[str, str]:
-    return {
-        "Content-Type": media_type,
+def _headers(receipt: Receipt, head: Head) -> dict[str, str]:
+    headers = {
+        "Content-Type": head.media_type,
         EVENT_HEADER: receipt.access,
-        "Cache-Control": "private, no-store",
+        "Cache-Control": "private, no-cache" if head.etag else "private, no-store",
         "X-Content-Type-Options": "nosniff",
         "Server": "counterfoil",
     }
+    if head.etag:
+        headers["ETag"] = head.etag
+    if head.ranges:
+        headers["Accept-Ranges"] = "bytes"
+    if head.span:
+        headers["Content-Range"] = f"bytes {head.span}"
+    return headers
+
+
+_PROBLEM: Final = Head(problems.MEDIA_TYPE)

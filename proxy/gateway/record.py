@@ -46,6 +46,10 @@ class Access:
     """The subject's id in the record."""
     report: Report | None = None
     format: str = ""
+    status: int = 200
+    """Of the answer, where it is given."""
+    span: str = ""
+    """Which bytes of the answer are given, where that is a part: `0-99/4096`."""
     parameters: dict[str, str] = field(default_factory=dict)
     """As recorded: values of open classes, digests of others."""
     purpose: str = ""
@@ -119,7 +123,8 @@ class Access:
             decision="deny" if deny else "permit",
             reason=deny.reason.slug if deny else "",
             cause=deny.cause if deny else "",
-            status=problems.status(deny) if deny else 200,
+            status=problems.status(deny) if deny else self.status,
+            span="" if deny else self.span,
             policy=self.policy,
             lines=_some_lines(lines),
             parameters=self.parameters,

@@ -9,18 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from proxy.access import Ended, Step
 from proxy.errors import LogUnavailable, SourceRefused, StoreUnavailable, where
-from proxy.gateway.answers import abort, begin
+from proxy.gateway.answers import Head, abort, begin
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.standing import Standing
-from proxy.gateway.view import Block, Blocks
+from proxy.gateway.view import Block
 
 _LOGGER: Final = logging.getLogger("counterfoil")
+
+
+class Ahead(Protocol):
+    """What gives an answer's blocks."""
+
+    async def take(self) -> list[Block]:
+        """The next block and all that are ready."""
 
 
 class Streamed:
@@ -28,7 +35,7 @@ class Streamed:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: Ahead,
         *,
         recorder: Recorder,
         standing: Standing,
@@ -38,7 +45,7 @@ class Streamed:
         self._standing = standing
         self._access = standing.access
 
-    async def send(self, ready: list[Block], media_type: str) -> web.StreamResponse:
+    async def send(self, ready: list[Block], head: Head) -> web.StreamResponse:
         """Answer with the blocks that are `ready` and all that follow.
 
         Raises LogUnavailable where nothing was released. Whatever ends it later breaks the connection
@@ -51,7 +58,7 @@ class Streamed:
         ended: Ended | None = None
         response: web.StreamResponse | None = None
         try:
-            response = await begin(receipt, request, media_type)
+            response = await begin(receipt, request, head)
             while True:
                 ended = await self._release(ready, response)
                 if ended is not None or covered.last:

@@ -15,6 +15,7 @@ from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Policy, Standing
 from proxy.policy.lines import AccessRule, CellRule, Effect
 from proxy.report import By, Parameter, Report
+from proxy.review.words import rows_in_words, why_not
 from proxy.subject import Subject
 
 
@@ -38,6 +39,8 @@ class Access:
     when: str
     effect: str
     said: Said
+    why: str = ""
+    """Which part of its condition is false or unknown, where one is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,8 @@ class Form:
     """A treatment, or `deny`."""
     rows: str
     """The condition; `true` for every row."""
+    where: str
+    """In words, for this request: `every row`, `rows whose …`, or `no row` and why."""
     lines: tuple[Line, ...]
     why_not: str = ""
     """Why it is never given; '' where it is."""
@@ -113,7 +118,8 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     parameters: tuple[Usable, ...] = ()
     sorted_for: tuple[str, ...] = ()
     if isinstance(decision, Permit):
-        fields = tuple(_fields(report, decision, held, cells, context))
+        others = [row for row in cells if not standing.asking.holds(row.principal, Effect.ALLOW)]
+        fields = tuple(_fields(report, decision, held, others, context))
         parameters = tuple(_parameters(report, decision, fields))
         sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
     return Explanation(
@@ -164,15 +170,17 @@ def why_refused(found: Explanation, permit: Permit, parameters: Mapping[str, str
 
 
 def _access(standing: Standing, rule: AccessRule, context: Context) -> Access:
-    requester = standing.acting if rule.action == "act" else standing.asking
+    requester, why = standing.acting if rule.action == "act" else standing.asking, ""
     if rule.action not in (context.action, "act") or requester is None:
         said = Said.ANOTHER_ACTION
     elif not requester.holds(rule.principal, rule.effect):
         said = Said.ANOTHER_PRINCIPAL
     else:
         truth = rule.when.holds(context)
-        unknown_counts = rule.effect is Effect.DENY
-        if truth is True or (truth is None and unknown_counts):
+        why = "" if truth is True else why_not(rule.when, context)
+        if truth is None and rule.effect is Effect.DENY:
+            said, why = Said.APPLIED, f"a deny counts where its condition is unknown: {why}"
+        elif truth is True:
             said = Said.APPLIED
         else:
             said = Said.CONDITION_UNKNOWN if truth is None else Said.CONDITION_FALSE
@@ -183,21 +191,26 @@ def _access(standing: Standing, rule: AccessRule, context: Context) -> Access:
         when=rule.when.text,
         effect=rule.effect,
         said=said,
+        why=why,
     )
 
 
 def _holds(standing: Standing, row: CellRule) -> bool:
-    effect = Effect.DENY if row.treatment is None else Effect.ALLOW
-    return standing.asking.holds(row.principal, effect)
+    return standing.asking.holds(row.principal, _effect(row))
+
+
+def _effect(row: CellRule) -> Effect:
+    return Effect.DENY if row.treatment is None else Effect.ALLOW
 
 
 def _fields(
     report: Report,
     permit: Permit,
     held: list[CellRule],
-    cells: list[CellRule],
+    others: list[CellRule],
     context: Context,
 ) -> Iterator[Seen]:
+    """Each field; `others` are the lines about whom the requester is not."""
     columns = {column.field.name: column for column in permit.plan.columns}
     for field in report.fields.values():
         column = columns.get(field.name)
@@ -209,7 +222,7 @@ def _fields(
             type=field.type,
             class_=field.class_,
             forms=forms,
-            why_absent="" if given else _why_absent(field.name, report, own, cells),
+            why_absent="" if given else _why_absent(field.name, report, forms, others),
         )
 
 
@@ -220,10 +233,10 @@ def _forms(
     for number, choice in enumerate(column.choices if column is not None else ()):
         key = (str(choice.treatment), permit.plan.predicates[choice.when].text)
         chosen[key] = number
-    grouped: dict[tuple[str, str], list[Line]] = {}
+    grouped: dict[tuple[str, str], list[CellRule]] = {}
     for row in own:
         form = "deny" if row.treatment is None else str(row.treatment)
-        grouped.setdefault((form, row.rows[report.id].text), []).append(row.line)
+        grouped.setdefault((form, row.rows[report.id].text), []).append(row)
     over = {row.rows[report.id].text for row in own if row.rows[report.id].is_over(context)}
     denied = any(form == "deny" and rows == "true" for form, rows in grouped)
 
@@ -241,20 +254,34 @@ def _forms(
             why_not = "a deny wins"
         elif form != "deny" and key not in chosen:
             why_not = "a preferred form is given wherever this one could be"
-        yield Form(form=form, rows=rows, lines=tuple(grouped[key]), why_not=why_not)
+        condition, effect = grouped[key][0].rows[report.id], _effect(grouped[key][0])
+        yield Form(
+            form=form,
+            rows=rows,
+            where=rows_in_words(condition, context, effect),
+            lines=tuple([row.line for row in grouped[key]]),
+            why_not=why_not,
+        )
 
 
-def _why_absent(field: str, report: Report, own: list[CellRule], cells: list[CellRule]) -> str:
-    denying = [
-        row.line for row in own if row.treatment is None and row.rows[report.id].text == "true"
-    ]
+def _why_absent(field: str, report: Report, forms: tuple[Form, ...], others: list[CellRule]) -> str:
+    """Why nothing gives a field: first what of the requester's own lines does not, and why."""
+    denying = [each.lines[0] for each in forms if each.form == "deny" and each.rows == "true"]
     if denying:
         return f"denied by {denying[0]}"
-    others = [row for row in cells if row.treatment is not None and field in row.fields[report.id]]
-    if others:
-        principals = ", ".join(dict.fromkeys(row.principal for row in others))
-        return f"no line grants it; it is granted to {principals}"
-    return "no line grants it, to anybody"
+    own = [
+        f"{each.form} is not given: {each.why_not} ({', '.join(map(str, each.lines))})"
+        for each in forms
+        if each.form != "deny"
+    ]
+    granting = [row for row in others if row.treatment and field in row.fields[report.id]]
+    principals = ", ".join(dict.fromkeys(row.principal for row in granting))
+    granted = [f"it is granted to {principals}"] if granting else []
+    if own:
+        return "; ".join([*own, *granted])
+    return (
+        "; ".join(["no line grants it", *granted]) if granted else "no line grants it, to anybody"
+    )
 
 
 def _parameters(report: Report, permit: Permit, fields: tuple[Seen, ...]) -> Iterator[Usable]:

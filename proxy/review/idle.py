@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Final
@@ -89,6 +90,35 @@ def never(written: Written) -> Iterator[Fault]:
             yield written.fault(
                 row.line, 3, "never applies: the condition is false", "take the line out"
             )
+
+
+def over(written: Written) -> Iterator[Fault]:
+    """Lines whose time is over, and never comes again."""
+    now = datetime.now(UTC)
+    hint = "take the line out"
+    for rule in written.policy.access:
+        if _is_over(written, None, rule.when, rule.effect, now):
+            yield written.fault(rule.line, 4, "its time is over for good: it does nothing", hint)
+    for row in written.policy.cells:
+        effect = effect_of(row)
+        if row.rows and all(
+            _is_over(written, report, rows, effect, now) for report, rows in row.rows.items()
+        ):
+            yield written.fault(row.line, 3, "its time is over for good: it does nothing", hint)
+
+
+def _is_over(
+    written: Written, report: str | None, condition: Condition, effect: Effect, now: datetime
+) -> bool:
+    """Whether the time alone makes a condition false, now and whenever time changes it."""
+    at = replace(_ANY, now=now, date=now.date())
+    if not condition.is_over(at):
+        return False
+    if condition.next_flip(at) is None:
+        return True
+    # What reads the date is looked at again each midnight, whatever it says.
+    since = f"env.now >= time('{now.strftime('%Y-%m-%dT%H:%MZ')}') and ({condition.text})"
+    return written.prover.refutes(report, since, effect)
 
 
 def twice(written: Written) -> Iterator[Fault]:
@@ -218,3 +248,10 @@ def _lets_read(written: Written, rule: AccessRule, report: str) -> bool:
         all(other is rule or other.when.text != "true" for other in written.reading(each, report))
         for each in given
     )
+
+
+def unread(written: Written) -> Iterator[Fault]:
+    """Files of the folder that nobody reads."""
+    for name in written.unread:
+        message = f"`{name}` is not read: what it says does not count"
+        yield Fault(file=name, message=message, hint="take it out, or keep it elsewhere")

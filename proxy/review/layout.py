@@ -18,7 +18,7 @@ _SHARED: Final = 2
 def aligned(file: str, data: bytes) -> bytes:
     """The same rules, comments and blank lines in the same order; raises Faulty for a broken file.
 
-    Line ends become LF.
+    Each line keeps its end.
     """
     records, faults = read(file, data)
     if faults:
@@ -29,11 +29,16 @@ def aligned(file: str, data: bytes) -> bytes:
         for at, cell in enumerate(record.cells):
             if len(cell) <= _WIDEST:
                 widths[_column(record, at)] = max(widths[_column(record, at)], len(cell))
-    lines = data.decode().replace("\r\n", "\n").split("\n")[:-1]
+    lines = data.decode().split("\n")[:-1]
     return "".join(
-        (_line(by_line[number], widths) if number in by_line else text) + "\n"
+        (f"{_line(by_line[number], widths)}{_end(text)}" if number in by_line else text) + "\n"
         for number, text in enumerate(lines, 1)
     ).encode()
+
+
+def _end(text: str) -> str:
+    """What stands before a line's LF."""
+    return "\r" if text.endswith("\r") else ""
 
 
 def _column(record: Record, at: int) -> tuple[str, int]:

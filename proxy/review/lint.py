@@ -27,6 +27,11 @@ LINT: Final[Mapping[str, Lint]] = {
         idle.empty,
     ),
     "never-applies": Lint("A line whose condition is false does nothing.", idle.never),
+    "over": Lint(
+        "A line whose time is over for good does nothing, and is taken for one that does. (Where it looks at "
+        "the date: needs the extra `review`.)",
+        idle.over,
+    ),
     "said-twice": Lint(
         "Of two equal lines one will be forgotten when the other is changed.", idle.twice
     ),
@@ -73,6 +78,10 @@ LINT: Final[Mapping[str, Lint]] = {
     "parameter-mismatch": Lint(
         "A value that does not compare with the field's selects nothing, or another field than it says.",
         telling.mismatched,
+    ),
+    "unread": Lint(
+        "A file that looks like one of the policy's and has another name: a deny in it is lost.",
+        idle.unread,
     ),
     "mixed-letters": Lint(
         "A name with letters of two alphabets may not be the one that it looks like, and a deny be lost.",

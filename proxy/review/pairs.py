@@ -165,13 +165,16 @@ class Pair:
             yield self._change(Kind.UNDECIDED, fields, "?", "?")
             return
         for kind, was, now, formula in questions:
+            right = self._right(fields[0], kind, was, now)
             try:
-                found = self._solver.find(formula, self._right(fields[0], kind, was, now))
+                found = self._solver.find(formula, right)
             except Undecided:
                 yield self._change(Kind.UNDECIDED, fields, was, now)
                 continue
             if found is not None:
-                yield self._change(kind, fields, was, now, found)
+                yield self._change(
+                    kind, fields, was, now, self._solver.plainer(found, formula, right)
+                )
 
     def _questions(self, field: str) -> Iterator[tuple[Kind, str, str, Formula]]:
         forms = self._forms(self._solver, field)
@@ -372,6 +375,8 @@ def _literal(value: Value | None) -> str:
             return quoted(value)
         case bool() | int() | Fraction():
             return written(value) or ""
+        case datetime() if not value.microsecond:
+            return f"'{written(value)}'".replace(".000000Z", "Z")
         case _:
             return f"'{written(value)}'"
 

@@ -15,7 +15,7 @@ Source: the decidable core is that of Cedar's analysis (Cutler et al., "Cedar", 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -38,10 +38,15 @@ from proxy.review.constants import (
     text_of,
 )
 from proxy.review.terms import FALSE, SORT, Facts, Fixed, Formula, Term, Writer
+from proxy.review.witness import Values, plainer
 from proxy.values import DIGITS, Scalar, Value
 
 SECONDS: Final = 2.0
 """How long one question may take."""
+_MOMENT: Final = 200
+"""Milliseconds in which a value must be proved not to matter, to be left out."""
+_WORTH: Final = ("env", "sub", "row")
+"""What is left out of a witness first."""
 _GUESSES: Final = 12
 """Wrong guesses before a question is given up."""
 
@@ -135,6 +140,42 @@ class Solver:
                 return assignment
             solver.add(*self._as_they_are(model))
         raise Undecided
+
+    def plainer(
+        self, at: Assignment, formula: Formula, right: Callable[[Assignment], bool]
+    ) -> Assignment:
+        """What makes `formula` true, and is `right`, in plain values and without what does not matter."""
+
+        def assigned(values: Values) -> Assignment:
+            parts: dict[str, dict[str, Any]] = {"row": {}, "sub": {}, "env": {}}
+            for (where, name), value in values.items():
+                parts[where][name] = value
+            return replace(at, row=parts["row"], sub=parts["sub"], env=parts["env"])
+
+        given = (("row", at.row), ("sub", at.sub), ("env", at.env))
+        values = {(where, name): v for where, part in given for name, v in part.items()}
+        found = plainer(
+            values,
+            lambda tried: right(assigned(tried)),
+            {(where, name): type_ for where, name, type_ in self._facts.variables},
+            texts=frozenset(self._facts.texts),
+            purposes=self._facts.purposes,
+        )
+        left = dict(found)
+        for place in sorted(found, key=lambda each: (_WORTH.index(each[0]), each)):
+            without = {name: value for name, value in left.items() if name != place}
+            if self._is_enough(without, formula) and right(assigned(without)):
+                left = without
+        return assigned(left)
+
+    def _is_enough(self, values: Values, formula: Formula) -> bool:
+        """Whether these values are proved to make `formula` true, whatever all others are."""
+        terms = {(where, name): term for (where, name, _), term in self._facts.variables.items()}
+        solver = z3.Solver()
+        solver.set("timeout", _MOMENT)
+        solver.add(z3.Not(formula), *self._facts.axioms, *self._of_literals())
+        solver.add(*(_is(terms[place], value) for place, value in values.items()))
+        return bool(solver.check() == z3.unsat)
 
     def _guess(self, solver: Any) -> Any:
         """Ask first for texts of which it is known how their cases are written, then for any."""
@@ -238,3 +279,16 @@ class Solver:
         if not inside and not empty:
             inside.append(next(each for each in others(term.kind) if each not in outside))
         return tuple(dict.fromkeys(inside))
+
+
+def _is(term: Term, value: Value | None) -> Formula:
+    """That a name has this value."""
+    if value is None:
+        return z3.Not(term.known)
+    if not isinstance(value, tuple):
+        return z3.And(term.known, term.value == constant(value))
+    assert term.kind is not None  # it has a value
+    listed = z3.EmptySet(SORT[term.kind]())
+    for each in value:
+        listed = z3.SetAdd(listed, constant(each))
+    return z3.And(term.known, term.value == listed)

@@ -106,15 +106,23 @@ def failures(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Fault]:
     return [fault for outcome in outcomes(snapshot, files) for fault in outcome.faults]
 
 
+def malformed(files: Mapping[str, bytes]) -> tuple[Fault, ...]:
+    """What is wrong with tests.yaml whatever the policy says."""
+    try:
+        _document(files)
+    except Faulty as exc:
+        return exc.faults
+    return ()
+
+
 def outcomes(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Outcome]:
     """Every test with what failed of it, grants and lockdowns left out.
 
     Raises Faulty where tests.yaml is malformed, or the policy is none without them.
     """
-    text = files.get(TESTS_FILE)
-    if text is None:
+    document = _document(files)
+    if document is None:
         return []
-    document = load(text, SpecificationFile, file=TESTS_FILE)
     written = as_written(snapshot, files)
     keyring, now = Keyring.generate(), time.time()
     run = [
@@ -124,6 +132,11 @@ def outcomes(snapshot: Snapshot, files: Mapping[str, bytes]) -> list[Outcome]:
     if written is not snapshot:
         let_go(*written.policy.pieces)  # the server runs this beside requests
     return found
+
+
+def _document(files: Mapping[str, bytes]) -> Document[SpecificationFile] | None:
+    text = files.get(TESTS_FILE)
+    return None if text is None else load(text, SpecificationFile, file=TESTS_FILE)
 
 
 def as_written(snapshot: Snapshot, files: Mapping[str, bytes]) -> Snapshot:

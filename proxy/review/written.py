@@ -49,12 +49,19 @@ def effect_of(rule: Rule) -> Effect:
 class Written:
     """One policy without faults."""
 
-    def __init__(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
-        """`files` are those of the snapshot; others do no harm."""
+    def __init__(
+        self, snapshot: Snapshot, files: Mapping[str, bytes], beside: Iterable[str] = ()
+    ) -> None:
+        """`files` are those of the snapshot, others do no harm; `beside` are names of what is not read."""
         self.policy: Policy = snapshot.policy
         self.prover = Prover(snapshot)
         self._reports = snapshot.catalogue.reports
         self._catalogue = files["reports.yaml"]
+        documents = [files[name] for name in ("reports.yaml", "subjects.yaml") if name in files]
+        self.unread = [
+            name for name in beside if not any(name.encode() in text for text in documents)
+        ]
+        """Files beside those of the policy that look like one, and that it does not name."""
         self._records = {
             place(record): record
             for name in RULE_FILES

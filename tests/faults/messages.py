@@ -25,6 +25,7 @@ ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
     "lockdowns.py": "about what is in force",
+    "review/idle.py": "a warning, of a file that is not read",
     "cli/policy/fmt.py": "a file that `fmt` cannot read, or is not for",
 }
 """Where other faults are made, or what looks like it."""

@@ -42,6 +42,19 @@ def test_a_changed_file_is_taken_by_itself(world):
     assert (two.step, two.policy, two.previous) == ("policy-loaded", in_force(proxy), first)
 
 
+def test_a_misnamed_file_is_noticed_by_itself_and_so_is_its_end(world):
+    """A deny that is saved as `lockdowns.csv` is not lost in silence; once it is renamed it counts."""
+    _, proxy = world
+    first = in_force(proxy)
+    proxy.home.write("lockdowns.csv", "p, anyone, sales/*, read, true, deny\n")
+    assert soon(lambda: proxy.app.policy.refused is not None)
+    assert "did you mean `lockdown.csv`?" in proxy.app.policy.refused.why
+    assert in_force(proxy) == first
+    (proxy.home.policies / "lockdowns.csv").rename(proxy.home.policies / "lockdown.csv")
+    assert follows(proxy) and in_force(proxy) != first
+    assert soon(lambda: proxy.app.policy.refused is None)
+
+
 def test_every_version_in_force_is_kept(world):
     """What was in force can be read to the byte, under its hash."""
     _, proxy = world

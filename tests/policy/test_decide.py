@@ -14,7 +14,8 @@ from proxy.plan import Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.policy.index import Policy
 from proxy.subject import Subject
-from tests.policy.example import DAILY, EXPIRES, NOW, REPORTS, STAFF, context, load, subject
+from proxy.values import Type
+from tests.policy.example import DAILY, EXPIRES, NOW, REPORTS, STAFF, context, load, report, subject
 
 CELLS = "p2, anyone, sales/*, true, *, redact\np2, anyone, staff, true, *, redact\n"
 ALICE = subject("user:alice", "group:analysts")
@@ -62,6 +63,38 @@ def test_a_pattern_covers_exactly_its_reports(pattern, reports):
     policy = load(f"p, anyone, {pattern}, read, true, allow\n{CELLS}{sets}")
     permitted = {r.id for r in REPORTS.values() if not cause(policy, ALICE, r)}
     assert permitted == reports
+
+
+NEAR = {
+    id_: report(id_, ("x", Type.TEXT, "public"))
+    for id_ in ("public", "public/a", "public/a/b", "public-secret", "public-secret/a", "publi", "x/public/a")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [
+        ("public", {"public"}),
+        ("public/*", {"public/a", "public/a/b"}),
+        ("public/a", {"public/a"}),
+        ("public/a/*", {"public/a/b"}),
+        ("set:public", {"public/a", "public/a/b"}),
+    ],
+)
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+def test_a_prefix_never_reaches_what_only_begins_like_it(pattern, covered, effect):
+    """D36: `public` and `public/*` grant and deny nothing of `public-secret`, in `p` and in `p2` lines."""
+    everything = "p, anyone, {0}, read, true, allow\np2, anyone, {0}, true, *, clear\n"
+    rest = "" if effect == "allow" else "".join(map(everything.format, NEAR))
+    rules = f"g2, public/*, set:public\np, anyone, {pattern}, read, true, {effect}\n"
+    form = "clear" if effect == "allow" else "deny"
+    cells = f"p2, anyone, {pattern}, true, *, {form}\n"
+    for text in (rules + cells, f"{rules}p2, anyone, public, true, *, clear\n{cells}"):
+        policy = load(text + rest, reports=NEAR)
+        permitted = {id_ for id_, each in NEAR.items() if not cause(policy, ALICE, each)}
+        assert permitted == (covered if effect == "allow" else set(NEAR) - covered)
+        formed = {id_ for row in policy.cells if row.report == pattern for id_ in row.rows}
+        assert formed == covered
 
 
 def test_a_line_of_another_action_permits_nothing():

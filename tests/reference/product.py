@@ -68,10 +68,14 @@ class View:
 
     def decoder(self, format_: str) -> Decoder:
         """What reads the store's document of that format."""
-        return FORMATS[FormatName(format_)].decoder(
+        return self.decoder_of(self.dialect(format_))
+
+    def decoder_of(self, dialect: Dialect) -> Decoder:
+        """What reads the store's document that is written so."""
+        return FORMATS[dialect.format].decoder(
             Reading(
                 report=self.report,
-                dialect=self.dialect(format_),
+                dialect=dialect,
                 reads=self.plan.reads,
                 limits=Limits(),
                 spools=Spools(most=1 << 26, most_each=1 << 26),

@@ -52,6 +52,7 @@ EXAMPLES = {
     "role-unheld": ("p, role:ghost, sales/*, read, true, allow\n", 4, 4),
     "role-empty": ("g, group:leavers, role:anaylst\n", 4, 19),
     "never-applies": ("p2, role:analyst, sales/*, 1 > 2, net, clear\n", 4, 28),
+    "over": ("p, role:analyst, sales/*, read, env.now < time('2020-01-01T00:00Z'), allow\n", 4, 33),
     "said-twice": ("p2, role:analyst, sales/*, true, region, clear\n", 4, 1),
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
@@ -67,6 +68,7 @@ EXAMPLES = {
     ),
     "parameter-without-field": ("q: {type: text}", 9, 7),
     "parameter-mismatch": ("q: {type: date, field: net}", 9, 7),
+    "unread": ("policy-2025.csv", 0, 0),
     "mixed-letters": ("p, user:p\u0430t, sales/*, read, true, deny\n", 4, 4),
     "guessable": ("p2, role:analyst, sales/*, true, paid, pseudonym\n", 4, 40),
     "probeable": ("p2, role:analyst, sales/*, true, net, round(100)\n", 4, 39),
@@ -110,6 +112,10 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
         kinds = [w for w in check(with_parameter(more)).warnings if w.kind.startswith("parameter-")]
         assert [(w.kind, w.fault.line, w.fault.column) for w in kinds] == [(kind, line, column)]
         return
+    if kind == "unread":
+        (warning,) = check(files(GOOD), beside=[more]).warnings
+        assert (warning.kind, warning.fault.file, warning.fault.line) == (kind, more, 0)
+        return
     if kind == "nobody-reads":
         rules = GOOD.replace("sales/*, read", "sales/*, act", 1)
         line, column = 2, 19
@@ -121,6 +127,27 @@ def test_each_kind_of_warning_is_given_at_its_place(kind):
 
 def said(kind: str, rules: str) -> list[str]:
     return [w.fault.message for w in check(with_stores(rules)).warnings if w.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("condition", "over"),
+    [
+        ("env.now < time('2020-01-01T00:00Z')", True),
+        ("env.date <= date('2020-01-01')", True),
+        ("env.now > time('2019-01-01T00:00Z') and env.date < date('2020-01-01')", True),
+        ("row.region == 'North' and env.date < date('2020-01-01')", True),
+        ("env.now < time('2999-01-01T00:00Z')", False),
+        ("env.now > time('2999-01-01T00:00Z')", False),
+        ("env.date > date('2999-01-01') and env.date < date('2999-02-01')", False),
+        ("env.now < time('2020-01-01T00:00Z') or row.region == 'North'", False),
+        ("row.net > 5", False),
+    ],
+)
+@pytest.mark.parametrize("form", ["clear", "deny"])
+def test_a_line_whose_time_is_over_is_told_from_one_whose_time_is_to_come(condition, over, form):
+    """Of an allow and of a deny; only where nothing but the time settles it, for good."""
+    rules = GOOD + f"p2, role:analyst, sales/*, {condition}, net, {form}\n"
+    assert said("over", rules) == ["its time is over for good: it does nothing"] * over
 
 
 OTHERS = "g, group:others, role:analyst\n"
@@ -342,6 +369,51 @@ def test_a_good_folder_is_summed_up_and_a_warning_is_an_error_only_with_strict(t
     told = json.loads(run(main, ["policy", "check", where, "--json"]).output)
     assert [each["kind"] for each in told["warnings"]] == ["role-unheld"]
     assert told["errors"] == [] and len(told["version"]) == 64
+
+
+def test_a_malformed_tests_file_is_told_with_the_faults_of_the_others():
+    """All that is wrong in every file comes at once, its tests among them."""
+    bad = {"policy.csv": (GOOD + "p, role:x, sales/*, raed, true, allow\n").encode()}
+    found = check({**files(GOOD), **bad, "tests.yaml": b"tests:\n  - as: alice\n    onn: x\n"})
+    assert {fault.file for fault in found.faults} == {"policy.csv", "tests.yaml"}
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "tests: [{as: alice, groups: [analysts], on: sales/daily, denied: true}]\n",
+        "tests: [{as: alice, onn: sales/daily}]\n",
+    ],
+)
+def test_what_is_odd_is_told_beside_tests_that_fail(tests, tmp_path):
+    """Neither a failing test nor a malformed one keeps a warning back; it is no policy all the same."""
+    where = folder(tmp_path, GOOD + EXAMPLES["role-unheld"][0])
+    (tmp_path / "tests.yaml").write_text(tests)
+    result = CliRunner().invoke(main, ["policy", "check", where, "--json"])
+    told = json.loads(result.output)
+    assert result.exit_code == 2 and told["version"] is None
+    assert {each["file"] for each in told["errors"]} == {"tests.yaml"}
+    assert [each["kind"] for each in told["warnings"]] == ["role-unheld"]
+    shown = CliRunner().invoke(main, ["policy", "check", where]).output
+    assert (
+        "warning[role-unheld]" in shown and ", 1 warning: not a policy that can be taken" in shown
+    )
+
+
+def test_of_a_file_beside_only_those_are_warned_of_that_nobody_names(tmp_path):
+    """A copy is told of; a key file of subjects.yaml, the settings and editors' files are not."""
+    where = folder(tmp_path, GOOD)
+    (tmp_path / "subjects.yaml").write_text(SUBJECTS.replace("jwks.json", "keys.conf"))
+    for name in (
+        "policy-2025.csv", "keys.conf", "counterfoil.yaml", ".policy.csv.swp", "policy.csv~", "#policy.csv#",
+        ".hidden.yaml", "README.md",
+    ):  # fmt: skip
+        (tmp_path / name).write_text("x")
+    (tmp_path / "same.csv").symlink_to("policy.csv")
+    told = json.loads(CliRunner().invoke(main, ["policy", "check", where, "--json"]).output)
+    assert [(each["kind"], each["file"]) for each in told["warnings"]] == [
+        ("unread", "policy-2025.csv")
+    ]
 
 
 @pytest.mark.parametrize("name", ["policy.csv", "reports.yaml", "subjects.yaml", "model.conf"])

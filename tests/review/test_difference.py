@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,3 +123,33 @@ def test_the_difference_is_that_of_brute_force(old, new):
                 kind = Kind.LOSES if now else Kind.LOSES_ROWS
             shown.add((kind, field, a, b))
     assert shown == told
+
+
+TIMED = REPORTS.replace(
+    "      price:", "      day: {type: date, class: public}\n      at: {type: datetime, class: public}\n      price:"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "witness"),
+    [
+        ("row.region == 'North'", "true", {"region": "'other'"}),
+        ("row.units > 5 and row.day < date('2025-01-01')", "true", {"units": "1"}),
+        ("row.units > 5", "row.units > 5 or row.price > 3.5", {"price": "10", "units": "1"}),
+        ("false", "row.day > date('2025-06-01')", {"day": "'2026-01-15'"}),
+        ("false", "row.at > time('2025-06-01T00:00')", {"at": "'2026-01-15T12:00:00Z'"}),
+        ("false", "length(row.region) > 5", {"region": "'abcdefgh'"}),
+        ("false", "row.region in sub.regions", {"region": "'other'", "sub.regions": "['other']"}),
+        ("false", "not present(row.region)", {"region": "nothing"}),
+        ("false", "true", {}),
+    ],
+)
+def test_a_witness_is_of_plain_values_and_no_more_than_it_takes(old, new, witness):
+    """Each value is a short one of its field's type; what the change does not depend on is not told."""
+
+    def of(condition):
+        files = policy_files([line(condition, "*", "clear")])
+        return snapshot_of({**files, "reports.yaml": TIMED.encode()})
+
+    (change,) = difference(of(old), of(new), seconds=10).changes
+    assert dict(change.witness) == witness

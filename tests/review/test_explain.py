@@ -59,6 +59,13 @@ def test_the_explanation_is_of_the_decision_that_is_made(seed):
     assert {str(line) for line in found.decision.lines} <= {str(each.line) for each in applied}
     given_ = {column.field.name for column in found.decision.plan.columns if column.choices}
     assert {each.field for each in found.fields if not each.why_absent} == given_
+    by_place = {row.line: row.rows[report.id] for row in decided.cells if report.id in row.rows}
+    for form in (form for seen in found.fields for form in seen.forms):
+        bound = by_place[form.lines[0]].bind(context)
+        if form.form == "deny" and bound is None:
+            assert form.where.startswith("every row: ")
+        elif bound is None or isinstance(bound, bool):
+            assert form.where.startswith("every row" if bound else "no row: ")
     for column in found.decision.plan.columns:
         [seen] = [each for each in found.fields if each.field == column.field.name]
         said = [form.form for form in seen.forms if not form.why_not and form.form != "deny"]
@@ -104,6 +111,73 @@ def test_a_line_whose_time_is_over_is_said_to_be(tmp_path, at, form, why_not):
     assert [(each["form"], each["why_not"]) for each in net["forms"]] == [(form, why_not)]
 
 
+HELD = (
+    GOOD
+    + """\
+p2, role:analyst, sales/*, row.region in sub.stores and env.purpose == '', net, clear
+p2, role:analyst, sales/*, env.now < time('2020-01-01T00:00Z'), paid, clear
+p2, role:other,   sales/*, true, paid, clear
+"""
+)
+
+
+def peopled(tmp_path, rules):
+    """A folder whose subjects have attributes."""
+    where = folder(tmp_path, rules)
+    stores = "    attributes:\n      stores: {claim: stores, type: text, many: true}\n"
+    level = "      level: {claim: level, type: integer}\n"
+    (tmp_path / "subjects.yaml").write_text(SUBJECTS + stores + level)
+    return ("alice", "GET", "/sales/daily.csv", "--group", "analysts", "--policies", where)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "where"),
+    [
+        ((), "no row: sub.stores is unknown"),
+        (("--attribute", "stores=2191|2192"), "rows whose region is one of 2191, 2192"),
+        (("--attribute", "stores=North"), "rows whose region is North"),
+    ],
+)
+def test_rows_are_told_in_words_of_the_request(tmp_path, attributes, where):
+    """What is left of a condition once attributes and context are known, its text beside; or why none."""
+    words = peopled(tmp_path, HELD)
+    told = json.loads(invoke(*words, *attributes, "--json").output)
+    (net,) = [each for each in told["fields"] if each["field"] == "net"]
+    text = "row.region in sub.stores and env.purpose == ''"
+    assert [(each["where"], each["rows"]) for each in net["forms"]] == [(where, text)]
+    shown = invoke(*words, *attributes).output
+    assert where in shown and text in shown
+
+
+def test_own_lines_come_first_with_why_they_give_nothing(tmp_path):
+    """A line of its own whose time is over is told, and only others are said to be granted the field."""
+    words = peopled(tmp_path, HELD)
+    told = json.loads(invoke(*words, "--json").output)
+    (paid,) = [each for each in told["fields"] if each["field"] == "paid"]
+    assert paid["absent"] == (
+        "clear is not given: its condition is false at this time, in every row (policy.csv:5);"
+        " it is granted to role:other"
+    )
+    shown = invoke(*words).output
+    assert paid["absent"] in shown and "env.now < time('2020-01-01T00:00Z')" in shown
+
+
+def test_which_part_of_a_condition_failed_is_said(tmp_path):
+    """Of a conjunction the false parts, else the unknown ones; of a denial that it counted for one."""
+    rules = """\
+p, role:analyst, sales/*, read, env.purpose == 'audit' and sub.level > 3, allow
+p, role:analyst, sales/*, read, env.purpose == '' and sub.level > 3, allow
+p, role:analyst, sales/*, read, env.purpose == '' and sub.level > 8, deny
+"""
+    told = json.loads(invoke(*peopled(tmp_path, GOOD + rules), "--json").output)
+    assert [(each["said"], each["why"]) for each in told["lines"]] == [
+        ("applied", ""),
+        ("condition false", "`env.purpose == 'audit'` is false: env.purpose is ''"),
+        ("condition unknown", "sub.level is unknown"),
+        ("applied", "a deny counts where its condition is unknown: sub.level is unknown"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -136,6 +210,7 @@ AUDITED = GOOD + "p, role:auditor, sales/*, read, env.purpose in ['audit'], allo
     ("words", "status", "cause", "headline"),
     [
         (("analysts", "GET", ""), 200, "", "permitted: user:alice reads sales/daily"),
+        (("analysts", "HEAD", ""), 200, "", "permitted: user:alice reads sales/daily"),
         (("analysts", "POST", ""), 405, "method", "refused: user:alice reads sales/daily (405, cause method)"),
         (("analysts", "GET", "?foo=1"), 400, "parameter-unknown", "refused: "),
         (("others", "POST", "?foo=1"), 404, "no-allow-line", "denied: "),

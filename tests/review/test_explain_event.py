@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
 
+from proxy.audit import Reader
 from proxy.cli import main
+from tests.gateway.reloading import Stream
 from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
@@ -213,3 +216,94 @@ def test_what_the_token_did_not_decide_cannot_be_named_for_it(tmp_path):
         events = {"alice": proxy.get(CSV, token=alice).event}
     status, _, shown = explained((proxy.home, events), "alice", "--attribute", "level=7")
     assert status == 2 and "came from people.csv" in shown
+
+
+@pytest.fixture
+def streaming(tmp_path):
+    """A proxy that streams, with an admin who may lock down."""
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (store, proxy):
+        yield store, proxy
+
+
+def test_an_answer_that_ran_on_is_explained_by_the_policy_that_decided_it(streaming):
+    """Its lines are those of its first record; the version under which it ended is said beside."""
+    store, proxy = streaming
+    stream = Stream(store, proxy)
+    before = proxy.app.gateway.snapshot.version
+    proxy.home.write("policy.csv", "# moved down by a line\n" + sales.RULES + ADMIN)
+    assert proxy.reload()
+    answer, records = stream.end()
+    status, found, shown = explained((proxy.home, {}), answer.event)
+    assert (status, found["event"]["policy"]) == (0, before)
+    applied = [each["line"] for each in found["lines"] if each["said"] == "applied"]
+    assert set(applied) <= set(records[0].lines)
+    after = proxy.app.gateway.snapshot.version
+    assert (found["event"]["end"]["outcome"], found["event"]["end"]["policy"]) == ("whole", after)
+    assert f"policy {before[:12]}, on record: permit" in shown
+    assert f"under policy {after[:12]}: whole" in shown and "cut" not in shown
+    with Reader(proxy.home.folder / "access.db") as reader:  # as `policy replay` looks at it
+        (past,) = reader.past(since=None, until=None)
+    assert past.policy == before
+
+
+@pytest.mark.parametrize(
+    ("change", "lines", "why"),
+    [
+        (
+            lambda text: text + "p, user:alice, sales/daily, read, true, deny\n",
+            ["policy.csv:13"],
+            "denied by policy.csv:13",
+        ),
+        (
+            lambda text: text.replace("round(100)", "round(1000)"),
+            ["policy.csv:6"],
+            "net_sales was round(100) (policy.csv:6), and is round(1000) (policy.csv:6)",
+        ),
+        (
+            lambda text: text.replace("g,  group:analysts,", "g,  group:others,"),
+            ["policy.csv:2"],
+            "it was permitted no longer by policy.csv:2, nor by another line",
+        ),
+    ],
+)
+def test_what_cut_an_answer_is_named(streaming, change, lines, why):
+    """The line that denies, gives another form, or allowed it and does so no longer; it stays a permit."""
+    store, proxy = streaming
+    stream = Stream(store, proxy)
+    before = proxy.app.gateway.snapshot.version
+    text = (proxy.home.policies / "policy.csv").read_text()
+    assert change(text) != text
+    proxy.home.write("policy.csv", change(text))
+    assert proxy.reload()
+    answer, _ = stream.end()
+    status, found, shown = explained((proxy.home, {}), answer.event)
+    assert (status, found["decision"], found["event"]["anew"]) == (0, "permit", "permit")
+    assert found["event"]["policy"] == before != found["event"]["end"]["policy"]
+    assert found["event"]["end"]["outcome"] == "policy-changed"
+    assert (found["event"]["end"]["cut_by"], found["event"]["end"]["why"]) == (lines, why)
+    assert f"what cut it: {why}" in shown
+
+
+def test_a_lockdown_that_cut_an_answer_is_named_with_who_and_why(streaming):
+    """Its id, its reports, who asked for it and the reason stand beside the line."""
+    store, proxy = streaming
+    stream = Stream(store, proxy)
+    ada = proxy.issuer.token("ada", groups=("admins",), level=5)
+    lock = {"reports": "sales/*", "reason": "leak"}
+    event = ask(proxy, "POST", "/-/lockdowns", lock, by=ada).event
+    answer, _ = stream.end()
+    _, found, shown = explained((proxy.home, {}), answer.event)
+    assert found["event"]["end"]["cut_by"] == ["lockdown.csv:3"]
+    assert f"denied by lockdown.csv:3; {event}  lockdown of sales/* by user:ada at" in shown
+    assert ": leak" in shown
+
+
+def test_a_token_that_ended_is_no_lines_doing(streaming):
+    """Where each line gives what it gave, the token was at its end."""
+    store, proxy = streaming
+    stream = Stream(store, proxy, lifetime=1.5 - 30)  # an issuer's clock may differ by 30 seconds
+    time.sleep(2)
+    answer, _ = stream.end()
+    _, found, shown = explained((proxy.home, {}), answer.event)
+    assert (found["event"]["end"]["outcome"], found["event"]["end"]["cut_by"]) == ("expired", [])
+    assert "what cut it: no line: its token was at its end" in shown

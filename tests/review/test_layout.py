@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -38,9 +40,10 @@ def test_rules_comments_and_blank_lines_stay_what_and_where_they_are(data):
     assert not none
     assert [(r.line, r.cells) for r in again] == [(r.line, r.cells) for r in records]
     rules = {record.line for record in records}
-    kept = data.decode().replace("\r\n", "\n").split("\n")
+    kept = data.decode().split("\n")
     for number, line in enumerate(new.decode().split("\n"), 1):
         assert number in rules or line == kept[number - 1]
+        assert line.endswith("\r") == kept[number - 1].endswith("\r")
     assert aligned("policy.csv", new) == new
 
 
@@ -68,3 +71,18 @@ def test_a_file_of_another_syntax_is_left_alone_and_said_to_be_one(tmp_path, nam
     draft = path.with_name("draft.csv")
     draft.write_text("p,role:a,sales/*,read,true,allow\n")
     assert CliRunner().invoke(main, ["policy", "fmt", str(draft)]).exit_code == 0
+
+
+def test_only_what_cannot_be_told_apart_is_left_as_it_is(tmp_path):
+    """As the help says: an open bracket leaves all of a file alone, a rule that means nothing does not."""
+    path = tmp_path / "policy.csv"
+    for text, status in (("p,role:a,(sales/*,read\n", 2), ("p,role:a,sales/*,raed\r\n", 0)):
+        path.write_bytes(text.encode())
+        words = ["policy", "fmt", str(path), "--json"]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == status
+        told = json.loads(result.output)
+        assert bool(told["errors"]) == (status == 2)
+        assert told["changed"] == ([] if status else [str(path)])
+        assert (path.read_bytes() == text.encode()) == (status == 2)
+    assert path.read_bytes() == b"p, role:a, sales/*, raed\r\n"

@@ -22,9 +22,18 @@ def test_a_schema_names_the_members_of_its_type_and_takes_no_others(name):
 
 
 def test_all_are_written_with_the_line_that_uses_them(tmp_path):
-    """One file for each, and for each the line that an editor looks for."""
-    result = CliRunner().invoke(main, ["policy", "schema", "--write", str(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {f"{n}.schema.json" for n in SCHEMAS}
+    """One file for each, in a folder that is made, and for each the line that an editor looks for."""
+    new = tmp_path / "editor" / "schemas"
+    result = CliRunner().invoke(main, ["policy", "schema", "--write", str(new)])
+    assert {path.name for path in new.iterdir()} == {f"{n}.schema.json" for n in SCHEMAS}
     for name in SCHEMAS:
         assert f"# yaml-language-server: $schema=./{name}.schema.json" in result.output
     assert CliRunner().invoke(main, ["policy", "schema"]).exit_code == 2
+
+
+def test_where_nothing_can_be_written_is_told_without_a_traceback(tmp_path):
+    """A sentence, and no status of success."""
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file" / "schemas")
+    result = CliRunner().invoke(main, ["policy", "schema", "--write", where])
+    assert result.exit_code != 0 and "cannot be written to: Not a directory" in result.output

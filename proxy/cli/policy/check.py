@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from proxy.cli.policy.folder import FAULTY, policies, show
-from proxy.errors import Fault, Faulty
+from proxy.cli.policy.folder import FAULTY, document, policies, row, show
+from proxy.errors import Faulty
 from proxy.review.check import Checked, check
-from proxy.snapshot import read_folder
+from proxy.snapshot import read_folder, unread
 
 
 @click.command("check")
@@ -27,7 +27,7 @@ def check_(folder: Path | None, *, as_json: bool, strict: bool) -> None:
     files: dict[str, bytes] = {}
     try:
         files = read_folder(where)
-        found = check(files)
+        found = check(files, beside=unread(where))
     except Faulty as exc:
         found = Checked(snapshot=None, faults=exc.faults)
     if as_json:
@@ -46,7 +46,7 @@ def check_(folder: Path | None, *, as_json: bool, strict: bool) -> None:
 def _summary(where: Path, found: Checked) -> str:
     warnings = f", {_number(len(found.warnings), 'warning')}" if found.warnings else ""
     if found.snapshot is None:
-        return f"{where}: {_number(len(found.faults), 'error')}: not a policy that can be taken"
+        return f"{where}: {_number(len(found.faults), 'error')}{warnings}: not a policy that can be taken"
     policy = found.snapshot.policy
     reports = _number(len(found.snapshot.catalogue.reports), "report")
     lines = _number(len(policy.access) + len(policy.cells), "rule")
@@ -58,19 +58,10 @@ def _number(count: int, what: str) -> str:
 
 
 def _json(found: Checked) -> bytes:
-    def row(fault: Fault) -> dict[str, object]:
-        return {
-            "file": fault.file,
-            "line": fault.line,
-            "column": fault.column,
-            "message": fault.message,
-            "hint": fault.hint,
-        }
-
     return msgspec.json.encode(
         {
+            **document(found.faults),
             "version": found.snapshot.version if found.snapshot else None,
-            "errors": [row(fault) for fault in found.faults],
             "warnings": [{"kind": each.kind, **row(each.fault)} for each in found.warnings],
         }
     )

@@ -12,8 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from proxy.cli.log import visible
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.log import settings_option, visible
+from proxy.cli.policy.folder import FAULTY, faulty, policies
 from proxy.documents import load
 from proxy.errors import CounterfoilError, Faulty
 from proxy.identity.subjects import SubjectsFile
@@ -38,15 +38,16 @@ _COLOURS: Final = {"gains": "green", "loses": "red", "sees": "cyan", "undecided"
     "--seconds", type=click.FloatRange(0.01, 3600), default=2.0, show_default=True,
     help="For one question to the solver; what it cannot tell in that time is said to be undecided.",
 )  # fmt: skip
+@settings_option
 @click.option("--json", "as_json", is_flag=True, help="Every change, in JSON.")
-def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
+def diff(old: str, new: str, *, seconds: float, settings: Path, as_json: bool) -> None:
     """Who gains and who loses which rows and fields from OLD to NEW.
 
     Each is a folder of policies, or a git revision of one: HEAD~1, or main:conf/policies. Without NEW
-    it is the folder as it is now. Conditions are compared by a solver, for every row there could be;
-    each change comes with a row, and a requester, for whom both versions were asked. Compared is what
-    each role, group, user and tool that the files name is given, by itself and together with others;
-    and what else the catalogue declares.
+    it is the folder as it is now: that of the settings, ./policies, or this one. Conditions are
+    compared by a solver, for every row there could be; each change comes with a row, and a requester,
+    for whom both versions were asked. Compared is what each role, group, user and tool that the files
+    name is given, by itself and together with others; and what else the catalogue declares.
 
     Exit status: 0 nobody gains or loses, 1 somebody does, the catalogue declares something else or
     not all can be told, 2 faulty files.
@@ -63,13 +64,12 @@ def diff(old: str, new: str, *, seconds: float, as_json: bool) -> None:
     loaded: list[Snapshot] = []
     for where in (old, new):
         try:
-            files.append(_files(where))
+            files.append(_files(where, settings))
             loaded.append(snapshot_of(files[-1]))
         except Faulty as exc:
             click.echo(f"{visible(where) or 'the folder'} is at fault:", err=True)
-            for fault in exc.faults:
-                show(fault, files[-1] if files else {}, label="error", color="red")
-            sys.exit(FAULTY)
+            read = files[len(loaded)] if len(files) > len(loaded) else {}
+            faulty(exc.faults, read, as_json=as_json, of=where)
         except CounterfoilError as exc:
             click.echo(f"counterfoil: {exc}", err=True)
             sys.exit(FAULTY)
@@ -100,13 +100,13 @@ def _declares_others(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bool
     return said[0] != said[1]
 
 
-def _files(where: str) -> dict[str, bytes]:
+def _files(where: str, settings: Path) -> dict[str, bytes]:
     if not where:
-        return read_folder(policies(None))
+        return read_folder(policies(None, settings))
     if Path(where).is_dir():
         return read_folder(Path(where))
     revision, colon, folder = where.partition(":")
-    return files_at(Path(folder) if colon else policies(None), revision, FILES)
+    return files_at(Path(folder) if colon else policies(None, settings), revision, FILES)
 
 
 # ── for people ──

@@ -12,11 +12,13 @@ from typing import Final
 
 import msgspec
 
-from proxy.audit import Past, Reader
+from proxy.audit import End, Past, Reader
 from proxy.cli.log import visible
 from proxy.errors import CounterfoilError
 from proxy.plan import Context
+from proxy.policy import granting
 from proxy.report import Report
+from proxy.review.ended import CUT, Cut, why_cut
 from proxy.review.then import Asked, Judge, context_of
 from proxy.snapshot import Snapshot, snapshot_of
 from proxy.subject import Subject
@@ -33,6 +35,7 @@ class Recalled:
 
     past: Past
     snapshot: Snapshot
+    asked: Asked
     subject: Subject
     about: str
     """The report, or what a lockdown calls several."""
@@ -53,30 +56,63 @@ class DecidedBefore(CounterfoilError):
 
 
 def snapshot_then(past: Past, log: Path) -> Snapshot:
-    """The policy that was in force; raises CounterfoilError where it is not kept."""
-    files = Versions.beside(Path(os.path.realpath(log))).files(past.policy)
-    return snapshot_of(files)
+    """The policy by which it was decided; raises CounterfoilError where it is not kept."""
+    return snapshot_of(_files(past.policy, log))
 
 
-def find(id_: str, log: Path) -> tuple[Past, str]:
-    """The access of an event's id, and its requester's name.
+def cut(recalled: Recalled, end: End, named: Mapping[str, Value], log: Path) -> Cut | None:
+    """What cut an answer that was under way; None where nothing did."""
+    if end.outcome not in CUT:
+        return None
+    began, ended = instant(recalled.past.started), instant(end.at)
+    assert began is not None  # an event's own time
+    assert ended is not None  # likewise
+    try:
+        files = _files(end.policy, log)
+        after = snapshot_of(files)
+    except CounterfoilError as exc:
+        return Cut(why=f"it cannot be told: {exc}")
+    found = why_cut(
+        recalled.snapshot, after, recalled.asked, named, (began, ended), recalled.past.address
+    )
+    text = files.get(granting.LOCKDOWN_FILE, b"").decode(errors="replace")
+    commands = dict.fromkeys(
+        _command(block)
+        for line in found.lines
+        if line.file == granting.LOCKDOWN_FILE and (block := granting.block_at(text, line.line))
+    )
+    return dataclasses.replace(found, why="; ".join([found.why, *commands]))
+
+
+def _command(block: granting.Block) -> str:
+    """The command that wrote a block: its id, what it was about, whose it was and why."""
+    return " ".join(line.removeprefix("# ") for line in block.text.split("\n")[:2])
+
+
+def _files(version: str, log: Path) -> Mapping[str, bytes]:
+    return Versions.beside(Path(os.path.realpath(log))).files(version)
+
+
+def find(id_: str, log: Path) -> tuple[Past, End, str]:
+    """The access of an event's id, how it ended, and its requester's name.
 
     Raises DecidedBefore, or CounterfoilError where there is no telling.
     """
     if _ID.match(id_) is None:
         raise CounterfoilError("an event's id is the 32 hexadecimal digits of `Counterfoil-Event`")
     with Reader(log) as reader:
-        past = reader.one(id_)
-        principal = reader.principal(past.subject) if past else ""
-    if past is None:
+        one = reader.one(id_)
+        principal = reader.principal(one[0].subject) if one else ""
+    if one is None:
         raise CounterfoilError(f"no access of that id is in {visible(str(log))}")
+    past, end = one
     if not past.decision:
         raise CounterfoilError("this event is of no access: `counterfoil log query` tells of it")
     if not principal:
         if not past.subject:
             raise DecidedBefore(past, "its requester was not known")
         raise CounterfoilError("its requester's name was erased: no lines about it can be found")
-    return past, principal
+    return past, end, principal
 
 
 def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, Value]) -> Recalled:
@@ -105,6 +141,7 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
     return Recalled(
         past=past,
         snapshot=snapshot,
+        asked=asked,
         subject=dataclasses.replace(subject, attributes=attributes),
         about=asked.report or reports[0].id,
         reports=reports,

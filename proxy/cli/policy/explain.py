@@ -12,17 +12,18 @@ from typing import Final
 import click
 import msgspec
 
-from proxy.audit import Past
+from proxy.audit import End, Past
 from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.policy import event as of_event
 from proxy.cli.policy import explained
 from proxy.cli.policy.explained import Answer, Explained
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.policy.folder import FAULTY, faulty, policies
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit, Reason
 from proxy.policy.conditions.address import address
 from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.review.ended import Cut
 from proxy.review.explain import Explanation, explain, explain_change, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
@@ -31,6 +32,8 @@ from proxy.values import Value, instant, scalar
 _PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _NO_SUBJECT: Final = re.compile(r"(?:group|role|set):|(?:anyone)?\Z")
 """What is no subject, unless it is written as `user:…`."""
+_METHODS: Final = ("GET", "HEAD")
+"""What reports are asked by."""
 _STATUS: Final = {reason.slug: reason.status for reason in Reason}
 
 
@@ -75,8 +78,10 @@ def explain_(
 
     With --event ID it is an access of the log, which a refused requester can name: the answer's header
     `Counterfoil-Event`. It is decided again by the policy and catalogue of then, with the groups, the
-    tool, the purpose, the time and the address that are on record. Attributes of its token are not on
-    record: give them with --attribute. Like `log query` this reads the log's file itself.
+    tool, the purpose, the time and the address that are on record. Of an answer that was cut, or ran on
+    over a change of policy, it is said too under which version it ended, and what cut it. Attributes
+    of its token are not on record: give them with --attribute. Like `log query` this reads the log's
+    file itself.
 
     SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
     the token are given with --group and --attribute.
@@ -96,7 +101,8 @@ def explain_(
             log = resolve_log_path(log_file, settings)
             permitted = _explain_event(event, log, attributes, as_json=as_json)
         else:
-            snapshot, now = _snapshot(folder), _time(as_of)
+            where = policies(folder, settings)
+            snapshot, now = _snapshot(where, as_json=as_json), _time(as_of)
             if address(ip) is None:
                 raise CounterfoilError(f"`{visible(ip)}` is not an address: 10.0.0.7, 2001:db8::1")
             who = _subject(snapshot, subject, groups, attributes, tool, now)
@@ -116,16 +122,13 @@ def explain_(
     sys.exit(0 if permitted else 1)
 
 
-def _snapshot(folder: Path | None) -> Snapshot:
-    where = policies(folder)
+def _snapshot(where: Path, *, as_json: bool) -> Snapshot:
     files: dict[str, bytes] = {}
     try:
         files = read_folder(where)
         return snapshot_of(files)
     except Faulty as exc:
-        for fault in exc.faults:
-            show(fault, files, label="error", color="red")
-        sys.exit(FAULTY)
+        faulty(exc.faults, files, as_json=as_json)
 
 
 def _explain(
@@ -180,7 +183,7 @@ def _answer(
     decision, parameters = found.decision, {}
     if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
         return Answer(status=decision.reason.status, cause=decision.cause)
-    if method != "GET":
+    if method not in _METHODS:
         why = f"{method}: reports can only be read"
         return Answer(status=Reason.METHOD.status, cause="method", why=why)
     try:
@@ -258,9 +261,10 @@ def _attributes(snapshot: Snapshot, attributes: tuple[str, ...]) -> dict[str, Va
 def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json: bool) -> bool:
     """Explain an access of the log; whether it was permitted."""
     try:
-        past, principal = of_event.find(id_, log)
+        past, end, principal = of_event.find(id_, log)
         snapshot = of_event.snapshot_then(past, log)
-        then = of_event.recall(past, principal, snapshot, _attributes(snapshot, attributes))
+        named = _attributes(snapshot, attributes)
+        then = of_event.recall(past, principal, snapshot, named)
     except of_event.DecidedBefore as exc:
         if as_json:
             status = _STATUS.get(exc.past.reason, 0)
@@ -275,12 +279,18 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
         answer=_answered(past, found),
     )  # fmt: skip
     anew = "deny" if isinstance(found.decision, Deny) else "permit"
+    cut = of_event.cut(then, end, named, log)
     if as_json:
-        event = {**_recorded(past), "unknown": then.unknown, "anew": anew}
+        event = {**_recorded(past), "unknown": then.unknown, "anew": anew, "end": _ended(end, cut)}
         click.echo(msgspec.json.encode({**explained.document(made), "event": event}))
         return made.answer.permitted
     told = past.decision + (f" (cause {visible(past.cause)})" if past.cause else "")
     click.echo(f"at {past.started}, policy {past.policy[:12]}, on record: {told}")
+    if past.decision == "permit" and (end.policy, end.outcome) != (past.policy, "whole"):
+        word = "cut" if cut else "ended" if end.outcome == "whole" else "last on record"
+        click.echo(f"{word} at {end.at}, under policy {end.policy[:12]}: {end.outcome}")
+    if cut:
+        click.echo(f"what cut it: {visible(cut.why)}")
     explained.show(made)
     if made.answer.permitted and isinstance(found.decision, Deny):
         click.echo(f"with what is known here it would be denied: cause {found.decision.cause}")
@@ -294,6 +304,11 @@ def _recorded(past: Past) -> dict[str, object]:
         "access": past.access, "started": past.started, "policy": past.policy, "decision": past.decision,
         "reason": past.reason, "cause": past.cause,
     }  # fmt: skip
+
+
+def _ended(end: End, cut: Cut | None) -> dict[str, object]:
+    by = {"why": cut.why, "cut_by": [*map(str, cut.lines)]} if cut else {}
+    return {**end._asdict(), **by}
 
 
 def _answered(past: Past, found: Explanation) -> Answer:

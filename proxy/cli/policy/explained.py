@@ -16,6 +16,7 @@ from proxy.cli.log import visible
 from proxy.plan import Context, Deny
 from proxy.policy.lines import Action
 from proxy.review.explain import Explanation, Form, Said, Seen, Usable
+from proxy.review.words import NONE
 from proxy.subject import Subject
 from proxy.values import Value
 
@@ -110,7 +111,7 @@ def _show_lines(console: Console, found: Explanation) -> None:
     for each in lines:
         table.add_row(
             *map(Text, map(visible, (str(each.line), each.principal, each.action, each.when, each.effect))),
-            Text(each.said, style=_SAID.get(each.said, "dim")),
+            Text(visible(": ".join(filter(None, (each.said, each.why)))), style=_SAID.get(each.said, "dim")),
         )  # fmt: skip
     console.print("\nAccess:" if lines else "\nAccess: no `p` line is about this report.")
     if lines:
@@ -120,24 +121,30 @@ def _show_lines(console: Console, found: Explanation) -> None:
 
 
 def _show_fields(console: Console, fields: tuple[Seen, ...]) -> None:
-    rows: list[tuple[Text, Text, Text, Text]] = []
+    rows: list[tuple[Text, ...]] = []
     alike: dict[tuple[tuple[Form, ...], str], list[str]] = {}
     for seen in fields:
-        key = ((), seen.why_absent) if seen.why_absent else (seen.forms, "")
-        alike.setdefault(key, []).append(visible(seen.field))
+        alike.setdefault((seen.forms, seen.why_absent), []).append(visible(seen.field))
     for (forms, why_absent), names in alike.items():
         shown = Text(", ".join(names))
         if why_absent:
-            rows.append((Text("absent", style="red"), Text(), shown, Text(visible(why_absent))))
+            absent = Text("absent", style="red")
+            rows.append((absent, Text(), shown, Text(visible(why_absent)), Text()))
+            shown = Text("″")
         for form in forms:
-            where = "every row" if form.rows == "true" else visible(form.rows)
-            style = "dim" if form.why_not else "red" if form.form == "deny" else "green"
+            nothing = form.why_not or form.where.startswith(NONE)
+            style = "dim" if nothing else "red" if form.form == "deny" else "green"
             why = ", ".join(map(str, form.lines))
             if form.why_not:
                 why = f"not given: {form.why_not} ({why})"
-            rows.append((Text(visible(form.form), style=style), Text(where), shown, Text(why)))
+            condition = "" if form.rows == "true" else visible(form.rows)
+            told = (visible(form.form), visible(form.where))
+            rows.append(
+                (*(Text(each, style=style) for each in told), shown, Text(why), Text(condition))
+            )
             shown = Text("″")
-    table = _table("form", "in rows where", "fields", _column("why", (str(r[3]) for r in rows)))
+    lines = _column("why", (str(row[3]) for row in rows))
+    table = _table("form", "rows", "fields", lines, "condition")
     for row in rows:
         table.add_row(*row)
     console.print("\nCells; of several forms the first whose rows match is given, and a deny wins:")
@@ -191,7 +198,7 @@ def document(explained: Explained) -> dict[str, Any]:
         "lines": [
             {
                 "line": str(each.line), "principal": each.principal, "action": each.action,
-                "when": each.when, "effect": each.effect, "said": each.said.value,
+                "when": each.when, "effect": each.effect, "said": each.said.value, "why": each.why,
             }
             for each in found.lines
         ],
@@ -200,8 +207,8 @@ def document(explained: Explained) -> dict[str, Any]:
                 "field": seen.field, "class": seen.class_, "absent": seen.why_absent,
                 "forms": [
                     {
-                        "form": form.form, "rows": form.rows, "lines": [*map(str, form.lines)],
-                        "why_not": form.why_not,
+                        "form": form.form, "rows": form.rows, "where": form.where,
+                        "lines": [*map(str, form.lines)], "why_not": form.why_not,
                     }
                     for form in seen.forms
                 ],

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.policy.folder import FAULTY, document, policies, show
 from proxy.errors import Fault, Faulty
 from proxy.policy.people import PEOPLE_FILE
 from proxy.policy.source import RULE_FILES
@@ -22,32 +23,35 @@ _HINT: Final = f"fmt aligns {', '.join(RULE_FILES)}, and files like them"
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--check", "only", is_flag=True, help="Change nothing; exit with 1 where one would.")
-def fmt(paths: tuple[Path, ...], *, only: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def fmt(paths: tuple[Path, ...], *, only: bool, as_json: bool) -> None:
     """Align the columns of rule files, named or in a folder; nothing else is changed.
 
-    A file with faults is left as it is. Exit status: 0 all are aligned, 1 with --check where one is
-    not, 2 a file is at fault.
+    A file whose lines cannot be told apart into cells, for a character or a bracket, is left as it is.
+    What its rules say is not looked at: that is for `policy check`. Exit status: 0 all are aligned,
+    1 with --check where one is not, 2 a file cannot be.
     """
-    changed = broken = False
+    changed, faults = list[str](), list[Fault]()
     for path in _files(paths):
         data, why = _content(path)
-        if why:
-            show(Fault(file=str(path), message=why, hint=_HINT), {}, label="error", color="red")
-            broken = True
-            continue
         try:
+            if why:
+                raise Faulty([Fault(file=str(path), message=why, hint=_HINT)])
             new = aligned(str(path), data)
         except Faulty as exc:
-            for fault in exc.faults:
+            faults += exc.faults
+            for fault in () if as_json else exc.faults:
                 show(fault, {str(path): data}, label="error", color="red")
-            broken = True
             continue
         if new != data:
-            changed = True
-            click.echo(f"{'not aligned' if only else 'aligned'}: {path}")
+            changed.append(str(path))
+            if not as_json:
+                click.echo(f"{'not aligned' if only else 'aligned'}: {path}")
             if not only:
                 _replace(path, new)
-    sys.exit(FAULTY if broken else int(only and changed))
+    if as_json:
+        click.echo(msgspec.json.encode({**document(faults), "changed": changed}))
+    sys.exit(FAULTY if faults else int(only and bool(changed)))
 
 
 def _content(path: Path) -> tuple[bytes, str]:

@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final, NoReturn
 
 import click
+import msgspec
 
 from proxy import config
 from proxy.cli.log import visible
 from proxy.errors import CounterfoilError, Fault
+from proxy.policy.source import POLICY_FILE
 
-FAULTY = 2
+FAULTY: Final = 2
 """The exit status where files are at fault."""
 
-_TAB = "    "
+_TAB: Final = "    "
+_SETTINGS: Final = Path("counterfoil.yaml")
 
 
-def policies(given: Path | None) -> Path:
-    """The folder that was named; else that of ./counterfoil.yaml; else ./policies."""
+def policies(given: Path | None, settings: Path = _SETTINGS) -> Path:
+    """The folder that was named; else that of the settings; else ./policies, or this one if it is one."""
     if given is not None:
         return given
-    settings = Path("counterfoil.yaml")
-    if settings.is_file():
+    if settings != _SETTINGS or settings.is_file():
         loaded = config.load(settings, os.environ)
         return loaded.path(loaded.settings.policies)
     if Path("policies").is_dir():
         return Path("policies")
+    if Path(POLICY_FILE).is_file():
+        return Path()
     raise CounterfoilError(
         "no folder of policies here: name one, or go to where counterfoil.yaml is"
     )
+
+
+def faulty(
+    faults: Iterable[Fault], files: Mapping[str, bytes], *, as_json: bool, **more: object
+) -> NoReturn:
+    """Tell what is wrong, for people or as one JSON object with `more` in it, and exit."""
+    if as_json:
+        click.echo(msgspec.json.encode({**document(faults), **more}))
+    else:
+        for fault in faults:
+            show(fault, files, label="error", color="red")
+    sys.exit(FAULTY)
+
+
+def document(faults: Iterable[Fault]) -> dict[str, object]:
+    """What programs are told of a folder, or of files, at fault."""
+    return {"version": None, "errors": [*map(row, faults)], "warnings": []}
+
+
+def row(fault: Fault) -> dict[str, object]:
+    """A fault for programs."""
+    return {
+        "file": fault.file,
+        "line": fault.line,
+        "column": fault.column,
+        "message": fault.message,
+        "hint": fault.hint,
+    }
 
 
 def show(fault: Fault, files: Mapping[str, bytes], *, label: str, color: str) -> None:

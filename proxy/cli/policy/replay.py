@@ -18,7 +18,7 @@ from rich.text import Text
 
 from proxy.audit import Past, Reader
 from proxy.cli.log import Moment, log_option, resolve_log_path, settings_option, visible
-from proxy.cli.policy.folder import FAULTY, show
+from proxy.cli.policy.folder import FAULTY, faulty
 from proxy.errors import CounterfoilError, Faulty
 from proxy.review.replay import Difference, Kind, Replay, Replayed, Tally
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
@@ -82,9 +82,7 @@ def replay_(
             versions = Versions.beside(Path(os.path.realpath(path)))
             found = _replayed(reader, candidate, versions, since=since, until=until)
     except Faulty as exc:
-        for fault in exc.faults:
-            show(fault, files, label="error", color="red")
-        sys.exit(FAULTY)
+        faulty(exc.faults, files, as_json=as_json)
     except CounterfoilError as exc:
         click.echo(f"counterfoil: {exc}", err=True)
         sys.exit(FAULTY)

@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.catalogue.entries import CatalogueFile
 from proxy.config import Settings
+from proxy.errors import CounterfoilError
 from proxy.identity.subjects import SubjectsFile
 from proxy.review.specification import SpecificationFile
 
@@ -27,8 +28,8 @@ SCHEMAS: Final = {
 @click.option(
     "--write",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Write all of them to this folder.",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write all of them to this folder, which is made where there is none.",
 )
 def schema(name: str | None, folder: Path | None) -> None:
     """Print the JSON Schema of a file, or write all: an editor then completes and checks as you type.
@@ -38,16 +39,24 @@ def schema(name: str | None, folder: Path | None) -> None:
         # yaml-language-server: $schema=./reports.schema.json
     """
     if folder is not None:
-        for each in SCHEMAS:
-            path = folder / f"{each}.schema.json"
-            path.write_bytes(_schema(each))
-            click.echo(
-                f"{path}: first line of {each}.yaml: # yaml-language-server: $schema=./{path.name}"
-            )
+        try:
+            _write(folder)
+        except OSError as exc:
+            raise CounterfoilError(f"{folder} cannot be written to: {exc.strerror}") from exc
     elif name is not None:
         click.echo(_schema(name), nl=False)
     else:
         raise click.UsageError(f"name one of {', '.join(SCHEMAS)}, or --write a folder")
+
+
+def _write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in SCHEMAS:
+        path = folder / f"{each}.schema.json"
+        path.write_bytes(_schema(each))
+        click.echo(
+            f"{path}: first line of {each}.yaml: # yaml-language-server: $schema=./{path.name}"
+        )
 
 
 def _schema(name: str) -> bytes:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
+import msgspec
 
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.policy.folder import faulty, policies
 from proxy.errors import CounterfoilError, Faulty
 from proxy.seal import LOCK, seal
 
 
 @click.command("seal")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
-def seal_(folder: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def seal_(folder: Path | None, *, as_json: bool) -> None:
     """Write FOLDER/.lock, the digest of each policy file and key file.
 
     Where the settings say `policies_must_be: sealed`, the server takes the folder only as it was
@@ -26,9 +27,10 @@ def seal_(folder: Path | None) -> None:
     try:
         names = seal(folder)
     except Faulty as exc:
-        for fault in exc.faults:
-            show(fault, {}, label="error", color="red")
-        sys.exit(FAULTY)
+        faulty(exc.faults, {}, as_json=as_json)
     except OSError as exc:
         raise CounterfoilError(f"{folder / LOCK} cannot be written: {exc.strerror}") from exc
-    click.echo(f"{folder / LOCK} seals {', '.join(names)}")
+    if as_json:
+        click.echo(msgspec.json.encode({"manifest": str(folder / LOCK), "sealed": names}))
+    else:
+        click.echo(f"{folder / LOCK} seals {', '.join(names)}")

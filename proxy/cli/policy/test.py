@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from proxy.cli.log import visible
-from proxy.cli.policy.folder import FAULTY, policies, show
+from proxy.cli.policy.folder import faulty, policies, show
 from proxy.errors import Faulty
 from proxy.review.specification import outcomes
 from proxy.snapshot import TESTS_FILE, read_folder, snapshot_of
@@ -31,9 +31,7 @@ def test_(folder: Path | None, *, as_json: bool) -> None:
         files = read_folder(where)
         found = outcomes(snapshot_of(files), files)
     except Faulty as exc:
-        for fault in exc.faults:
-            show(fault, files, label="error", color="red")
-        sys.exit(FAULTY)
+        faulty(exc.faults, files, as_json=as_json)
     failed = [outcome for outcome in found if outcome.faults]
     if as_json:
         tests = [

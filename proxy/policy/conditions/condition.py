@@ -76,30 +76,31 @@ class Meaning:
     def __init__(self, text: str, scope: Scope) -> None:
         """`text` was checked in `scope`."""
         self._text = text
-        self._scope = scope
+        self.scope = scope
 
     @cached_property
-    def _tree(self) -> Node:
+    def tree(self) -> Node:
+        """Its checked tree."""
         return parse(self._text)
 
     @cached_property
     def holds(self) -> Callable[[Context], Truth]:
         """What tells the truth where there is no row."""
-        order = fields(self._tree, self._scope)
-        whole, blank = function(self._tree, self._scope, order), (None,) * len(order)
+        order = fields(self.tree, self.scope)
+        whole, blank = function(self.tree, self.scope, order), (None,) * len(order)
         return lambda context: whole(context, blank)
 
     @cached_property
     def bind(self) -> Callable[[Context], Truth | ColumnTest]:
         """What binds it to a request."""
-        return binder(self._tree, self._scope)
+        return binder(self.tree, self.scope)
 
     @cached_property
     def by_time(self) -> clock.ByTime | None:
         """What tells its truth by the time alone."""
-        return clock.by_time(self._tree, self._scope)
+        return clock.by_time(self.tree, self.scope)
 
     @cached_property
     def waits(self) -> tuple[clock.Waits, ...]:
         """When time may change it."""
-        return clock.waits(self._tree, self._scope)
+        return clock.waits(self.tree, self.scope)

@@ -1,0 +1,151 @@
+"""Whole views, kept for a while: what validators and ranges are answered from.
+
+A view is kept for the requester who asked for it, with all on which it depends in its key: so that one that
+is found is the one that would be made, but for what the store has changed since. Only views that come out the
+same each time can be told apart by a validator: none that encrypts, none whose conditions look at the time.
+
+PROMISE 4 (bounded memory): the bytes are in spools, whose number and time are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from proxy.gateway.view import BLOCK, Block
+from proxy.plan import Context, Permit
+from proxy.spool import Spool
+from proxy.transform import Counts
+
+_MOST: Final = 256
+_MOST_EACH: Final = 8
+"""Views that are kept, and of one requester."""
+_SMALL: Final = 1 << 16
+"""Bytes that are read at once: a trip to a thread costs more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Whole:
+    """A view from its first byte to its last, and what it holds."""
+
+    spool: Spool
+    rows: int
+    cells: Counts
+    digest: str
+    etag: str
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.spool.size
+
+
+def key_of(permit: Permit, context: Context, *rest: Hashable) -> Hashable:
+    """All on which a repeatable view depends; `rest` is what was asked for, and in which form."""
+    attributes: Mapping[str, Hashable] = context.attributes
+    return (
+        permit.subject.name,
+        permit.plan,
+        tuple((name, attributes.get(name)) for name in sorted(permit.plan.attributes)),
+        (context.ip, context.purpose, context.tool, context.action),
+        *rest,
+    )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Place:
+    """Where a view is kept, or will be once it is made."""
+
+    subject: str
+    whole: Whole | None = None
+    since: float = 0.0
+    making: asyncio.Lock
+
+
+class KeptViews:
+    """The views of all requesters; a view goes when it is old, or when newer ones need its place."""
+
+    def __init__(self, *, seconds: float) -> None:
+        """`seconds`: how long a view is kept."""
+        self._seconds = seconds
+        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+
+    async def get(
+        self, key: Hashable, subject: str, make: Callable[[], Awaitable[Whole]], *, anew: bool
+    ) -> Whole:
+        """The view that is kept under the key, or else the one that is made; raises what `make` raises.
+
+        `anew`: one that is made after this call. Who asks for a view while it is made waits for it.
+        """
+        asked = time.monotonic()
+        self._drop_old()
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(subject=subject, making=asyncio.Lock())
+        try:
+            async with place.making:
+                least = asked if anew else asked - self._seconds
+                if place.whole is None or place.since < least:
+                    begun, place.whole = time.monotonic(), None
+                    place.whole = await make()
+                    place.since = begun
+                whole = place.whole
+        except BaseException:
+            if place.whole is None and self._places.get(key) is place:
+                del self._places[key]
+            raise
+        self._places[key] = place
+        self._places.move_to_end(key)
+        self._make_room(subject)
+        asyncio.get_running_loop().call_later(self._seconds, self._drop_old)  # asked again or not
+        return whole
+
+    def close(self) -> None:
+        """Let go of all."""
+        self._places.clear()
+
+    def _drop_old(self) -> None:
+        least = time.monotonic() - self._seconds
+        old = [key for key, place in self._places.items() if place.whole and place.since <= least]
+        for key in old:
+            del self._places[key]
+
+    def _make_room(self, subject: str) -> None:
+        own = [
+            key for key, place in self._places.items() if place.subject == subject and place.whole
+        ]
+        for key in own[: max(0, len(own) - _MOST_EACH)]:
+            del self._places[key]
+        while len(self._places) > _MOST:
+            self._places.popitem(last=False)
+
+
+class Part:
+    """Some bytes of a view as blocks, each of which counts as all that the view holds."""
+
+    def __init__(self, whole: Whole, span: range) -> None:
+        """`span`: which bytes; at least one."""
+        self._whole = whole
+        self._left = span
+        self._start = span.start
+
+    async def take(self) -> list[Block]:
+        """The next block."""
+        span, self._left = self._left[:BLOCK], self._left[BLOCK:]
+        read = partial(self._whole.spool.read, span.start, len(span))
+        data = read() if len(span) <= _SMALL else await asyncio.to_thread(read)
+        return [
+            Block(
+                data=data,
+                rows=self._whole.rows,
+                bytes=span.stop - self._start,
+                cells=self._whole.cells,
+                last=not self._left,
+                digest="" if self._left else self._whole.digest,
+            )
+        ]

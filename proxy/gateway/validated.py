@@ -1,0 +1,95 @@
+"""HEAD, conditional requests and ranges, answered from the requester's own view as a whole.
+
+The validator is that of this view's bytes, under a key of its own: it tells nothing of the store's document,
+and nobody can make it (DESIGN.md §6). Each answer is authorised and recorded like any other; a range counts
+on record as all that the view holds, for nobody knows which cells some bytes of it are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from proxy.errors import SpoolFull
+from proxy.gateway.answers import Head, bare, release
+from proxy.gateway.conditional import Wanted
+from proxy.gateway.kept import Part, Whole
+from proxy.gateway.recorder import Recorder
+from proxy.gateway.standing import Standing
+from proxy.gateway.streamed import Ahead, Streamed
+from proxy.gateway.view import Block
+from proxy.keys import Keyring
+from proxy.plan import Deny, Permit, Reason
+from proxy.spool import Spools
+
+_DIGITS: Final = 32
+
+
+class TooLarge(Exception):
+    """A view is too large to be kept."""
+
+
+def etag_of(permit: Permit, media_type: str, block: Block, keyring: Keyring) -> str:
+    """The validator of an answer that ends with `block`."""
+    key = keyring.mac("etag", permit.report.id, permit.subject.name)
+    return f'"{key.hexdigest(f"{media_type} {block.digest}".encode())[:_DIGITS]}"'
+
+
+async def put_aside(
+    blocks: Ahead,
+    spools: Spools,
+    validator: Callable[[Block], str],
+    run: Callable[..., Awaitable[None]],
+) -> Whole:
+    """A view as a whole; raises TooLarge, and what making its blocks raises.
+
+    `run` calls a function in a thread.
+    """
+    spool = spools.open()
+    while True:
+        for block in await blocks.take():
+            try:
+                await run(spool.write, block.data)
+            except SpoolFull:
+                spool.close()
+                raise TooLarge from None
+            if block.last:
+                return Whole(
+                    spool=spool,
+                    rows=block.rows,
+                    cells=block.cells,
+                    digest=block.digest,
+                    etag=validator(block),
+                )
+
+
+async def answer(
+    whole: Whole, wanted: Wanted, *, media_type: str, recorder: Recorder, standing: Standing
+) -> web.StreamResponse:
+    """What is wanted of the view (RFC 9110 §13.2.2: the order in which conditions are looked at)."""
+    access, size = standing.access, whole.size
+    if wanted.fails(whole.etag):
+        return await recorder.refuse(access, Deny(reason=Reason.PRECONDITION, cause="if-match"))
+    head = Head(media_type, etag=whole.etag, ranges=True, length=size)
+    if wanted.has(whole.etag):
+        access.status = 304
+        receipt = await recorder.record(access, "complete", ended="whole")
+        return bare(receipt, head._replace(status=304, length=None))
+    if wanted.head:
+        return bare(await recorder.record(access, "complete", ended="whole"), head)
+    named = wanted.part(whole.etag)
+    span = range(size) if named is None else named.of(size)
+    if span is None:
+        deny = Deny(reason=Reason.RANGE, cause="range", size=size)
+        return await recorder.refuse(access, deny)
+    if named is not None:
+        access.status, access.span = 206, f"{span.start}-{span.stop - 1}/{size}"
+        head = head._replace(status=206, span=access.span, length=len(span))
+    part = Part(whole, span)
+    ready = await part.take()
+    if ready[0].last:
+        receipt = await recorder.record(access, "complete", block=ready[0], ended="whole")
+        return release(receipt, ready[0], head)
+    return await Streamed(part, recorder=recorder, standing=standing).send(ready, head)
