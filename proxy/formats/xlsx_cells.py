@@ -3,8 +3,8 @@
     text       as it is; a text without characters is no value, like a cell without anything
     number     the shortest digits that mean the same double; whole ones without a point
     boolean    `true`, `false`
-    date       `YYYY-MM-DD`, a day; in a field of datetimes `YYYY-MM-DDT00:00:00`
-    datetime   `YYYY-MM-DDTHH:MM:SS`, with milliseconds where there are some
+    date       `YYYY-MM-DD`, a day; in a field of datetimes `YYYY-MM-DDT00:00:00Z`
+    datetime   `YYYY-MM-DDTHH:MM:SS`, with milliseconds where there are some; in a field of datetimes with `Z`
     time       `HH:MM:SS`, a date without a day
     duration   `HH:MM:SS`, of any number of hours
     error      the text that it shows, `#N/A`
@@ -30,9 +30,8 @@ def texts(cells: Sequence[Any], type_: Type) -> list[str | None]:
     kinds = set(map(type, cells))
     if kinds <= {str}:
         return [cell or None for cell in cells]
-    if type_ is Type.DATETIME and date in kinds:
-        cells = [midnight(cell) if type(cell) is date else cell for cell in cells]
-    return [_FORMS[type(cell)](cell) for cell in cells]
+    forms = _OF_INSTANTS if type_ is Type.DATETIME else _FORMS
+    return [forms[type(cell)](cell) for cell in cells]
 
 
 def name(cell: Any) -> str:
@@ -63,13 +62,16 @@ def _date(day: date) -> str:
     return day.isoformat()
 
 
-def midnight(day: date) -> datetime:
-    """The instant at which a day begins."""
-    return datetime(day.year, day.month, day.day)  # noqa: DTZ001 - a workbook knows no zones
-
-
 def _instant(at: datetime | time) -> str:
     return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds")
+
+
+def _midnight(day: date) -> str:
+    return f"{day.isoformat()}T00:00:00Z"
+
+
+def _in_utc(at: datetime) -> str:
+    return f"{_instant(at)}Z"
 
 
 def _duration(span: timedelta) -> str:
@@ -90,3 +92,7 @@ _FORMS: Final[Mapping[type, Callable[[Any], str | None]]] = MappingProxyType(
         timedelta: _duration,
     }
 )
+_OF_INSTANTS: Final[Mapping[type, Callable[[Any], str | None]]] = MappingProxyType(
+    {**_FORMS, date: _midnight, datetime: _in_utc}
+)
+"""In a field of datetimes: what says nothing of a zone is in UTC (`values`)."""

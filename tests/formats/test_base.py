@@ -16,7 +16,16 @@ from proxy.formats.base import is_utf8
 from proxy.report import FormatName
 from tests.formats.documents import decoder, dialect, outcome
 from tests.harness.streams import ended, feed
+from tests.matrix.others import WRITERS
 
+GOOD = {
+    FormatName.CSV: b"a\n1\n",
+    FormatName.JSON: b'[{"a":1}]',
+    FormatName.XLSX: WRITERS["xlsx"]({"a": "integer"}, [{"a": "1"}]),
+}
+"""A document of each format."""
+
+_SHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ACCEPTED = [
     ("csv", "text/csv", True),
     ("csv", "Text/CSV; Charset=UTF-8", True),
@@ -44,6 +53,12 @@ ACCEPTED = [
     ("json", "application/x-ndjson", False),
     ("json", "text/plain", False),
     ("json", "text/html", False),
+    ("xlsx", _SHEET, True),
+    ("xlsx", f"{_SHEET}; charset=utf-8", False),
+    ("xlsx", "application/vnd.ms-excel", False),
+    ("xlsx", "application/vnd.ms-excel.sheet.macroEnabled.12", False),
+    ("xlsx", "application/zip", False),
+    ("xlsx", "application/octet-stream", False),
 ]
 
 
@@ -72,7 +87,7 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
     stream = decoder(dialect(name), ["a"])
     with pytest.raises(SourceRefused) as first:
         feed(stream, junk)
-    good = b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]'
+    good = GOOD[name]
     for step in (lambda: feed(stream, good), lambda: feed(stream, b""), lambda: ended(stream)):
         with pytest.raises(SourceRefused) as again:
             step()
@@ -82,7 +97,7 @@ def test_a_failed_stream_stays_failed_with_the_same_cause(name, junk):
 @pytest.mark.parametrize("name", FormatName)
 def test_a_finished_stream_takes_nothing_more(name):
     stream = decoder(dialect(name), ["a"])
-    feed(stream, b"a\n1\n" if name is FormatName.CSV else b'[{"a":1}]')
+    feed(stream, GOOD[name])
     ended(stream)
     with pytest.raises(RuntimeError):
         feed(stream, b"a")
