@@ -7,6 +7,7 @@ they hold before their size is known to be within the limits.
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ PACKAGE: Final = b"PK\3\4"
 """How packages begin: with the local header of their first part."""
 COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How OLE compound files begin: the binary formats of old, and packages that are encrypted as a whole."""
+_END: Final = 22
+"""Bytes of a package's last record, without its comment."""
 _EVIDENCE: Final = 1 << 20
 """Below it a package is not judged by its ratio: little files compress as they like."""
 
@@ -43,6 +46,8 @@ class Package:
         entries = _entries(file)
         if len(entries) > _PARTS:
             raise refused("package-too-many-parts")
+        if any(each.header_offset < 0 for each in entries):
+            raise refused("package-malformed")
         if any(each.flag_bits & _ENCRYPTED for each in entries):
             raise refused("package-encrypted")
         if any(
@@ -118,7 +123,10 @@ def _entries(file: IO[bytes]) -> list[zipfile.ZipInfo]:
     """The central directory; an error of zipfile's may hold names, and is not kept."""
     try:
         with zipfile.ZipFile(file) as found:
-            return found.infolist()
+            # zipfile looks for the end, wherever it is; here nothing comes after it.
+            file.seek(-_END - len(found.comment), io.SEEK_END)
+            if file.read(4) == b"PK\5\6":
+                return found.infolist()
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error):
         pass
     raise refused("package-malformed")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from proxy.formats.base import Limits, refused
@@ -21,7 +22,12 @@ _CELL: Final = re.compile(rb"<" + _PREFIX + rb"c(?=[\s/>])")
 _ROW: Final = re.compile(rb"<" + _PREFIX + rb"row(?=[\s/>])")
 _ROW_END: Final = re.compile(rb"</" + _PREFIX + rb"row\s*>")
 _END: Final = re.compile(rb"</" + _PREFIX + rb"sheetData\s*>|<" + _PREFIX + rb"sheetData\s*/>")
-_REFERENCE: Final = re.compile(rb"\sr\s*=\s*[\"']([A-Za-z]*)([0-9]*)[\"']")
+_ODD: Final = re.compile(
+    rb"<" + _PREFIX + rb"(?:row|c)(?=[\s/>])(?!(?:[^<>\"']|\"[^\"'<>]*\"|'[^\"'<>]*')*>)"
+)
+"""A row or cell with an attribute in which another one could seem to stand."""
+_NAMED_ROW: Final = re.compile(rb"<" + _PREFIX + rb"row(?=\s)[^<>]*?\sr\s*=\s*[\"']([0-9]+)[\"']")
+_NAMED_CELL: Final = re.compile(_CELL.pattern + rb"[^<>]*?\sr\s*=\s*[\"']([A-Za-z]+)([0-9]+)[\"']")
 _ERROR: Final = re.compile(rb"(" + _CELL.pattern + rb"[^<]*?\st\s*=\s*)(?:\"e\"|'e')")
 _SPLIT: Final = re.compile(
     _CELL.pattern
@@ -57,14 +63,16 @@ class Sheet:
             rest += piece
             end = _END.search(rest)
             if end is not None:
-                yield self._checked(rest[: end.end()])
+                rest = rest[: end.end()]
+            ends = [0, *(each.end() for each in _ROW_END.finditer(rest)), len(rest)]
+            if max(later - earlier for earlier, later in pairwise(ends)) > self._most_bytes:
+                raise refused("record-too-large")
+            if end is not None:
+                yield self._checked(rest)
                 break
-            cut = max((each.end() for each in _ROW_END.finditer(rest)), default=0)
-            if cut:
+            if cut := ends[-2]:
                 yield self._checked(rest[:cut])
                 rest = rest[cut:]
-            if len(rest) > self._most_bytes:
-                raise refused("record-too-large")
         else:
             raise refused("sheet-malformed")
         for _ in pieces:
@@ -72,17 +80,17 @@ class Sheet:
 
     def _checked(self, rows: bytes) -> bytes:
         """Some whole rows, once they are known to be within the limit."""
-        references = _REFERENCE.findall(rows)
-        letters = {letters for letters, _ in references}
-        digits = {digits for _, digits in references}
+        if _ODD.search(rows):
+            raise refused("sheet-malformed")
+        cells, named_rows = _NAMED_CELL.findall(rows), _NAMED_ROW.findall(rows)
+        letters = {letters for letters, _ in cells}
+        digits = {digits for _, digits in cells} | set(named_rows)
         if any(len(each) > _DIGITS for each in (*letters, *digits)):
             raise refused("sheet-malformed")
-        of_rows = sum(not letters for letters, _ in references)
         self._columns.reach(max(map(_number, letters), default=0))
-        self._rows.reach(max((int(each or 0) for each in digits), default=0))
-        if _count(rows, b"row", _ROW) > of_rows:
-            self._rows.more += _count(rows, b"row", _ROW)
-        if _count(rows, b"c", _CELL) > len(references) - of_rows:
+        self._rows.reach(max(map(int, digits), default=0))
+        self._rows.more += _count(rows, b"row", _ROW) - len(named_rows)
+        if _count(rows, b"c", _CELL) > len(cells):
             widest = max(_count(row, b"c", _CELL) for row in _ROW_END.split(rows))
             self._columns.more = max(self._columns.more, widest)
         if self._rows.most * self._columns.most > self._most_cells:
