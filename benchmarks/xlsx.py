@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import openpyxl
@@ -108,7 +108,7 @@ def ours() -> Callable[[bytes], bytes]:
 def theirs(document: bytes) -> bytes:
     """The same by openpyxl, row by row."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def pseudonym(name: str) -> str:
         return hmac.new(b"key", name.encode(), hashlib.sha256).hexdigest()[:26]
 

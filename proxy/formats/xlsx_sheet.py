@@ -18,33 +18,39 @@ from typing import Final
 from proxy.formats.base import Limits, refused
 
 _PREFIX: Final = rb"(?:[\w.-]+:)?"
-_CELL: Final = re.compile(rb"<" + _PREFIX + rb"c(?=[\s/>])")
-_ROW: Final = re.compile(rb"<" + _PREFIX + rb"row(?=[\s/>])")
 _ROW_END: Final = re.compile(rb"</" + _PREFIX + rb"row\s*>")
+_BEGIN: Final = re.compile(rb"<" + _PREFIX + rb"sheetData(?=[\s/>])")
 _END: Final = re.compile(rb"</" + _PREFIX + rb"sheetData\s*>|<" + _PREFIX + rb"sheetData\s*/>")
-_ODD: Final = re.compile(
-    rb"<" + _PREFIX + rb"(?:row|c)(?=[\s/>])(?!(?:[^<>\"']|\"[^\"'<>]*\"|'[^\"'<>]*')*>)"
-)
-"""A row or cell with an attribute in which another one could seem to stand."""
-_NAMED_ROW: Final = re.compile(rb"<" + _PREFIX + rb"row(?=\s)[^<>]*?\sr\s*=\s*[\"']([0-9]+)[\"']")
-_NAMED_CELL: Final = re.compile(_CELL.pattern + rb"[^<>]*?\sr\s*=\s*[\"']([A-Za-z]+)([0-9]+)[\"']")
-_ERROR: Final = re.compile(rb"(" + _CELL.pattern + rb"[^<]*?\st\s*=\s*)(?:\"e\"|'e')")
-_SPLIT: Final = re.compile(
-    _CELL.pattern
-    + rb"(?![^<>]*?\st\s*=\s*[\"'](?:str|d|inlineStr)[\"'])[^<]*"
-    + rb"(?:<"
-    + _PREFIX
-    + rb"f\b[^<]*(?:</"
-    + _PREFIX
-    + rb"f\s*>[^<]*)?)?<"
-    + _PREFIX
-    + rb"v\b[^<]*&"
-)
-"""What is no text, and written with a reference."""
 _DIGITS: Final = 7
 """Most that a row's number has (1,048,576), and more than a column's."""
-_AFTER: Final = b" >/\n\t\r"
-"""What may follow an element's name."""
+
+
+class _Names:
+    """What is looked for among rows whose elements have a prefix, or have none."""
+
+    def __init__(self, prefix: bytes) -> None:
+        cell = rb"<" + prefix + rb"c(?=[\s/>])"
+        either = rb"<" + prefix + rb"(?:row|c)(?=[\s/>])"
+        value = rb"<" + prefix + rb"v\b[^<]*&"
+        formula = rb"(?:<" + prefix + rb"f\b[^<]*(?:</" + prefix + rb"f\s*>[^<]*)?)?"
+        text = rb"[^<>]*?\st\s*=\s*[\"'](?:str|d|inlineStr)[\"']"
+        self.cell = re.compile(rb"<" + prefix + rb"c\b")
+        self.row = re.compile(rb"<" + prefix + rb"row\b")
+        self.named_row = re.compile(
+            rb"<" + prefix + rb"row(?=\s)[^<>]*?\sr\s*=\s*[\"']([0-9]+)[\"']"
+        )
+        self.named_cell = re.compile(cell + rb"[^<>]*?\sr\s*=\s*[\"']([A-Za-z]+)([0-9]+)[\"']")
+        self.apostrophe = re.compile(either + rb"[^<>']*'")
+        self.odd = re.compile(either + rb"(?!(?:[^<>\"']|\"[^\"'<>]*\"|'[^\"'<>]*')*>)")
+        """A row or cell with an attribute in which another one could seem to stand."""
+        self.referring = re.compile(value)
+        self.split = re.compile(cell + rb"(?!" + text + rb")[^<]*" + formula + value)
+        """What is no text, and written with a reference."""
+        self.error = re.compile(rb"(" + cell + rb"[^<]*?\st\s*=\s*)(?:\"e\"|'e')")
+
+
+_BARE: Final = _Names(b"")
+_PREFIXED: Final = _Names(_PREFIX)
 
 
 class Sheet:
@@ -55,6 +61,8 @@ class Sheet:
         self._most_bytes = limits.record_bytes
         self._rows = _Extent()
         self._columns = _Extent()
+        self._begun = False
+        """Whether the rows have."""
 
     def pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The sheet up to the end of its rows; what follows is looked at by nobody."""
@@ -80,25 +88,34 @@ class Sheet:
 
     def _checked(self, rows: bytes) -> bytes:
         """Some whole rows, once they are known to be within the limit."""
-        if _ODD.search(rows):
+        begins = None if self._begun else _BEGIN.search(rows)
+        self._begun = self._begun or begins is not None
+        start = begins.end() if begins else 0  # before it, `<col>` is no cell, and nothing else is
+        # Only the names of elements matter; what else has a colon costs time and no more.
+        prefixed = any(f":{name}".encode() in rows for name in ("c", "row", "v", "f"))
+        names = _PREFIXED if prefixed else _BARE
+        if names.apostrophe.search(rows, start) and names.odd.search(rows, start):
             raise refused("sheet-malformed")
-        cells, named_rows = _NAMED_CELL.findall(rows), _NAMED_ROW.findall(rows)
+        cells, named_rows = (
+            names.named_cell.findall(rows, start),
+            names.named_row.findall(rows, start),
+        )
         letters = {letters for letters, _ in cells}
         digits = {digits for _, digits in cells} | set(named_rows)
         if any(len(each) > _DIGITS for each in (*letters, *digits)):
             raise refused("sheet-malformed")
         self._columns.reach(max(map(_number, letters), default=0))
         self._rows.reach(max(map(int, digits), default=0))
-        self._rows.more += _count(rows, b"row", _ROW) - len(named_rows)
-        if _count(rows, b"c", _CELL) > len(cells):
-            widest = max(_count(row, b"c", _CELL) for row in _ROW_END.split(rows))
+        self._rows.more += _count(rows, names.row, start) - len(named_rows)
+        if _count(rows, names.cell, start) > len(cells):
+            widest = max(_count(row, names.cell, 0) for row in _ROW_END.split(rows[start:]))
             self._columns.more = max(self._columns.more, widest)
         if self._rows.most * self._columns.most > self._most_cells:
             raise refused("sheet-too-large")
-        if b"&" in rows and _SPLIT.search(rows):
+        if b"&" in rows and names.referring.search(rows) and names.split.search(rows):
             raise refused("sheet-malformed")
         if b'"e"' in rows or b"'e'" in rows:
-            rows = _ERROR.sub(rb'\1"str"', rows)
+            rows = names.error.sub(rb'\1"str"', rows)
         return rows
 
 
@@ -119,11 +136,11 @@ class _Extent:
         return self._named + self.more
 
 
-def _count(rows: bytes, name: bytes, pattern: re.Pattern[bytes]) -> int:
-    """How many elements of that name begin there."""
-    if b":" + name in rows:
-        return len(pattern.findall(rows))
-    return sum(rows.count(b"<" + name + bytes([after])) for after in _AFTER)
+def _count(rows: bytes, name: re.Pattern[bytes], start: int) -> int:
+    """How many elements of that name there are, at least."""
+    if name.pattern.startswith(b"<("):
+        return len(name.findall(rows, start))
+    return rows.count(name.pattern.removesuffix(b"\\b"), start)
 
 
 def _number(letters: bytes) -> int:

@@ -265,6 +265,18 @@ def test_room_is_counted_for_rows_and_cells_without_a_number_too(row):
     assert outcome(XLSX, [wide], ["a"], limits=Limits(sheet_cells=400)) == "sheet-too-large"
 
 
+def test_room_is_counted_whatever_texts_look_like():
+    """PROMISE 4: neither a text nor an attribute can make a cell go uncounted."""
+    for text in ("sheetData", "&lt;sheetData&gt;", 'r="A1"', "'", " :c "):
+        rows = (
+            f'<row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c></row><row r="9999999">'
+            f'<c r="XFD9999999"><v>1</v></c><c t="inlineStr"><is><t>{text}</t></is></c></row>'
+        )
+        assert outcome(XLSX, [by_hand(rows)], ["a"]) == "sheet-too-large"
+    for odd in ("""<row x=' r="1"'/>""", """<c x=" r='A1'"/>""", "<row x='>' r='9'/>"):
+        assert outcome(XLSX, [by_hand(odd)], ["a"]) == "sheet-malformed"
+
+
 def test_an_entity_is_never_expanded():
     """A document type is refused, whichever part has it."""
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
