@@ -42,8 +42,10 @@ $(READY): locks/dev.txt pyproject.toml
 run: $(READY)
 	@exec $(BIN)/counterfoil demo run $(ARGS)
 
+# A process a core, which begins with its part of the tests and then takes from the others'. One alone: ARGS=-n0.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not prove' $(ARGS)
+	$(BIN)/python -m pytest -m 'not prove' $(WORKERS) $(ARGS)
 
 prove: $(READY)
 	$(BIN)/python -m pytest -m prove $(ARGS)

@@ -37,6 +37,10 @@ class Lexis(ABC):
     def texts(self, cells: Cells) -> Cells:
         """Lexical cells of any kind -> lexical cells of texts, with the same characters."""
 
+    @abstractmethod
+    def plain(self, cells: Cells) -> Cells:
+        """Lexical cells of any kind -> their characters; null is null alone."""
+
 
 class Plain(Lexis):
     """Values written as they are (CSV)."""
@@ -50,6 +54,10 @@ class Plain(Lexis):
         return values
 
     def texts(self, cells: Cells) -> Cells:
+        """The cells themselves."""
+        return cells
+
+    def plain(self, cells: Cells) -> Cells:
         """The cells themselves."""
         return cells
 
@@ -183,8 +191,17 @@ class Batch:
             )
         return column
 
+    def plain(self, field: str) -> Cells | None:
+        """The characters of each cell, of whatever kind it is; None where the field has no values.
+
+        So an encoder of another lexis loses nothing: a number in a text field is no value of it, and is
+        given all the same where it is given in clear.
+        """
+        cells = self.column(field)
+        return None if cells is None else self.lexis.plain(cells)
+
     def plain_texts(self, field: str) -> Texts:
-        """The same as Arrow has it, of a batch that is not `few`."""
+        """The values of `field` as Arrow has them, of a batch that is not `few`."""
         found = self.texts(field) if self.lexis is PLAIN and field not in self._values else None
         return texts(self.series(field)) if found is None else found
 

@@ -22,14 +22,13 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy import durable, lockdowns
-from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
 from proxy.keys import Keyring
@@ -38,6 +37,7 @@ from proxy.policy.granting import LOCKDOWN_FILE
 from proxy.policy.index import Policy
 from proxy.policy.piecemeal import free_gently
 from proxy.policy.source import POLICY_FILE
+from proxy.readings import PASSING, NotTaken, Readings, Refused
 from proxy.seal import LOCK, MustBe, uncommitted, unsealed
 from proxy.snapshot import FILES, Snapshot, misnamed, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
@@ -49,36 +49,12 @@ _LOGGER: Final = logging.getLogger("counterfoil")
 _SWITCH_SECONDS: Final = 0.0005
 """How long a reading may keep the interpreter from a request (Python's own choice is ten times that)."""
 
-CAUSES: Final = (
-    "faulty", "not-sealed", "not-committed", "lockdown-lost", "not-kept", "not-recorded",
-    "internal-error",
-)  # fmt: skip
-"""Why a policy is not taken."""
-_PASSING: Final = frozenset({"not-kept", "not-recorded"})
 _AGAIN_SECONDS: Final = 5.0
-"""Causes that are no fault of the policy's, and when it is tried again."""
+"""When it is tried again, where the policy was not to blame."""
 
 T = TypeVar("T")
 Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
 """What of the policy, as its authors wrote it, is not as its own tests.yaml says; raises Faulty."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
-    """Why what the folder holds is not in force."""
-
-    at: float
-    cause: str
-    """One of CAUSES."""
-    why: str
-    """For the operator."""
-    faults: tuple[Fault, ...] = ()
-    commit: Commit | None = None
-    """The commit that the folder's files are those of, where git knows one."""
-
-    def is_as(self, other: Refused | None) -> bool:
-        """Whether nothing is different from an earlier refusal but the time."""
-        return other is not None and (self.cause, self.why) == (other.cause, other.why)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,15 +65,6 @@ class _Candidate:
     files: Mapping[str, bytes]
     commit: Commit | None
     """The commit that the files are those of, where git knows one."""
-
-
-class _NotTaken(Faulty):
-    """What the folder holds may not be put in force, for a cause of CAUSES."""
-
-    def __init__(self, faults: Iterable[Fault], cause: str, commit: Commit | None) -> None:
-        self.cause = cause
-        self.commit = commit
-        super().__init__(faults)
 
 
 class NotChanged(CounterfoilError):
@@ -130,7 +97,7 @@ class PolicyInForce:
         """How many readings and changes ended how, since the start."""
         self._environment = environment
         self._log = log
-        self._keyring = keyring
+        self._readings = Readings(log, keyring)
         self._versions = versions
         self._must_be = must_be
         self._marks: tuple[Path, ...] = ()
@@ -150,7 +117,7 @@ class PolicyInForce:
         try:
             candidate = await asyncio.to_thread(self._read, None)
         except Faulty as exc:
-            await self._record_refusal(self._refusal(exc, time.time()))
+            await self._record_refused(self._refusal(exc, time.time()))
             raise
         await self._put_in_force(candidate)
         self._started = True
@@ -175,7 +142,7 @@ class PolicyInForce:
             self.outcomes["refused"] += refused is not None
             if refused is not None and (asked or not refused.is_as(before)):
                 _LOGGER.error("policy not taken, the last good one stays in force: %s", refused.why)
-                await self._record_refusal(refused)
+                await self._record_refused(refused)
             return refused is None
 
     async def _reload(self) -> Refused | None:
@@ -184,7 +151,7 @@ class PolicyInForce:
             candidate = await asyncio.to_thread(self._read, self.snapshot)
             if _same(candidate.snapshot, self.snapshot):
                 if self.refused is not None:
-                    await self._record_load(candidate)  # by the log, too, the refusal is over
+                    await self._record_taken(candidate)  # by the log, too, the refusal is over
                 self.outcomes["unchanged"] += 1
                 return None
             await self._put_in_force(candidate)
@@ -201,7 +168,7 @@ class PolicyInForce:
 
     def _refusal(self, exc: Faulty, now: float) -> Refused:
         cause, commit = (
-            ("faulty", None) if not isinstance(exc, _NotTaken) else (exc.cause, exc.commit)
+            ("faulty", None) if not isinstance(exc, NotTaken) else (exc.cause, exc.commit)
         )
         return Refused(at=now, cause=cause, why=f"\n{exc}", faults=exc.faults, commit=commit)
 
@@ -220,7 +187,7 @@ class PolicyInForce:
     def _due(self) -> bool:
         """Whether what was refused for no fault of its own may be taken now."""
         refused = self.refused
-        if refused is None or refused.cause not in _PASSING:
+        if refused is None or refused.cause not in PASSING:
             return False
         return time.time() >= refused.at + _AGAIN_SECONDS
 
@@ -233,7 +200,7 @@ class PolicyInForce:
 
         def check(faults: Sequence[Fault], cause: str) -> None:
             if faults:
-                raise _NotTaken(faults, cause, author)
+                raise NotTaken(faults, cause, author)
 
         unfit = f"not-{self._must_be}"
         check(self._unfit(files, commit), unfit)
@@ -243,7 +210,7 @@ class PolicyInForce:
                     files, folder=self.folder, environment=self._environment, previous=previous
                 )
             except Faulty as exc:
-                raise _NotTaken(exc.faults, "faulty", author) from None
+                raise NotTaken(exc.faults, "faulty", author) from None
             if previous is None or snapshot.policy is not previous.policy:
                 free_gently(snapshot.policy, snapshot.policy.pieces)
             check(self._unfit(snapshot.identities.files, commit, keys=True), unfit)
@@ -294,10 +261,10 @@ class PolicyInForce:
             except CounterfoilError as exc:
                 self.outcomes["refused"] += 1
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
-                await self._record_refusal(self.refused)
+                await self._record_refused(self.refused)
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
             if self.refused is not None:  # nor is what is in force now all that the folder has
-                await self._record_refusal(replace(self.refused, at=time.time()))
+                await self._record_refused(replace(self.refused, at=time.time()))
             return receipt
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
@@ -330,7 +297,7 @@ class PolicyInForce:
         except OSError as exc:
             raise CounterfoilError(f"the version cannot be kept: {exc.strerror}") from exc
         # PROMISE 2 (no record, no data): what is decided by a policy is decided by one on record.
-        await self._record_load(candidate)
+        await self._record_taken(candidate)
         if self._started:
             fewer = self.snapshot.policy.denials - candidate.snapshot.policy.denials
             if (
@@ -341,37 +308,12 @@ class PolicyInForce:
         self.since = time.time()
         self.outcomes["taken"] += self._started
 
-    async def _record_load(self, candidate: _Candidate) -> None:
-        author, commit = _author(candidate.commit)
-        event = AccessEvent(
-            access=new_access_id(),
-            step="policy-loaded",
-            at=timestamp(time.time()),
-            subject=self._keyring.opaque(author) if author else "",
-            policy=candidate.snapshot.version,
-            previous=self._version,
-            commit=commit,
-        )
-        await self._log.append(event, principal=author)
+    async def _record_taken(self, candidate: _Candidate) -> None:
+        version = candidate.snapshot.version
+        await self._readings.taken(version, previous=self._version, commit=candidate.commit)
 
-    async def _record_refusal(self, refused: Refused) -> None:
-        first = next(iter(refused.faults), None)
-        author, commit = _author(refused.commit)
-        event = AccessEvent(
-            access=new_access_id(),
-            step="policy-refused",
-            at=timestamp(refused.at),
-            subject=self._keyring.opaque(author) if author else "",
-            commit=commit,
-            previous=self._version,
-            cause=refused.cause,
-            lines=(f"{first.file}:{first.line}" if first.line else first.file,) if first else (),
-            count=len(refused.faults),
-        )
-        try:
-            await self._log.append(event, principal=author)
-        except LogUnavailable as exc:
-            _LOGGER.error("the refusal of a policy is not on record: %s", exc)
+    async def _record_refused(self, refused: Refused) -> None:
+        await self._readings.refused(refused, previous=self._version)
 
 
 def _content(path: Path) -> bytes:
@@ -379,11 +321,6 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _author(commit: Commit | None) -> tuple[str, str]:
-    """The principal that a commit's author is on record as, and the commit's id."""
-    return (f"author:{commit.author}", commit.id) if commit is not None else ("", "")
 
 
 def _ids(content: bytes) -> set[str]:

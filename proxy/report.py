@@ -120,13 +120,37 @@ class FormatName(StrEnum):
 
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
     XLSX = "xlsx"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json", FormatName.XLSX: ".xlsx"}
+    {
+        FormatName.CSV: ".csv",
+        FormatName.JSON: ".json",
+        FormatName.NDJSON: ".ndjson",
+        FormatName.XLSX: ".xlsx",
+    }
 )
 """What paths of each format end with."""
+
+
+class Charset(StrEnum):
+    """How a store writes the characters of a text."""
+
+    UTF_8 = "utf-8"
+    LATIN_1 = "latin-1"
+    WINDOWS_1252 = "windows-1252"
+    UTF_16 = "utf-16"
+    UTF_16_LE = "utf-16-le"
+    UTF_16_BE = "utf-16-be"
+
+
+class Formulas(StrEnum):
+    """What becomes of a text that a spreadsheet would take for a formula."""
+
+    KEEP = "keep"
+    NEUTRALISE = "neutralise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +164,10 @@ class Dialect:
     """JSON: constant members of the answer's outermost object, each with its value's JSON text."""
     delimiter: str = ","
     """CSV: what stands between the cells."""
+    charset: Charset = Charset.UTF_8
+    """CSV: of the store's document; an answer is in UTF-8."""
+    formulas: Formulas = Formulas.KEEP
+    """CSV: of the answer."""
     sheet: str | None = None
     """XLSX: the name of the sheet; None: the store's first that is shown, and ours is `report`."""
 
@@ -169,6 +197,8 @@ class Store:
     """The value of the Authorization header that the proxy itself presents, already resolved."""
     loopback: bool = False
     """Whether the catalogue allows this store to be on this machine."""
+    compression: bool = False
+    """Whether the store is asked to compress its answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,35 @@ def start(home: Home, settings: Path | None = None) -> tuple[int, str]:
         check=False,
     )
     return ended.returncode, ended.stdout + ended.stderr
+
+
+STARTER = """
+import json, sys
+from click.testing import CliRunner
+from proxy.cli import main
+for line in sys.stdin:
+    done = CliRunner().invoke(main, ["serve", "-c", line.rstrip()])
+    print(json.dumps([done.exit_code, done.output]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Callable[[Home], tuple[int, str]]]:
+    """As `start`, but many proxies that cannot start share the time that one process takes to be there."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+
+        def start(home: Home) -> tuple[int, str]:
+            print(home.settings, file=process.stdin, flush=True)
+            status, output = json.loads(process.stdout.readline())
+            return status, output
+
+        yield start
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def edit(home: Home, old: str, new: str) -> None:
@@ -84,11 +114,6 @@ def certify(home: Home, *, passphrase: bytes = b"", other_key: bool = False) -> 
     return home.folder / "server.crt"
 
 
-def _encrypted_key(home: Home) -> None:
-    edit(home, *TLS)
-    certify(home, passphrase=b"canary")
-
-
 def _key_of_another(home: Home) -> None:
     edit(home, *TLS)
     certify(home, other_key=True)
@@ -99,7 +124,6 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
     "settings that are no YAML": (lambda home: home.settings.write_text("a: ["), "not YAML"),
     "an unknown setting": (lambda home: edit(home, "listen:", "lisen:"), "did you mean `listen`?"),
     "no certificate": (lambda home: edit(home, *TLS), "certificate or key cannot be loaded"),
-    "a key with a pass phrase": (_encrypted_key, "without a pass phrase"),
     "the key of another certificate": (_key_of_another, "the key of this certificate"),
     "no TLS in the open": (lambda home: edit(home, "127.0.0.1", "0.0.0.0"), "loopback address only"),
     "metrics in the open": (
@@ -172,11 +196,18 @@ def refused(outcome: tuple[int, str], said: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_missing_or_wrong_is_named(home, fault):
-    """One message that names the fault, status 1, no traceback, and nobody is asked for anything."""
+def test_what_is_missing_or_wrong_is_named(home, starter, fault):
+    """One message that names the fault, status 1, no traceback."""
     change, said = FAULTS[fault]
     change(home)
-    refused(start(home), said)
+    refused(starter(home), said)
+
+
+def test_nobody_is_asked_for_a_pass_phrase(home):
+    """A key that is encrypted is named, and the terminal stays as it is."""
+    edit(home, *TLS)
+    certify(home, passphrase=b"canary")
+    refused(start(home), "without a pass phrase")
 
 
 def test_a_port_that_is_taken_is_named(home):

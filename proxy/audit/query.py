@@ -265,7 +265,7 @@ class Reader:
 
     def count(self, *, since: datetime | None, until: datetime | None) -> int:
         """About how many accesses `past` gives."""
-        where, values = self._between(since, until)
+        where, values = _decided(since, until)
         with self._reading():
             if not self._indexed:
                 return int(self._run("SELECT count(*) FROM leaves.leaf").fetchone()[0])
@@ -279,7 +279,7 @@ class Reader:
         thousand at a time, so that the log's writer is never kept waiting; while it runs, ask this
         reader for nothing else but names.
         """
-        where, values = self._between(since, until)
+        where, values = _decided(since, until)
         own = f"SELECT {_PAST} FROM main.access WHERE {where}"  # noqa: S608 - names and conditions of ours
         kept = (
             f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"  # noqa: S608 - as above
@@ -311,19 +311,6 @@ class Reader:
                 "DELETE FROM main.access; UPDATE main.projected SET place = 0, entry = NULL;"
             )
 
-    def _between(
-        self, since: datetime | None, until: datetime | None
-    ) -> tuple[str, dict[str, object]]:
-        where = ["decision <> ''"]
-        values: dict[str, object] = {}
-        if since is not None:
-            where.append("at >= :since")
-            values["since"] = timestamp(since.timestamp())
-        if until is not None:
-            where.append("started < :until")
-            values["until"] = timestamp(until.timestamp())
-        return " AND ".join(where), values
-
     def _conditions(
         self,
         *,
@@ -334,8 +321,9 @@ class Reader:
         until: datetime | None,
         outcome: str,
     ) -> tuple[str, dict[str, object]]:
-        where = ["outcome <> 'opened'"] if outcome != "opened" else []
-        values: dict[str, object] = {}
+        where, values = _between(since, until)
+        if outcome != "opened":
+            where.append("outcome <> 'opened'")
         if subject:
             ids = (subject, *self.subjects(subject))
             where.append("subject IN (SELECT value FROM json_each(:subjects))")
@@ -349,12 +337,6 @@ class Reader:
         if tool:
             where.append("tool IN (:tool, 'tool:' || :tool)")
             values["tool"] = tool
-        if since is not None:
-            where.append("at >= :since")
-            values["since"] = timestamp(since.timestamp())
-        if until is not None:
-            where.append("started < :until")
-            values["until"] = timestamp(until.timestamp())
         if outcome:
             values["outcome"] = outcome
             if outcome in ("permit", "deny"):
@@ -374,3 +356,21 @@ class Reader:
         given |= {"log": logs.get(epoch, ""), "index": index}
         given["principal"] = self.principal(str(given.get("subject", "")))
         return msgspec.convert(given, Access)
+
+
+def _between(since: datetime | None, until: datetime | None) -> tuple[list[str], dict[str, object]]:
+    """Conditions of accesses that were going on in [since, until), and their values."""
+    where: list[str] = []
+    values: dict[str, object] = {}
+    if since is not None:
+        where.append("at >= :since")
+        values["since"] = timestamp(since.timestamp())
+    if until is not None:
+        where.append("started < :until")
+        values["until"] = timestamp(until.timestamp())
+    return where, values
+
+
+def _decided(since: datetime | None, until: datetime | None) -> tuple[str, dict[str, object]]:
+    where, values = _between(since, until)
+    return " AND ".join(["decision <> ''", *where]), values

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from proxy.report import By, Direction, FormatName, Operator
+from proxy.report import By, Charset, Direction, FormatName, Formulas, Operator
 from proxy.values import Type
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -22,6 +22,9 @@ class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Whether the store may be on this machine."""
     credential: str | None = None
     """`env:NAME` or `file:PATH`: where the token is that the proxy presents to the store."""
+    compression: bool = False
+    """Whether the store is asked to compress its answers (zstd or gzip): where the network between is slow,
+    not where it is fast. What it compresses unasked is taken all the same."""
 
 
 class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +46,16 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """JSON: constants that the answer has beside its rows, where `rows_at` leads to these. Nothing of what
     the store puts there is ever given."""
     delimiter: str = ","
-    """CSV: what stands between the cells, in the store's document and in the answer."""
+    """CSV: what stands between the cells, in the store's document and in the answer. What is made of another
+    format has commas."""
+    charset: Charset = Charset.UTF_8
+    """CSV: how the store writes characters. A document that is not in it is refused, and so is one whose
+    `Content-Type` names another charset. With utf-16 a byte order mark tells the order of bytes. Answers are
+    in UTF-8."""
+    formulas: Formulas = Formulas.KEEP
+    """CSV answers: whether a cell or column name that a spreadsheet takes for a formula stays as it is, or
+    gets a `'` in front (`neutralise`): what begins with `=`, `+`, `-` or `@`, also full-width, with a tab or
+    a line end. A number in a column of numbers stays."""
     sheet: str | None = None
     """XLSX: the sheet's name, in the store's workbook and in the answer. Left out, it is the first sheet that
     is not hidden; in the answer, `report`."""

@@ -34,7 +34,7 @@ _DIRECTIONS: Final[Mapping[Direction | None, tuple[tuple[str, bool], ...]]] = {
 """How the words of an order parameter are written, and whether they mean descending."""
 
 Note = Callable[..., None]
-"""(message, *path below the parameter, hint=): note a fault."""
+"""(message, *path below the entry, hint=, key=): note a fault."""
 
 
 def parameter_of(name: str, entry: ParameterEntry, report: ReportEntry, fault: Note) -> Parameter:

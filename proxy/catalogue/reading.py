@@ -9,9 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
 from proxy import addresses
+from proxy.catalogue.dialects import dialects_of
 from proxy.catalogue.entries import (
     CatalogueFile,
     ReportEntry,
@@ -26,9 +25,7 @@ from proxy.errors import Fault, Faulty
 from proxy.report import (
     EXTENSIONS,
     By,
-    Dialect,
     Field,
-    FormatName,
     Parameter,
     Report,
     Store,
@@ -38,13 +35,11 @@ from proxy.treatments import TABLE, WITHOUT_ORDER
 from proxy.values import Type
 
 _MOST_CREDENTIAL: Final = 8192
-_DELIMITERS: Final = (",", ";", "|", "\t")
 
 _ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _FIELD = re.compile(r"(?![@*\s])[^|,\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}(?<!\s)\Z")
-_SHEET = re.compile(r"(?!')[^\[\]:*?/\\\x00-\x1f\x7f\ufffe\uffff]{1,31}(?<!')\Z")
 _CREDENTIAL = re.compile(r"[\x21-\x7e]+\Z")
 
 
@@ -155,6 +150,7 @@ class _Reader:
             url=entry.url.removesuffix("/"),
             credential=credential,
             loopback=entry.loopback,
+            compression=entry.compression,
         )
 
     def _credential(self, reference: str, *path: str) -> str | None:
@@ -296,8 +292,8 @@ class _Reader:
             yield name, parameter
 
     def _below(self, *here: str | int) -> Note:
-        def note(message: str, *path: str | int, hint: str = "") -> None:
-            self._fault(message, *here, *path, hint=hint)
+        def note(message: str, *path: str | int, hint: str = "", key: bool = False) -> None:
+            self._fault(message, *here, *path, hint=hint, key=key)
 
         return note
 
@@ -313,55 +309,7 @@ class _Reader:
         source = entry.path if entry.source is None else entry.source
         if entry.source is not None:
             check_source(source, entry.path, parameters, self._below(*at, "source"))
-        if entry.rows_at and entry.format is not FormatName.JSON:
-            self._fault("`rows_at` is for the format json", *at, "rows_at", hint="take it out")
-        if not all(entry.rows_at):
-            hint = "name the members that lead to the rows, as `[data, rows]`"
-            self._fault("a member's name is empty", *at, "rows_at", hint=hint)
-        if entry.members and not entry.rows_at:
-            self._fault(
-                "`members` stand beside rows that have a place: `rows_at`",
-                *at,
-                "members",
-                hint="say where the rows are",
-            )
-        for name in entry.members:
-            if name in entry.rows_at[:1]:
-                self._fault(
-                    "the rows are there, see `rows_at`",
-                    *at,
-                    "members",
-                    name,
-                    hint="use another name",
-                    key=True,
-                )
-        if entry.delimiter != "," and entry.format is not FormatName.CSV:
-            self._fault("`delimiter` is for the format csv", *at, "delimiter", hint="take it out")
-        if entry.delimiter not in _DELIMITERS:
-            hint = 'write it in quotes, as `";"`; `"\\t"` is a tab'
-            self._fault('expected one of `,`, `;`, `|`, `"\\t"`', *at, "delimiter", hint=hint)
-        if entry.sheet is not None:
-            if FormatName.XLSX not in (entry.format, *entry.also):
-                self._fault("`sheet` is for the format xlsx", *at, "sheet", hint="take it out")
-            if not _SHEET.match(entry.sheet):
-                hint = "up to 31 characters, none of `[]:*?/\\`, no `'` at either end"
-                self._fault(f"`{entry.sheet}` is not the name of a sheet", *at, "sheet", hint=hint)
-        self._distinct(entry.also, *at, "also")
-        if entry.format in entry.also:
-            place = entry.also.index(entry.format)
-            self._fault("that is its `format`", *at, "also", place, hint="take it out")
-        stored = Dialect(
-            format=entry.format,
-            rows_at=entry.rows_at,
-            members=tuple((k, msgspec.json.encode(v).decode()) for k, v in entry.members.items()),
-            delimiter=entry.delimiter,
-            sheet=entry.sheet,
-        )
-        others = [
-            Dialect(format=each, sheet=entry.sheet)
-            for each in dict.fromkeys(entry.also)
-            if each != entry.format
-        ]
+        stored, others = dialects_of(entry, self._below(*at))
         extension = EXTENSIONS[entry.format]
         offers = {entry.path: (stored, *others)}
         if entry.path.endswith(extension):

@@ -13,7 +13,7 @@ from proxy.demo import people
 from proxy.demo.material import PORT, STORE_PORT, Material, prepare
 from proxy.demo.run import proxy_url, store_url
 from proxy.demo.run import run as run_processes
-from proxy.demo.sales import PRODUCTS, Sales
+from proxy.demo.size import MOST_ROWS, ROWS
 
 _PORT: Final = click.IntRange(1, 65535)
 
@@ -49,8 +49,8 @@ def token(name: str) -> None:
 )
 @click.option(
     "--rows",
-    type=click.IntRange(1, Sales.stores * Sales.days * PRODUCTS),
-    default=120_000,
+    type=click.IntRange(1, MOST_ROWS),
+    default=ROWS,
     show_default=True,
     help="Rows of the daily sales.",
 )

@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from proxy.demo.size import DAYS, PRODUCTS, ROWS, STORES
+
 FIELDS: Final = (
     "date", "store_id", "store_name", "licence_no", "city", "postal_code", "sku", "product_name",
     "producer", "units", "net_sales", "gross_margin", "buyer_email",
@@ -30,7 +32,6 @@ FIELDS: Final = (
 
 FIRST_DAY: Final = date(2026, 1, 1)
 FIRST_STORE: Final = 2001
-PRODUCTS: Final = 240
 BUYERS: Final = 5000
 
 PRODUCERS: Final = (
@@ -168,9 +169,9 @@ class Sales:
     """
 
     seed: int = 7
-    stores: int = 1333
-    days: int = 90
-    rows: int = 120_000
+    stores: int = STORES
+    days: int = DAYS
+    rows: int = ROWS
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that cannot be had."""

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from proxy.batch import Batch, Lexis, Output
 from proxy.errors import SourceRefused
-from proxy.report import Dialect, FormatName, Report
+from proxy.report import Charset, Dialect, FormatName, Report
 from proxy.spool import Spools
 
 CAUSES: Final[Mapping[str, str]] = MappingProxyType(
@@ -41,7 +41,10 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "field-count": "a record has more or fewer fields than the header",
         "header-missing": "the document has no header",
         "json-malformed": "the document is not JSON (RFC 8259)",
+        "line-blank": "a line is blank where each holds an object",
+        "line-not-one-object": "a line holds more or less than one object",
         "member-duplicated": "an object has two members of one name",
+        "not-in-charset": "the document is not in the charset that the catalogue declares",
         "not-utf-8": "the document is not UTF-8 (RFC 3629)",
         "nul-character": "the document holds a NUL character",
         "number-too-large": "a number has too many digits or too large an exponent",
@@ -180,6 +183,21 @@ class Decoder(ABC):
     @abstractmethod
     def _finish(self) -> Iterator[Work]: ...
 
+    def _later(self, work: Work) -> Work:
+        """Work with whose failure the stream fails."""
+
+        def done() -> list[Batch]:
+            try:
+                return work()
+            except SourceRefused as failure:
+                self._failure = self._failure or failure
+                raise
+            except BaseException:
+                self._failure = self._failure or refused("decoder-failed")
+                raise
+
+        return done
+
     def _sticky(self, step: Callable[[], T]) -> T:
         if self._failure is not None:
             raise SourceRefused(self._failure.cause, str(self._failure))
@@ -245,6 +263,19 @@ Columns = Sequence[Output]
 """An answer's columns, in order."""
 
 
+_CHARSETS: Final[Mapping[Charset, frozenset[str]]] = MappingProxyType(
+    {
+        Charset.UTF_8: frozenset({"utf-8"}),
+        Charset.LATIN_1: frozenset({"iso-8859-1", "iso_8859-1", "latin1", "latin-1", "l1"}),
+        Charset.WINDOWS_1252: frozenset({"windows-1252", "cp1252"}),
+        Charset.UTF_16: frozenset({"utf-16"}),
+        Charset.UTF_16_LE: frozenset({"utf-16le"}),
+        Charset.UTF_16_BE: frozenset({"utf-16be"}),
+    }
+)
+"""What a `Content-Type` may call each charset: its names in IANA's registry, and what is much used."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
     """One row of the table of formats."""
@@ -254,8 +285,10 @@ class Format:
     """`Content-Type` of answers."""
     store_types: frozenset[str]
     """Media types under which a store may send it."""
-    parameters: Mapping[str, str]
-    """The media type parameters that a store may send, each with the one value that is understood."""
+    parameters: Mapping[str, frozenset[str]]
+    """The media type parameters that a store may send, each with the values that are understood.
+
+    A charset is of the dialect, where this names one."""
     block_size: int
     """Most bytes to feed at once."""
     lexis: Lexis
@@ -263,9 +296,16 @@ class Format:
     encoder: Callable[[Columns, Dialect], Encoder[Any]]
     typed: bool = False
     """Whether its columns have one type each, so that forms of different types cannot stand in one."""
+    compressed: bool = False
+    """Whether its documents are compressed already, so that a content coding saves nothing."""
 
-    def accepts(self, content_type: str) -> bool:
-        """Whether a store's `Content-Type` (RFC 9110 §8.3) declares this format in UTF-8.
+    def asked(self, dialect: Dialect) -> str:
+        """The media type by which a store is asked for it."""
+        asked, _, _ = self.media_type.partition(";")
+        return self.media_type if dialect.charset is Charset.UTF_8 else asked
+
+    def accepts(self, content_type: str, dialect: Dialect) -> bool:
+        """Whether a store's `Content-Type` (RFC 9110 §8.3) declares this format, as the catalogue does.
 
         An unknown, repeated or malformed parameter is not understood, hence not accepted.
         """
@@ -278,7 +318,10 @@ class Format:
             name = name.lower()
             if len(value) > 1 and value[0] == value[-1] == '"':
                 value = value[1:-1]
-            if name in seen or self.parameters.get(name) != value.lower():
+            understood = self.parameters.get(name, frozenset())
+            if name == "charset" and understood:
+                understood = _CHARSETS[dialect.charset]
+            if name in seen or value.lower() not in understood:
                 return False
             seen.add(name)
         return True

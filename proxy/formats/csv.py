@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+import polars as pl
+
 from proxy.batch import PLAIN, Batch
-from proxy.few import FEW, Cells, Few
+from proxy.few import FEW, Few
 from proxy.formats.base import (
     Columns,
     Decoder,
@@ -27,11 +29,14 @@ from proxy.formats.base import (
     refused,
 )
 from proxy.formats.bits import Offsets, longest
+from proxy.formats.charsets import Transcoder
 from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import Scan, fields, record_end, scan
+from proxy.formats.formulas import neutral, neutral_column, none_begins
 from proxy.formats.pieces import woven
-from proxy.report import Dialect, FormatName
+from proxy.report import Dialect, FormatName, Formulas
 from proxy.texts import Coded, Texts, texts
+from proxy.texts import column as column_of
 from proxy.values import Type
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -59,6 +64,7 @@ class CsvDecoder(Decoder):
         """Raises ValueError where the dialect's delimiter is none."""
         super().__init__()
         self._delimiter = _delimiter(reading.dialect)
+        self._transcoder = Transcoder(reading.dialect.charset)
         self._fields = reading.report.fields
         self._types = reading.report.types
         self._reads = reading.reads
@@ -68,16 +74,16 @@ class CsvDecoder(Decoder):
         self._header: Header | None = None
 
     def _cut(self, block: bytes) -> list[Work]:
-        buffer = self._rest + block
+        buffer = self._rest + self._transcoder.feed(block)
         if self._header is None:
             return done(self._records(buffer))
         end = record_end(buffer)
         if not end or len(buffer) - end > self._limits.record_bytes:
             return done(self._records(buffer))
         self._rest = buffer[end:]
-        return [partial(self._later, self._header, buffer, end)]
+        return [self._later(partial(self._block, self._header, buffer, end))]
 
-    def _later(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
+    def _block(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
         """The batch of the records up to `end`, which is where a record ends if quotes are well-formed."""
         found = scan(buffer, ord(self._delimiter))
         if found.cut != end:
@@ -87,6 +93,7 @@ class CsvDecoder(Decoder):
 
     def _finish(self) -> Iterator[Work]:
         batches = []
+        self._rest += self._transcoder.feed(b"", final=True)
         if self._rest:
             if self._rest.endswith(b"\r"):
                 raise refused("bare-carriage-return")
@@ -177,12 +184,9 @@ class CsvEncoder(Encoder[bytes]):
             raise ValueError("a document has columns")
         self._columns = columns
         self._delimiter = _delimiter(dialect)
-        special = set(f'"\r\n{self._delimiter}')
-        self._special = re.compile(f"[{re.escape(''.join(special))}]")
-        names = (
-            '"' + name.replace('"', '""') + '"' if special & set(name) or not name else name
-            for name in (column.name for column in columns)
-        )
+        self._neutral = dialect.formulas is Formulas.NEUTRALISE
+        self._special = re.compile("[" + re.escape('"\r\n' + self._delimiter) + "]")
+        names = [self._field(column.name, Type.TEXT) for column in columns]
         self._head = (self._delimiter.join(names) + "\n").encode()
 
     def encode(self, batch: Batch) -> bytes:
@@ -191,17 +195,21 @@ class CsvEncoder(Encoder[bytes]):
             return b""
         if batch.few:
             void = batch.repeated(None)
-            columns = [self._column(batch, c.name, c.type) or void for c in self._columns]
-            rows = zip(*([*map(self._field, column)] for column in columns), strict=True)
+            rows = zip(
+                *(
+                    [self._field(cell, column.type) for cell in batch.plain(column.name) or void]
+                    for column in self._columns
+                ),
+                strict=True,
+            )
             return "".join([f"{self._delimiter.join(row)}\n" for row in rows]).encode()
         lines = batch.unread if isinstance(batch.unread, Lines) else None
         if lines is not None and not lines.written_as(self._delimiter):
             lines = None
-        passing = () if lines is None else lines.names
         between = self._delimiter.encode()
         return woven(
             {
-                name: None if name in passing else self._written(batch, name, type_)
+                name: None if self._passes(name, lines) else self._written(batch, name, type_)
                 for name, type_, *_ in self._columns
             },
             [b"", *[between] * (len(self._columns) - 1)],
@@ -210,30 +218,37 @@ class CsvEncoder(Encoder[bytes]):
             height=batch.height,
         )
 
+    def _passes(self, name: str, lines: Lines | None) -> bool:
+        """Whether a column is written as it stands."""
+        if lines is None or name not in lines.names:
+            return False
+        return not self._neutral or none_begins(lines.firsts(name))
+
     def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
         coded = batch.coded(name) if batch.lexis is PLAIN else None
         if coded is not None:
-            coded = Coded(quoted(coded.distinct, self._delimiter), coded.codes)
+            coded = Coded(self._quoted(column_of(coded.distinct), type_), coded.codes)
             return coded if coded.everywhere is None else coded.everywhere
-        cells = self._column(batch, name, type_)
+        cells = batch.plain(name)
         assert not isinstance(cells, Few)
-        return b"" if cells is None else quoted(texts(cells), self._delimiter)
+        return b"" if cells is None else self._quoted(cells, type_)
 
-    def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
-        """A column's cells in CSV's own lexis; None where it has none."""
-        if batch.lexis is PLAIN:
-            return batch.column(name)
-        return PLAIN.write(batch.values(name), type_)
+    def _quoted(self, cells: pl.Series, type_: Type) -> Texts:
+        if self._neutral:
+            cells = neutral_column(cells, type_)
+        return quoted(texts(cells), self._delimiter)
 
     def join(self, records: bytes) -> bytes:
         """The lines, after the header where they are the first."""
         head, self._head = self._head, b""
         return head + records if head else records
 
-    def _field(self, cell: str | None) -> str:
+    def _field(self, cell: str | None, type_: Type) -> str:
         """A cell as it is written: quoted where needed, and where it is the empty text."""
         if cell is None:
             return ""
+        if self._neutral:
+            cell = neutral(cell, type_)
         if not cell or self._special.search(cell):
             return '"' + cell.replace('"', '""') + '"'
         return cell
@@ -251,7 +266,7 @@ CSV: Final = Format(
     store_types=frozenset(
         {"text/csv", "application/csv", "text/tab-separated-values", "text/plain"}
     ),
-    parameters={"charset": "utf-8", "header": "present"},
+    parameters={"charset": frozenset({"utf-8"}), "header": frozenset({"present"})},
     block_size=2 << 20,
     lexis=PLAIN,
     decoder=CsvDecoder,

@@ -134,6 +134,14 @@ class Lines(Unread):
         """The block."""
         return self._block.data
 
+    def firsts(self, name: str) -> Bytes:
+        """The first byte of each text of a field; a NUL where there is none."""
+        data, place = self._block.data, self._places[name]
+        starts = self._start(place)
+        found: Bytes = np.where(starts == self._end(place), np.uint8(0), data[starts])
+        # What stands after a quote that opens is text, or the quote that closes.
+        return np.where(found == _QUOTE, data[np.minimum(starts + 1, len(data) - 1)], found)
+
     def texts(self, name: str) -> Texts:
         """The same of one field, as Arrow has it."""
         block, place = self._block, self._places[name]

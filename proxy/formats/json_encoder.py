@@ -1,4 +1,7 @@
-"""Record batches -> compact JSON (RFC 8259): an array of objects, at the top or in an envelope made anew."""
+"""Record batches -> compact JSON (RFC 8259): an array of objects, at the top or in an envelope made anew.
+
+Or, as NDJSON, each object on a line of its own; no token holds a line end.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,8 @@ def _frame(
     )
 
 
-class JsonEncoder(Encoder[bytes]):
-    """Batches -> compact JSON; members in the columns' order."""
+class _ObjectsEncoder(Encoder[bytes]):
+    """Batches -> objects; members in the columns' order."""
 
     def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
@@ -56,11 +59,9 @@ class JsonEncoder(Encoder[bytes]):
         self._columns = columns
         names = tuple([column.name for column in columns])
         self._frame = _frame(names, dialect.rows_at, dialect.members)
-        self._head = self._frame.head
-        self._separator = b""
 
-    def encode(self, batch: Batch) -> bytes:
-        """The batch's records as objects, with commas between them."""
+    def _objects(self, batch: Batch, end: str) -> bytes:
+        """The batch's records as objects, with `end` after each."""
         if not batch.height:
             return b""
         if batch.height <= SMALL:
@@ -71,21 +72,20 @@ class JsonEncoder(Encoder[bytes]):
                 else ["null" if cell is None else cell for cell in column.to_list()]
                 for column in [self._column(batch, c.name, c.type) for c in self._columns]
             ]
-            template = self._frame.template
-            return ",".join([template % row for row in zip(*cells, strict=True)]).encode()
+            template = self._frame.template + end
+            return "".join([template % row for row in zip(*cells, strict=True)]).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
-        records = woven(
+        return woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
                 for name, type_, *_ in self._columns
             },
-            [b"," + self._frame.leads[0], *self._frame.leads[1:]],
-            b"}",
+            self._frame.leads,
+            b"}" + end.encode(),
             source=uniform,
             height=batch.height,
         )
-        return records[1:]
 
     def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
         coded = batch.coded(name) if batch.lexis is JSON_LEXIS else None
@@ -98,10 +98,24 @@ class JsonEncoder(Encoder[bytes]):
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""
-        column = batch.column(name)
-        if batch.lexis is JSON_LEXIS or column is None:
-            return column
-        return JSON_LEXIS.write(batch.values(name), type_)
+        if batch.lexis is JSON_LEXIS:
+            return batch.column(name)
+        column = batch.plain(name)
+        return None if column is None else JSON_LEXIS.write(column, type_)
+
+
+class JsonEncoder(_ObjectsEncoder):
+    """Batches -> an array, at the top or in an envelope."""
+
+    def __init__(self, columns: Columns, dialect: Dialect) -> None:
+        """Raises ValueError without columns."""
+        super().__init__(columns, dialect)
+        self._head = self._frame.head
+        self._separator = b""
+
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records as objects, with commas between them."""
+        return self._objects(batch, ",")[:-1]
 
     def join(self, records: bytes) -> bytes:
         """The objects, after the document's head or a comma."""
@@ -115,3 +129,19 @@ class JsonEncoder(Encoder[bytes]):
         """The end of the array and of its envelope."""
         head, self._head = self._head, b""
         return head + self._frame.tail
+
+
+class LinesEncoder(_ObjectsEncoder):
+    """Batches -> objects on lines of their own, and nothing else."""
+
+    def encode(self, batch: Batch) -> bytes:
+        """The batch's records, a line each."""
+        return self._objects(batch, "\n")
+
+    def join(self, records: bytes) -> bytes:
+        """The lines."""
+        return records
+
+    def finish(self) -> bytes:
+        """Nothing."""
+        return b""

@@ -1,17 +1,18 @@
 """A short JSON document, whole and plain: read in one step, without the columns' machinery.
 
 numpy and polars cost some fifty microseconds to start, which is most of what a report of ten records
-takes. Here Python's lists do. What is read here is read as `json.py` reads it, to the character; for
-whatever is not plain there is no answer, and `json.py` reads it or refuses it.
+takes. Here Python's lists do. What is read here is read as `json_records` reads it, to the character; for
+whatever is not plain there is no answer, and `json_records` reads it or refuses it.
 
-Plain are a top-level array of 1 to 64 records, each with the members of the first in its order, each
-a string, a number without exponent, `true`, `false` or `null`. That no member is written twice or
-with needless escapes is proved by weight, as in `json.py`.
+Plain are a top-level array, or lines, of 1 to 64 records, each with the members of the first in its
+order, each a string, a number without exponent, `true`, `false` or `null`. That no member is written
+twice or with needless escapes is proved by weight, as in `json_records`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Final
@@ -26,6 +27,7 @@ MOST: Final = 16 << 10
 """Bytes of a document up to which it is looked at."""
 
 _RECORDS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_RECORD: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WORDS: Final = frozenset({"true", "false", "null"})
 _PLAIN_NUMBERS: Final = re.compile(r"[-.0-9]*\Z")
 
@@ -34,7 +36,7 @@ Records = tuple[tuple[str, ...], list[str | None]]
 
 
 def read(document: bytes, limits: Limits) -> Records | None:
-    """The records of a whole, short and plain document; None for any other. Never raises on data.
+    """The records of a whole, short and plain array; None for any other document. Never raises on data.
 
     The least weight of a document with these names and tokens is known exactly: brackets, commas,
     braces, names with their colons, tokens. Whatever else stands in it, but white space, adds to it.
@@ -47,6 +49,26 @@ def read(document: bytes, limits: Limits) -> Records | None:
         records = _RECORDS.decode(document)
     except (msgspec.DecodeError, RecursionError):
         return None
+    return _plain(records, document, limits, beside=1 + len(records))
+
+
+def read_lines(text: bytes, limits: Limits) -> Records | None:
+    """The same of records of which each is on a line of its own, with a line feed after each."""
+    if len(text) > min(MOST, limits.record_bytes) or text.count(b"\n") > FEW:
+        return None
+    if not is_utf8(text):
+        return None
+    try:
+        records = [*map(_RECORD.decode, text.split(b"\n")[:-1])]
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return _plain(records, text, limits, beside=0)
+
+
+def _plain(
+    records: Sequence[dict[str, msgspec.Raw]], document: bytes, limits: Limits, *, beside: int
+) -> Records | None:
+    """What records hold that are plain; `beside` is the weight of what stands around and between them."""
     if not 0 < len(records) <= FEW:
         return None
     names = tuple(records[0])
@@ -54,7 +76,7 @@ def read(document: bytes, limits: Limits) -> Records | None:
         return None
     raw = [*chain.from_iterable(map(dict.values, records))]
     lines = b"\n".join(raw)
-    least = 1 + len(raw) + 2 * len(records) + _weight(lines)
+    least = beside + len(raw) + len(records) + _weight(lines)
     least += len(records) * _names_weight(names, ascii_only=document.isascii())
     if least != _weight(document):
         return None

@@ -23,11 +23,14 @@ SMALL: Final = 64
 """Rows up to which cell by cell is faster."""
 
 _ESCAPED = r'["\\\x00-\x1f]'
-_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
+_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$"
+"""Without exponent, as nearly all are."""
 _NUMBER_STARTS: Final = frozenset("-0123456789")
 _IS_ESCAPED: Final = re.compile(_ESCAPED)
-_IS_NUMBER: Final = re.compile(_NUMBER.replace("$", r"\Z"))
-_LAX_NUMBER: Final = re.compile(r"([+-]?)0*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\Z")
+_LAX_NUMBER: Final = re.compile(r"([+-]?)0*([0-9]+(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]{1,9}))?)\Z")
+_LONG: Final = 4_300
+"""Characters of a number, and the power of ten either way, beyond which readers of JSON give up."""
+_EXPONENT: Final = 400
 
 
 def _text(token: str | None) -> str | None:
@@ -65,11 +68,21 @@ def _is_natural(value: str) -> bool:
 
 
 def _json_number(value: str | None) -> str | None:
-    """The number as JSON has it: no `+`, no leading zeros; null where it is none."""
-    if value is None or _is_natural(value) or _IS_NUMBER.match(value):
+    """The number as JSON has it: no `+`, no leading zeros; a string where it is none, or one too large."""
+    if value is None or (_is_natural(value) and len(value) <= _LONG):
         return value
     matched = _LAX_NUMBER.match(value)
-    return None if matched is None else matched[1].replace("+", "") + matched[2]
+    if matched is None or len(value) > _LONG or abs(int(matched[3] or 0)) > _EXPONENT:
+        return string(value)
+    return matched[1].replace("+", "") + matched[2]
+
+
+def _json_boolean(value: str | None) -> str | None:
+    return value if value in {None, "true", "false"} else string(str(value))
+
+
+def _characters(token: str | None) -> str | None:
+    return _text(token) if token is not None and token.startswith('"') else token
 
 
 class JsonLexis(Lexis):
@@ -97,12 +110,12 @@ class JsonLexis(Lexis):
         return _amend(texts, cells, cells.str.contains("\\", literal=True), _text)
 
     def write(self, values: Cells, type_: Type) -> Cells:
-        """Plain text -> tokens; null where the text is no number or Boolean and should be."""
+        """Plain text -> tokens; what is no number or Boolean and should be is written as a string."""
         scalar: Callable[[str | None], str | None]
         if type_.is_number:
             scalar = _json_number
         elif type_ is Type.BOOLEAN:
-            scalar = _boolean
+            scalar = _json_boolean
         else:
             scalar = _string
         if isinstance(values, Few):
@@ -110,11 +123,12 @@ class JsonLexis(Lexis):
         if len(values) <= SMALL:
             return pl.Series(values.name, [*map(scalar, values.to_list())], dtype=pl.String)
         if type_.is_number:
-            return _amend(values, values, ~values.str.contains(_NUMBER), _json_number)
+            odd = ~values.str.contains(_NUMBER) | (values.str.len_bytes() > _LONG)
+            return _amend(values, values, odd, scalar)
         if type_ is Type.BOOLEAN:
-            return _where(values, (values == "true") | (values == "false"))
+            return _amend(values, values, ~((values == "true") | (values == "false")), scalar)
         tokens = '"' + values + '"'
-        return _amend(tokens, values, values.str.contains(_ESCAPED), _string)
+        return _amend(tokens, values, values.str.contains(_ESCAPED), scalar)
 
     def texts(self, cells: Cells) -> Cells:
         """A string as it is, any other token in quotes: `12` -> `"12"`."""
@@ -122,6 +136,16 @@ class JsonLexis(Lexis):
             return Few(map(_as_text, cells))
         is_text = cells.str.starts_with('"') | cells.is_null()
         return cells if is_text.all() else cells.zip_with(is_text, '"' + cells + '"')
+
+    def plain(self, cells: Cells) -> Cells:
+        """The text of a string; any other token as it is."""
+        if isinstance(cells, Few):
+            return Few(map(_characters, cells))
+        if len(cells) <= SMALL:
+            return pl.Series(cells.name, [*map(_characters, cells.to_list())], dtype=pl.String)
+        # No token but a string begins or ends with a quote.
+        characters = cells.str.strip_prefix('"').str.strip_suffix('"')
+        return _amend(characters, cells, cells.str.contains("\\", literal=True), _characters)
 
 
 def _where(series: pl.Series, keep: pl.Series) -> pl.Series:
@@ -136,12 +160,13 @@ def _amend(
     wrong: pl.Series,
     scalar: Callable[[str | None], str | None],
 ) -> pl.Series:
-    """The series with the cells where `wrong` is true made anew from `source`, one by one."""
+    """The series with the cells where `wrong` is true made anew from `source`, each distinct one once."""
     places = wrong.fill_null(value=False).arg_true()
     if not len(places):
         return series
-    anew = pl.Series([*map(scalar, source.gather(places).to_list())], dtype=pl.String)
-    return series.clone().scatter(places, anew)
+    cells = source.gather(places).to_list()
+    made = {cell: scalar(cell) for cell in set(cells)}
+    return series.clone().scatter(places, pl.Series([made[c] for c in cells], dtype=pl.String))
 
 
 JSON_LEXIS: Final = JsonLexis()

@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 from proxy.audit.durations import BOUNDS, Durations
 from proxy.audit.log import AccessLog
 from proxy.gateway import Gateway
-from proxy.reload import CAUSES, PolicyInForce
+from proxy.readings import CAUSES
+from proxy.reload import PolicyInForce
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 

@@ -11,7 +11,7 @@ from proxy.policy.preference import order
 from proxy.report import Report
 from proxy.review.pairs import Question
 from proxy.review.sides import Who, known_of
-from proxy.review.terms import Fixed
+from proxy.review.walk import Fixed
 from proxy.snapshot import Snapshot
 
 

@@ -12,8 +12,8 @@ from proxy.review.rules import Key, Rules
 from proxy.review.then import Given
 
 if TYPE_CHECKING:
+    from proxy.review.formulas import Formula
     from proxy.review.solver import Solver
-    from proxy.review.terms import Formula
 
 _SECONDS: Final = 0.25
 """For one question."""
@@ -44,8 +44,9 @@ class Alike:
         if self._left <= 0 or not (was.conditions or is_.conditions):
             return False  # forms of every row are as different as their names
         try:
+            from proxy.review.facts import Unmodelled  # noqa: PLC0415 - as above
+            from proxy.review.formulas import every, some  # noqa: PLC0415 - as above
             from proxy.review.solver import Solver, Undecided  # noqa: PLC0415 - an extra, slow to load
-            from proxy.review.terms import Unmodelled, every, some  # noqa: PLC0415 - as above
         except ImportError:
             self._left = 0.0
             return False
@@ -68,7 +69,7 @@ class Alike:
 
 def _formulas(solver: Solver, given: Given, rules: Rules) -> dict[str, Formula]:
     """When a field is given in each form; under '' when in none."""
-    from proxy.review.terms import every, no, some  # noqa: PLC0415 - an extra, slow to load
+    from proxy.review.formulas import every, no, some  # noqa: PLC0415 - an extra, slow to load
 
     spared = [solver.truth(each.text, given.scope).false for each in rules.denies]
     found: dict[str, Formula] = {}

@@ -17,11 +17,13 @@ from proxy.policy.conditions.tree import quoted
 from proxy.policy.lines import Action
 from proxy.policy.preference import Place, order
 from proxy.report import Report
-from proxy.review import terms as logic
+from proxy.review import formulas as logic
 from proxy.review.cells import ABSENT
+from proxy.review.facts import Unmodelled
+from proxy.review.formulas import Formula
 from proxy.review.sides import MAY, Side, Texts, Who
 from proxy.review.solver import SECONDS, Assignment, Solver, Undecided
-from proxy.review.terms import Fixed, Formula, Unmodelled
+from proxy.review.walk import Fixed
 from proxy.snapshot import Snapshot
 from proxy.treatments import Treatment
 from proxy.values import Scalar, Value

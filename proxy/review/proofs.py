@@ -15,7 +15,7 @@ from proxy.policy.lines import Effect
 from proxy.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from proxy.review.terms import Formula
+    from proxy.review.formulas import Formula
 
 _SECONDS: Final = 0.25
 """For one question."""
@@ -65,8 +65,9 @@ class Prover:
 
     def _is_never(self, report: str | None, *claims: _Claim) -> bool:
         try:
+            from proxy.review.facts import Unmodelled  # noqa: PLC0415 - as above
+            from proxy.review.formulas import every, no  # noqa: PLC0415 - as above
             from proxy.review.solver import Solver, Undecided  # noqa: PLC0415 - an extra, slow to load
-            from proxy.review.terms import Unmodelled, every, no  # noqa: PLC0415 - as above
         except ImportError:
             self._left = 0.0
             return False

@@ -31,10 +31,11 @@ from proxy.policy.index import Slice
 from proxy.policy.lines import Action, Effect
 from proxy.policy.rules import Requester
 from proxy.report import Report
-from proxy.review import terms as logic
+from proxy.review import formulas as logic
 from proxy.review.cells import ABSENT
+from proxy.review.formulas import Formula
 from proxy.review.solver import Assignment, Solver
-from proxy.review.terms import Fixed, Formula
+from proxy.review.walk import Fixed
 from proxy.snapshot import Snapshot
 from proxy.subject import Person, Source
 from proxy.values import Type, Value

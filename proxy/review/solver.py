@@ -37,7 +37,10 @@ from proxy.review.constants import (
     text_constant,
     text_of,
 )
-from proxy.review.terms import FALSE, SORT, Facts, Fixed, Formula, Term, Writer
+from proxy.review.facts import Facts
+from proxy.review.formulas import FALSE, Formula
+from proxy.review.terms import SORT, Term
+from proxy.review.walk import Fixed, Writer
 from proxy.review.witness import Values, plainer
 from proxy.values import DIGITS, Scalar, Value
 

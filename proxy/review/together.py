@@ -16,9 +16,11 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.policy.lines import ANYONE, Action, Effect
-from proxy.review import terms as logic
+from proxy.review import formulas as logic
 from proxy.review.about import About
 from proxy.review.cells import ABSENT
+from proxy.review.facts import Unmodelled
+from proxy.review.formulas import Formula
 from proxy.review.pairs import Certain, Change, Cover, Pair, Scale, Turn
 from proxy.review.sides import (
     ALWAYS,
@@ -31,7 +33,6 @@ from proxy.review.sides import (
     scopes,
 )
 from proxy.review.solver import Assignment, Undecided
-from proxy.review.terms import Formula, Unmodelled
 
 _MOST: Final = 20
 """Sets of principals that are told of one report and action: who reads of more knows enough."""

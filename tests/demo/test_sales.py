@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.demo.sales import FIELDS, FIRST_DAY, FIRST_STORE, PRODUCTS, Sales, Selection
+from proxy.demo.sales import FIELDS, FIRST_DAY, FIRST_STORE, Sales, Selection
+from proxy.demo.size import PRODUCTS
 from proxy.values import Type, scalar
 
 SMALL = Sales(stores=11, days=5, rows=170)

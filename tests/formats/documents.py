@@ -51,7 +51,7 @@ def run(
     """The cells of all records, row by row; the same whether they are decoded at once or later."""
     names = fields if reads is None else reads
     stream = decoder(of, fields, reads=reads, limits=limits)
-    if of.format is not FormatName.CSV:
+    if of.format is FormatName.JSON:
         batches = [batch for piece in pieces for batch in feed(stream, piece)]
         return rows([*batches, *ended(stream)], names)
     pieces = list(pieces)

@@ -13,7 +13,7 @@ from proxy import formats
 from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
-from proxy.report import FormatName
+from proxy.report import Charset, FormatName
 from tests.formats.documents import decoder, dialect, outcome
 from tests.harness.streams import ended, feed
 from tests.matrix.others import WRITERS
@@ -21,6 +21,7 @@ from tests.matrix.others import WRITERS
 GOOD = {
     FormatName.CSV: b"a\n1\n",
     FormatName.JSON: b'[{"a":1}]',
+    FormatName.NDJSON: b'{"a":1}\n',
     FormatName.XLSX: WRITERS["xlsx"]({"a": "integer"}, [{"a": "1"}]),
 }
 """A document of each format."""
@@ -53,6 +54,14 @@ ACCEPTED = [
     ("json", "application/x-ndjson", False),
     ("json", "text/plain", False),
     ("json", "text/html", False),
+    ("ndjson", "application/x-ndjson", True),
+    ("ndjson", "application/ndjson; charset=utf-8", True),
+    ("ndjson", "application/jsonl", True),
+    ("ndjson", "application/jsonlines", True),
+    ("ndjson", "application/x-jsonlines", True),
+    ("ndjson", "application/x-ndjson; charset=utf-16", False),
+    ("ndjson", "application/json", False),
+    ("ndjson", "text/plain", False),
     ("xlsx", _SHEET, True),
     ("xlsx", f"{_SHEET}; charset=utf-8", False),
     ("xlsx", "application/vnd.ms-excel", False),
@@ -66,19 +75,44 @@ ACCEPTED = [
 def test_a_content_type_is_accepted_only_where_all_of_it_is_understood(
     name, content_type, accepted
 ):
-    assert FORMATS[FormatName(name)].accepts(content_type) is accepted
+    of = dialect(FormatName(name))
+    assert FORMATS[of.format].accepts(content_type, of) is accepted
+
+
+NAMED = {
+    Charset.UTF_8: ["utf-8", "UTF-8"],
+    Charset.LATIN_1: ["ISO-8859-1", "iso_8859-1", "latin1"],
+    Charset.WINDOWS_1252: ["windows-1252", "cp1252"],
+    Charset.UTF_16: ["utf-16"],
+    Charset.UTF_16_LE: ["UTF-16LE"],
+    Charset.UTF_16_BE: ["utf-16be"],
+}
+
+
+@pytest.mark.parametrize("declared", Charset)
+def test_a_content_type_names_the_declared_charset_or_none(declared):
+    """THREATS F50: no two charsets have a name in common, and nothing else is understood."""
+    of = dialect(FormatName.CSV, charset=declared)
+    accepts = FORMATS[FormatName.CSV].accepts
+    assert accepts("text/csv", of)
+    for charset, names in NAMED.items():
+        for name in names:
+            assert accepts(f"text/csv; charset={name}", of) is (charset is declared)
+    for name in ("utf-7", "utf8", "us-ascii", "utf-32", "", "x"):
+        assert not accepts(f"text/csv; charset={name}", of)
 
 
 @given(st.sampled_from(FormatName), st.text(max_size=40))
 def test_no_content_type_makes_accepts_raise(name, content_type):
-    FORMATS[name].accepts(content_type)
+    FORMATS[name].accepts(content_type, dialect(name))
 
 
 def test_every_format_of_the_catalogue_has_its_row():
     assert set(FORMATS) == set(FormatName)
     for name, row in FORMATS.items():
         assert row.name is name
-        assert row.accepts(row.media_type)
+        assert row.accepts(row.media_type, dialect(name))
+        assert row.accepts(row.asked(dialect(name)), dialect(name))
 
 
 @pytest.mark.parametrize("name", FormatName)

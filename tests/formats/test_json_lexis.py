@@ -64,18 +64,42 @@ def test_a_json_number_is_written_as_it_is(numbers):
     ("text", "token"),
     [
         ("+5", "5"), ("-007", "-7"), ("000", "0"), ("00.50", "0.50"), ("+0e5", "0e5"),
-        ("", None), ("-", None), (".5", None), ("5.", None), ("NaN", None), ("1,5", None),
-        ("1\n", None), ("٣", None), ("1]", None), ("null", None), ('"1"', None),
+        ("1E+05", "1E+05"), ("1e400", "1e400"), ("-1E-400", "-1E-400"), ("9" * 4_300, "9" * 4_300),
+        ("", '""'), ("-", '"-"'), (".5", '".5"'), ("5.", '"5."'), ("NaN", '"NaN"'), ("1,5", '"1,5"'),
+        ("1\n", '"1\\n"'), ("٣", '"٣"'), ("1]", '"1]"'), ("null", '"null"'), ('"1"', '"\\"1\\""'),
+        ("1e401", '"1e401"'), ("1e9999999999", '"1e9999999999"'), ("9" * 4_301, f'"{"9" * 4_301}"'),
     ],
 )  # fmt: skip
-def test_a_number_in_another_writing_is_written_as_json_has_it_and_no_number_is_null(text, token):
+def test_a_number_is_written_as_json_has_it_and_what_is_none_as_a_string(text, token):
     assert both(JSON_LEXIS.write, [text], Type.INTEGER) == [token]
     assert both(JSON_LEXIS.write, ["1", text], Type.DECIMAL) == ["1", token]
 
 
-def test_only_true_and_false_are_booleans():
+def test_only_true_and_false_are_booleans_and_anything_else_is_a_string():
     values = ["true", "false", "True", "1", "", None, "null"]
-    assert both(JSON_LEXIS.write, values, Type.BOOLEAN) == ["true", "false", *[None] * 5]
+    written = ["true", "false", '"True"', '"1"', '""', None, '"null"']
+    assert both(JSON_LEXIS.write, values, Type.BOOLEAN) == written
+
+
+@given(st.lists(st.none() | TOKEN | st.text(), min_size=1, max_size=6), st.sampled_from(Type))
+def test_no_text_is_lost_whatever_the_type_under_which_it_is_written(texts, type_):
+    """What is written gives the same characters again, but for a number's `+` and leading zeros."""
+    tokens = both(JSON_LEXIS.write, texts, type_)
+    again = both(lambda cells, _: JSON_LEXIS.plain(cells), tokens, type_)
+    for text, token, back in zip(texts, tokens, again, strict=True):
+        if text == back:
+            continue
+        assert token == back and type_.is_number
+        assert Decimal(back) == Decimal(text)
+
+
+@given(st.lists(st.none() | TOKEN, min_size=1, max_size=6))
+def test_a_token_of_any_kind_has_the_characters_that_python_reads(tokens):
+    def characters(token: str | None) -> str | None:
+        return json.loads(token) if token is not None and token[0] == '"' else token
+
+    found = both(lambda cells, _: JSON_LEXIS.plain(cells), tokens, Type.TEXT)
+    assert found == [characters(token) for token in tokens]
 
 
 @given(st.lists(st.none() | TEXT, min_size=1, max_size=4), st.sampled_from(Type))

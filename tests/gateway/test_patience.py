@@ -42,7 +42,7 @@ def request(home: Home, path: str = PATH) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
 
-def until(condition, seconds: float = 10) -> bool:
+def until(condition, seconds: float = 40) -> bool:
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -18,6 +18,13 @@ from tests.harness import wire
 from tests.harness.proxy import Home, events
 
 ROOT = Path(__file__).parents[2]
+LAUNCH = """
+import ctypes, runpy, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+runpy.run_module("proxy", run_name="__main__", alter_sys=True)
+"""
+"""`python -m proxy`, which does not outlive the process of its test, however that ends."""
 
 
 class Served:
@@ -27,7 +34,7 @@ class Served:
         self.home = home
         self.output = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)],
+            [sys.executable, "-c", LAUNCH, "serve", "-c", str(home.settings)],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

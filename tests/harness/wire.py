@@ -48,14 +48,29 @@ def connect(url: str, ca: str | None = None, *, timeout: float = 20) -> socket.s
 
 def exchange(url: str, request: bytes, *, ca: str | None = None, timeout: float = 20) -> bytes:
     """Send `request`, then read until the other side closes."""
-    received = bytearray()
     with connect(url, ca, timeout=timeout) as sock:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(request)
-        with contextlib.suppress(ConnectionResetError):
-            while data := sock.recv(1 << 20):
-                received += data
+        return rest(sock)
+
+
+def rest(sock: socket.socket) -> bytes:
+    """What is still to come, until the other side closes or breaks off."""
+    received = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while data := sock.recv(1 << 20):
+            received += data
     return bytes(received)
+
+
+def asked(url: str, target: str, *, token: str) -> socket.socket:
+    """A connection on which the target is asked for, and nothing is read yet."""
+    sock = connect(url)
+    sock.sendall(
+        f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n".encode()
+    )
+    return sock
 
 
 def get(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness import sales
-from tests.peers.nginx import free_port
+from tests.peers.running import free_port, serving
 
 DATASETTE = shutil.which("datasette")
 MISSING = None if DATASETTE else "Datasette is not installed: make peers"
@@ -50,23 +47,12 @@ def datasette(folder: Path, rows: list[tuple[str, ...]]):
     database.close()
     port = free_port()
     assert DATASETTE is not None
-    process = subprocess.Popen(
-        [DATASETTE, "serve", str(folder / "sales.db"), "-h", "127.0.0.1", "-p", str(port),
-         "--setting", "max_csv_mb", "0"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for _ in range(400):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    words = [
+        DATASETTE, "serve", str(folder / "sales.db"), "-h", "127.0.0.1", "-p", str(port),
+        "--setting", "max_csv_mb", "0",
+    ]  # fmt: skip
+    with serving(words, port) as url:
+        yield url
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness import sales
+from tests.peers.running import free_port, serving
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 MISSING = None if NGINX else "nginx is not installed"
@@ -22,17 +20,12 @@ events {{ worker_connections 64; }}
 http {{
   access_log off;
   types {{ text/csv csv; application/json json; }}
+  gzip on; gzip_types text/csv application/json;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{ listen 127.0.0.1:{port}; root {folder}/files; }}
 }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager
@@ -45,17 +38,8 @@ def nginx(folder: Path):
     words = [NGINX, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     if os.geteuid() == 0:
         words += ["-g", "user root;"]
-    process = subprocess.Popen(words)
-    try:
-        for _ in range(200):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serving(words, port) as url:
+        yield url
 
 
 @contextmanager

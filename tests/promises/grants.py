@@ -43,8 +43,8 @@ from tests.reference.evaluator import evaluate
 from tests.reference.nouns import World
 from tests.reference.worlds import Maker, policy_text, reports_text, world_of
 
-TYPES = {"csv": "text/csv", "json": "application/json"}
-FORMATS = tuple(TYPES)
+TYPES = {"csv": "text/csv", "json": "application/json", "ndjson": "application/x-ndjson"}
+FORMATS = ("csv", "json")
 
 
 class Stage:
@@ -54,10 +54,13 @@ class Stage:
         self.store, self.proxy = store, proxy
 
     def policy(self, reports: str, rules: str) -> None:
+        """Put it in force, where it is not."""
         home = self.proxy.home
-        home.write("reports.yaml", reports.replace("{store}", self.store.url))
-        home.write("policy.csv", rules)
-        assert self.proxy.reload(), "the policy was not taken"
+        wanted = {"reports.yaml": reports.replace("{store}", self.store.url), "policy.csv": rules}
+        if any(self.proxy.app.policy.text(name) != text for name, text in wanted.items()):
+            for name, text in wanted.items():
+                home.write(name, text)
+            assert self.proxy.reload(), "the policy was not taken"
 
     def serve(self, path: str, body: bytes, format_: str, **more: Any) -> None:
         self.store.pages[path] = Page(body, content_type=TYPES[format_], **more)
@@ -88,6 +91,8 @@ def rows_of(answer: wire.Answer, format_: str) -> list[dict[str, Any]]:
     assert answer.status == 200 and answer.whole, answer.status
     if format_ == "json":
         return json.loads(answer.body)
+    if format_ == "ndjson":
+        return [json.loads(line) for line in answer.body.decode().split("\n")[:-1]]
     return list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
 
 
@@ -229,16 +234,19 @@ def _veiled(body: bytes) -> bytes:
     return re.sub(rb"cf1\.[\w.-]+", lambda found: b"#" * len(found[0]), body)
 
 
-def interference(at: Stage, format_: str, count: int, foreigners: Sequence[int]) -> wire.Answer:
+def interference(
+    at: Stage, format_: str, count: int, foreigners: Sequence[int], *, coding: str = "identity"
+) -> wire.Answer:
     """PROMISE 1 (non-interference): answers to documents that differ only in what sam may not see are
     equal in every byte, head and frames included.
     """
+    accept = {"Accept-Encoding": coding}
     at.policy(REPORTS, OPEN_RULES)
     first: wire.Answer | None = None
     for seed, many in enumerate(foreigners):
         body = disguise(count, format_, seed, many)
         at.serve(path_of(format_), body, format_, pieces=(0, 70_000, 1_300)[seed % 3])
-        answer = at.ask(path_of(format_), sam(at))
+        answer = at.ask(path_of(format_), sam(at), headers=accept)
         assert answer.status == 200 and answer.whole
         first = first or answer
         assert answer.seen() == first.seen(), f"{count} rows among {many} others"

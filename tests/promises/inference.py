@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tests.promises.grants import FORMATS, Check, Stage, path_of, rows_of, sam
-from tests.promises.vault import OPEN_RULES, REPORTS, disguised, foreign, visible, written
+from tests.promises.vault import OPEN_RULES, REPORTS, Record, disguised, foreign, visible, written
 
 PAGED = REPORTS.replace(
     "      page: {type: integer}\n",
@@ -20,22 +21,23 @@ PAGED = REPORTS.replace(
 ORDERED = PAGED.replace("    key: [id]\n", "    key: [id]\n    ordered_by: [amount, pin]\n", 1)
 
 
-def _disguise(count: int, format_: str, seed: int, foreigners: int, *, ordered: bool) -> bytes:
-    """One of many documents of which sam sees the same rows, in the order of what he may not see."""
+@functools.cache
+def _records(count: int, seed: int, foreigners: int, *, ordered: bool) -> Sequence[Record]:
+    """One of many tables of which sam sees the same rows, in the order of what he may not see."""
     chance = random.Random(seed)
     records = [disguised(visible(n), chance) for n in range(count)]
     for _ in range(foreigners):
         records.insert(chance.randrange(len(records) + 1), foreign(chance))
     if ordered:
         records.sort(key=lambda record: (record["amount"] or "", record["pin"] or ""))
-    return written(records, format_)
+    return records
 
 
 def _alike(at: Stage, queries: Mapping[str, int], *, count: int, ordered: bool, what: str) -> None:
     for format_ in FORMATS:
         seen: dict[str, set[object]] = {query: set() for query in queries}
         for seed, foreigners in enumerate((0, 40, 5_000)):
-            body = _disguise(count, format_, seed, foreigners, ordered=ordered)
+            body = written(_records(count, seed, foreigners, ordered=ordered), format_)
             at.serve(path_of(format_), body, format_, pieces=(0, 70_000, 1_300)[seed])
             for query, rows in queries.items():
                 answer = at.ask(path_of(format_) + query, sam(at))

@@ -82,11 +82,7 @@ def test_a_client_that_stops_reading_stops_the_store(home, store):
     store.pages["/sales/daily.csv"] = Page(body)
     with Served(home) as proxy, proxy.explained():
         token = home.issuer.token("alice", groups=("analysts",))
-        with wire.connect(proxy.url) as sock:
-            sock.sendall(
-                f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: Bearer {token}\r\n\r\n".encode()
-            )
+        with wire.asked(proxy.url, "/sales/daily.csv", token=token) as sock:
             sock.recv(1000)
             before = -1
             while sent != before:

@@ -7,6 +7,8 @@ import json
 import resource
 import sqlite3
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,11 @@ def test_a_locked_log_releases_nothing_and_serves_again_when_unlocked(home, path
         assert proxy.get(path, token=alice(home)).status == 200
         with sqlite3.connect(home.folder / "access.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
-            refused_unrecorded(proxy.get(path, token=alice(home)))
-            assert proxy.get("/sales/nothing", token=alice(home)).status == 503
-            assert proxy.get(path).status == 503
+            asked = ((path, alice(home)), ("/sales/nothing", alice(home)), (path, None))
+            with ThreadPoolExecutor() as pool:
+                granted, *others = pool.map(lambda each: proxy.get(each[0], token=each[1]), asked)
+            refused_unrecorded(granted)
+            assert [answer.status for answer in others] == [503, 503]
             other.execute("ROLLBACK")
         other.close()
         assert proxy.get(path, token=alice(home)).status == 200
@@ -104,19 +108,11 @@ def test_a_log_that_fails_in_mid_stream_cuts_the_answer(home, store):
 
     store.pages["/sales/daily.csv"] = Page(body)
     with Served(home) as proxy:
-        with wire.connect(proxy.url) as sock:
-            sock.sendall(
-                f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-            )
+        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
             received = bytearray(sock.recv(65536))
             resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             store._background.loop.call_soon_threadsafe(gate.set)
-            try:
-                while data := sock.recv(1 << 20):
-                    received += data
-            except ConnectionResetError:
-                pass
+            received += wire.rest(sock)
         answer = wire.parse(bytes(received))
         assert answer.status == 200 and not answer.whole
         covered = max(event.bytes for event in proxy.events() if event.access == answer.event)
@@ -132,20 +128,12 @@ def test_a_killed_process_leaves_the_event_and_the_next_start_marks_it_unresolve
 
     store.pages["/sales/daily.csv"] = Page(body)
     with Served(home) as proxy:
-        with wire.connect(proxy.url) as sock:
-            sock.sendall(
-                f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n"
-                f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-            )
+        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
             received = bytearray()
             while len(received) < 10_000:
                 received += sock.recv(65536)
             proxy.kill()
-            try:
-                while data := sock.recv(1 << 20):
-                    received += data
-            except ConnectionResetError:
-                pass
+            received += wire.rest(sock)
         answer = wire.parse(bytes(received))
         records = [event for event in proxy.events() if event.access == answer.event]
         assert (
@@ -163,26 +151,28 @@ def test_a_killed_process_leaves_the_event_and_the_next_start_marks_it_unresolve
 
 
 def test_killed_at_any_moment_no_byte_is_without_its_record(home, store):
-    """Killed at ten moments of a long answer, the bytes on the wire never exceed what is on record."""
+    """Killed at some moments of a long answer, the bytes on the wire never exceed what is on record."""
+    killed(home, store, (0, 0.02, 0.04, 0.06, 0.08))
+
+
+@pytest.mark.prove
+def test_killed_at_many_moments_no_byte_is_without_its_record(home, store):
+    """As above, at a hundred of them."""
+    killed(home, store, [moment * 0.002 for moment in range(100)])
+
+
+def killed(home: Home, store: Store, moments: Sequence[float]) -> None:
+    """Each time a server anew, on the log of those before it."""
     store.pages["/sales/daily.csv"] = Page(LARGE, pieces=1 << 16)
-    for moment in range(10):
+    for moment in moments:
         with Served(home) as proxy:
-            with wire.connect(proxy.url) as sock:
-                sock.sendall(
-                    f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n"
-                    f"Authorization: Bearer {alice(home)}\r\n\r\n".encode()
-                )
-                received = bytearray()
-                time.sleep(moment * 0.01)
+            with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
+                time.sleep(moment)
                 proxy.kill()
-                try:
-                    while data := sock.recv(1 << 20):
-                        received += data
-                except ConnectionResetError:
-                    pass
+                received = wire.rest(sock)
             if not received:
                 continue
-            answer = wire.parse(bytes(received))
+            answer = wire.parse(received)
             records = [event for event in proxy.events() if event.access == answer.event]
             assert len(answer.body) <= max(event.bytes for event in records)
             if answer.whole:

@@ -76,16 +76,25 @@ def as_csv(names: Sequence[str], rows: Iterable[Row], *, quote_all: bool = False
     return ("\n".join(lines) + "\n").encode()
 
 
-def as_json(names: Sequence[str], rows: Iterable[Row], *, blank: str = "") -> bytes:
-    records = (
+def objects(names: Sequence[str], rows: Iterable[Row], *, blank: str = "") -> list[str]:
+    """Each row as a JSON object."""
+    return [
         "{" + f",{blank}".join(
             f"{json.dumps(name)}{blank}:{blank}{row[name].token}"
             for name in names
             if row[name].token
         ) + f"{blank}}}"
         for row in rows
-    )  # fmt: skip
-    return (f"{blank}[{blank}" + f"{blank},".join(records) + f"{blank}]{blank}").encode()
+    ]  # fmt: skip
+
+
+def as_json(names: Sequence[str], rows: Iterable[Row], *, blank: str = "") -> bytes:
+    records = f"{blank},".join(objects(names, rows, blank=blank))
+    return f"{blank}[{blank}{records}{blank}]{blank}".encode()
+
+
+def as_ndjson(names: Sequence[str], rows: Iterable[Row], *, blank: str = "") -> bytes:
+    return "".join(f"{blank}{each}{blank}\n" for each in objects(names, rows, blank=blank)).encode()
 
 
 def sources(report: Report, rows: Iterable[Row], format_: str) -> list[dict[str, Source]]:

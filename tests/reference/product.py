@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from proxy import policy, transform
 from proxy.catalogue import Catalogue
@@ -15,6 +16,7 @@ from proxy.formats import FORMATS
 from proxy.formats.base import Decoder, Limits, Reading
 from proxy.keys import Keyring
 from proxy.plan import Context, Permit, Plan
+from proxy.policy.index import Policy
 from proxy.policy.rules import MODEL
 from proxy.report import Dialect, FormatName, Report
 from proxy.spool import Spools
@@ -116,10 +118,17 @@ class View:
         return rows
 
 
-def view(
-    world: World, keyring: Keyring, now: datetime, order: Sequence[int] | None = None
-) -> View | None:
-    """The requester's view of the world's report; None where it is denied. Raises Faulty."""
+class Asked(NamedTuple):
+    """What a world's policy decides about."""
+
+    policy: Policy
+    subject: Subject
+    report: Report
+    context: Context
+
+
+def asked(world: World, now: datetime, order: Sequence[int] | None = None) -> Asked:
+    """The world's policy, and its requester's wish to read the world's report. Raises Faulty."""
     catalogue = Catalogue.load(
         reports_text(world.reports).encode(), file="reports.yaml", environment={}, folder=None
     )
@@ -131,16 +140,23 @@ def view(
         attributes=ATTRIBUTES,
         version="0" * 64,
     )
-    asked = world.requester
+    who = world.requester
     subject = Subject(
-        user=asked.user, groups=asked.groups, tool=asked.tool, attributes=dict(asked.attributes),
+        user=who.user, groups=who.groups, tool=who.tool, attributes=dict(who.attributes),
         expires=now.timestamp() + 600,
     )  # fmt: skip
     context = Context(
         attributes=subject.attributes, now=now, date=now.date(), ip="127.0.0.1",
-        purpose=asked.purpose, tool=(asked.tool or "").removeprefix("tool:"), action="read", method="GET",
+        purpose=who.purpose, tool=(who.tool or "").removeprefix("tool:"), action="read", method="GET",
     )  # fmt: skip
-    report = catalogue.reports[world.report.id]
+    return Asked(decided, subject, catalogue.reports[world.report.id], context)
+
+
+def view(
+    world: World, keyring: Keyring, now: datetime, order: Sequence[int] | None = None
+) -> View | None:
+    """The requester's view of the world's report; None where it is denied. Raises Faulty."""
+    decided, subject, report, context = asked(world, now, order)
     decision = policy.decide(decided, subject=subject, report=report, context=context)
     if not isinstance(decision, Permit):
         return None
@@ -155,7 +171,8 @@ def document(
     chosen = world.rows if rows is None else rows
     if format_ == "csv":
         return documents.as_csv(names, chosen, quote_all=quoted)
-    return documents.as_json(names, chosen, blank=" " if quoted else "")
+    write = documents.as_ndjson if format_ == "ndjson" else documents.as_json
+    return write(names, chosen, blank=" " if quoted else "")
 
 
 # ── an answer held against the reference ──

@@ -12,15 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from proxy import policy
-from proxy.catalogue import Catalogue
 from proxy.cli import main
-from proxy.plan import Context, Permit
-from proxy.policy.rules import MODEL
+from proxy.plan import Permit
 from proxy.review.explain import Said, explain
-from proxy.subject import Subject
-from tests.reference.product import ATTRIBUTES
-from tests.reference.worlds import policy_text, reports_text, world_of
+from tests.reference.product import asked
+from tests.reference.worlds import world_of
 from tests.review.test_check import GOOD, REPORTS, SUBJECTS, folder
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,25 +26,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 @given(st.integers(0, 5_000))
 def test_the_explanation_is_of_the_decision_that_is_made(seed):
     """The fields that are said to be given are those of the plan, and a permit has a line that applied."""
-    world = world_of(seed)
-    catalogue = Catalogue.load(
-        reports_text(world.reports).encode(), file="reports.yaml", environment={}, folder=None
-    )
-    files = {"model.conf": MODEL.encode(), "policy.csv": policy_text(world.rules).encode()}
-    decided = policy.load(
-        files, reports=catalogue.reports, classes=catalogue.classes, purposes=catalogue.purposes,
-        attributes=ATTRIBUTES, version="0" * 64,
-    )  # fmt: skip
-    asked = world.requester
-    subject = Subject(
-        user=asked.user, groups=asked.groups, tool=asked.tool, attributes=dict(asked.attributes),
-        expires=NOW.timestamp() + 600,
-    )  # fmt: skip
-    context = Context(
-        attributes=subject.attributes, now=NOW, date=NOW.date(), ip="127.0.0.1", purpose=asked.purpose,
-        tool=(asked.tool or "").removeprefix("tool:"), action="read", method="GET",
-    )  # fmt: skip
-    report = catalogue.reports[world.report.id]
+    decided, subject, report, context = asked(world_of(seed), NOW)
     found = explain(decided, subject=subject, report=report, context=context)
     applied = [each for each in found.lines if each.said is Said.APPLIED]
     if not isinstance(found.decision, Permit):

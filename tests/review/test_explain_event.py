@@ -15,6 +15,7 @@ from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
+from tests.review.governing import GRANT, LOCKDOWN, RULES, governed
 
 CSV = "/sales/daily.csv"
 
@@ -132,30 +133,17 @@ def test_it_takes_nothing_beside_the_id(world):
     assert explained(world, "alice", "--group", "x")[0] == 2
 
 
-ADMIN = """\
-p, group:admins, sales/*, grant, sub.level > 3, allow
-p, group:admins, sales/*, lockdown, true, allow
-p, user:nora, sales/daily, lockdown, true, allow
-"""
-
-
-@pytest.fixture(scope="module")
-def governed(tmp_path_factory):
+@pytest.fixture(scope="module", name="governed")
+def _governed(tmp_path_factory):
     """A proxy on which ada may grant and lock down, and nora lock down one report of three."""
     folder = tmp_path_factory.mktemp("governed")
-    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
-        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
-        nora = proxy.issuer.token("nora")
-        grant = {
-            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
-            "reason": "r",
-        }  # fmt: skip
-        lock = {"reports": "sales/*", "reason": "leak"}
+    one = "p, user:nora, sales/daily, lockdown, true, allow\n"
+    with governed(folder, one) as (proxy, ada, nora):
         asked = {
-            "grant": ("POST", "/-/grants", grant, ada),
-            "own": ("POST", "/-/grants", grant | {"subject": "user:ada"}, ada),
-            "forbidden": ("POST", "/-/lockdowns", lock, nora),
-            "lockdown": ("POST", "/-/lockdowns", lock, ada),
+            "grant": ("POST", "/-/grants", GRANT, ada),
+            "own": ("POST", "/-/grants", GRANT | {"subject": "user:ada"}, ada),
+            "forbidden": ("POST", "/-/lockdowns", LOCKDOWN, nora),
+            "lockdown": ("POST", "/-/lockdowns", LOCKDOWN, ada),
         }
         events = {name: ask(proxy, *words, by=by).event for name, (*words, by) in asked.items()}
         end = f"/-/lockdowns/{events['lockdown']}"
@@ -221,7 +209,7 @@ def test_what_the_token_did_not_decide_cannot_be_named_for_it(tmp_path):
 @pytest.fixture
 def streaming(tmp_path):
     """A proxy that streams, with an admin who may lock down."""
-    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (store, proxy):
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES + RULES) as (store, proxy):
         yield store, proxy
 
 
@@ -230,7 +218,7 @@ def test_an_answer_that_ran_on_is_explained_by_the_policy_that_decided_it(stream
     store, proxy = streaming
     stream = Stream(store, proxy)
     before = proxy.app.gateway.snapshot.version
-    proxy.home.write("policy.csv", "# moved down by a line\n" + sales.RULES + ADMIN)
+    proxy.home.write("policy.csv", "# moved down by a line\n" + sales.RULES + RULES)
     assert proxy.reload()
     answer, records = stream.end()
     status, found, shown = explained((proxy.home, {}), answer.event)
@@ -251,8 +239,8 @@ def test_an_answer_that_ran_on_is_explained_by_the_policy_that_decided_it(stream
     [
         (
             lambda text: text + "p, user:alice, sales/daily, read, true, deny\n",
-            ["policy.csv:13"],
-            "denied by policy.csv:13",
+            ["policy.csv:12"],
+            "denied by policy.csv:12",
         ),
         (
             lambda text: text.replace("round(100)", "round(1000)"),

@@ -13,6 +13,7 @@ from tests.gateway.test_control import ask
 from tests.harness import sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
+from tests.review.governing import GRANT, LOCKDOWN, governed
 
 CSV, JSON = "/sales/daily.csv", "/sales/daily.json"
 
@@ -195,30 +196,16 @@ def test_a_malformed_request_of_who_would_be_refused_anyway_is_as_before(queried
     assert differences(found) == {("user:alice", "refused", "sales/daily", 2)}
 
 
-ADMIN = """\
-p, group:admins, sales/*, grant, sub.level > 3, allow
-p, group:admins, sales/*, lockdown, true, allow
-"""
-
-
-@pytest.fixture(scope="module")
-def governed(tmp_path_factory):
+@pytest.fixture(scope="module", name="governed")
+def _governed(tmp_path_factory):
     """A proxy on which ada granted and revoked, locked and lifted, and others were refused that."""
-    folder = tmp_path_factory.mktemp("governed")
-    with stage(folder, reports=sales.REPORTS, rules=sales.RULES + ADMIN) as (_, proxy):
-        ada = proxy.issuer.token("ada", groups=("admins",), level=5)
-        nora = proxy.issuer.token("nora")
-        grant = {
-            "subject": "user:bob", "report": "sales/daily", "role": "role:analyst", "seconds": 3600,
-            "reason": "r",
-        }  # fmt: skip
-        lock = {"reports": "sales/*", "reason": "leak"}
-        for kind, body in (("grants", grant), ("lockdowns", lock)):
+    with governed(tmp_path_factory.mktemp("governed")) as (proxy, ada, nora):
+        for kind, body in (("grants", GRANT), ("lockdowns", LOCKDOWN)):
             made = ask(proxy, "POST", f"/-/{kind}", body, by=ada)
             assert made.status == 201
             assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=nora).status == 404
             assert ask(proxy, "DELETE", f"/-/{kind}/{made.event}", by=ada).status == 200
-        nowhere = lock | {"reports": "other/*"}
+        nowhere = LOCKDOWN | {"reports": "other/*"}
         assert ask(proxy, "POST", "/-/lockdowns", nowhere, by=ada).status == 404
     return proxy.home
 

@@ -14,9 +14,11 @@ from proxy.policy.conditions.evaluate import function
 from proxy.policy.conditions.syntax import parse
 from proxy.policy.conditions.tree import Name, canonical, names
 from proxy.review.constants import constant, text_constant, text_of
+from proxy.review.facts import Facts, Unmodelled
 from proxy.review.pairs import written
 from proxy.review.solver import Solver
-from proxy.review.terms import SORT, Facts, Unmodelled, Writer
+from proxy.review.terms import SORT
+from proxy.review.walk import Writer
 from proxy.subject import AttributeType
 from proxy.values import Type
 from tests.policy.conditions_strategies import CONTEXTS, OF_ROWS, ROWS, cells

@@ -10,37 +10,17 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.batch import PLAIN, Batch
-from proxy.few import Few
 from proxy.plan import Context, Permit
 from proxy.policy.decide import decide
-from proxy.policy.rules import MODEL
 from proxy.review.difference import difference
 from proxy.review.pairs import Kind
 from proxy.review.sides import ANY_TOOL, Side, Who
 from proxy.review.solver import Assignment
 from proxy.snapshot import snapshot_of
+from tests.review.versions import files, forms, table, turn
 
-REPORTS = """
-purposes: [audit]
-stores:
-  sales: {url: "https://store.invalid"}
-reports:
-  sales/daily:
-    title: Daily
-    store: sales
-    fields:
-      region: {type: text, class: public}
-      units: {type: text, class: internal}
-    variants:
-      - {path: /daily.csv, source: /daily.csv, format: csv}
-"""
-SUBJECTS = """
-issuers:
-  - issuer: https://id.test.invalid
-    prefix: ""
-    audience: [counterfoil]
-    keys: {{url: https://id.test.invalid/keys}}
+FIELDS = {"region": "{type: text, class: public}", "units": "{type: text, class: internal}"}
+ATTRIBUTES = """\
     groups: {{claim: groups, source: {groups}}}
     attributes:
       regions: {{type: text, many: true, source: people-else-claim, claim: regions}}
@@ -106,26 +86,20 @@ def version(lines, person, groups):
     if "people" not in groups:
         _, _, regions, until = person.split(",")
         people = f"subject, regions, valid-until\nuser:u, {regions}, {until}"
+    subjects = ATTRIBUTES.format(groups=groups)
     return snapshot_of(
-        {
-            "model.conf": MODEL.encode(),
-            "policy.csv": (HELD + "".join(lines)).encode(),
-            "reports.yaml": REPORTS.encode(),
-            "subjects.yaml": SUBJECTS.format(groups=groups).encode(),
-            "people.csv": people.encode(),
-        }
+        files(HELD + "".join(lines), fields=FIELDS, subjects=subjects, people=people)
     )
 
 
-TABLE = [*itertools.product((None, "North", "South", "Else"), (None, "0", "2"))]
-BATCH = Batch(
-    {"region": Few([r for r, _ in TABLE]), "units": Few([u for _, u in TABLE])},
-    height=len(TABLE), lexis=PLAIN, few=True,
-    types={name: f.type for name, f in snapshot_of({
-        "model.conf": MODEL.encode(), "policy.csv": GIVING.encode(), "reports.yaml": REPORTS.encode(),
-        "subjects.yaml": b"issuers: [{issuer: 'https://i.invalid', prefix: '', audience: [a], keys: {url: 'https://i.invalid/k'}}]",
-    }).catalogue.reports["sales/daily"].fields.items()},
-)  # fmt: skip
+TABLE = table(
+    [
+        {"region": region, "units": units}
+        for region in (None, "North", "South", "Else")
+        for units in (None, "0", "2")
+    ],
+    snapshot_of(files(GIVING, fields=FIELDS)).catalogue.reports["sales/daily"].types,
+)
 CIRCUMSTANCES = [
     *itertools.product(
         ("", "audit"),
@@ -162,20 +136,9 @@ def seen(snapshot, names, tool, purpose, year, regions):
     )  # fmt: skip
     report = snapshot.catalogue.reports["sales/daily"]
     decision = decide(snapshot.policy, subject=subject, report=report, context=context)
-    rows = [{} for _ in TABLE]
     if not isinstance(decision, Permit):
-        return rows
-    truths = []
-    for each in decision.plan.predicates:
-        bound = each.bind(context)
-        truths.append(list(bound(BATCH)) if callable(bound) else [bound] * len(TABLE))
-    for column in decision.plan.columns:
-        for number, row in enumerate(rows):
-            if any(truths[n][number] is not False for n in column.denies):
-                continue
-            forms = [c.treatment for c in column.choices if truths[c.when][number] is True]
-            row.update({column.field.name: str(forms[0])} if forms else {})
-    return rows
+        return [{}] * TABLE.height
+    return forms(decision.plan, context, TABLE)
 
 
 RANK = {"clear": 0, "redact": 1, "absent": 2}
@@ -185,15 +148,12 @@ def turns(before, after):
     """(row, field) -> (whether it is more, what is told of it)."""
     found = {}
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
+        if was == now:
+            continue
         for field in ("region", "units"):
-            a, b = was.get(field, "absent"), now.get(field, "absent")
-            if a != b:
-                kind = Kind.CHANGES
-                if a == "absent":
-                    kind = Kind.GAINS if was else Kind.GAINS_ROWS
-                elif b == "absent":
-                    kind = Kind.LOSES if now else Kind.LOSES_ROWS
-                found[number, field] = (RANK[b] < RANK[a], (kind, field, a, b))
+            if turned := turn(was, now, field):
+                _, _, a, b = turned
+                found[number, field] = (RANK[b] < RANK[a], turned)
     return found
 
 
@@ -212,6 +172,8 @@ class World:
         self.snapshots = snapshots
         self.seen = functools.cache(lambda version, *asked: seen(self.snapshots[version], *asked))
         self.may = functools.cache(lambda version, *asked: acting(self.snapshots[version], *asked))
+        for each in (self.turns, self.held, self.attributes, self.less):
+            setattr(self, each.__name__, functools.cache(each))
 
     def turns(self, names, tool, purpose, year, then, now):
         """What changes to somebody with these attributes then and now."""
@@ -239,13 +201,15 @@ class World:
     def less(self, names, tool, year):
         """The requesters that somebody is, and more."""
         own = [self.held(version, names, year) for version in (0, 1)]
+        found = []
         for other, of in REQUESTERS:
             if (other, of) == (names, tool) or of not in (None, tool and ANY_TOOL, tool):
                 continue
             theirs = [self.held(version, other, year) for version in (0, 1)]
             within = all(a <= b for a, b in zip(theirs, own, strict=True))
             if within and (theirs != own or other <= names):
-                yield other, of
+                found.append((other, of))
+        return found
 
 
 def brute_force(world):
