@@ -197,13 +197,12 @@ def test_a_long_answer_is_released_in_blocks(world):
     store, proxy = world
     chance = random.Random(5)
     rows = [
-        {**visible(n), "flag": "open", "note": f"{chance.random()}{chance.random()}"}
-        for n in range(15_000)
+        {**visible(n), "flag": "open", "note": f"{chance.getrandbits(600):x}"} for n in range(5_000)
     ]
     put_csv = Page(written(rows, "csv", FIELDS))
     store.pages["/vault/items.csv"] = put_csv
     answer = proxy.get("/vault/items.xlsx", token=token(proxy))
-    assert len(cells(answer)) == 15_001
+    assert len(cells(answer)) == 5_001
     assert len(answer.body) > 1 << 19
     steps = [event.step for event in proxy.events()[-3:]]
     assert steps[-1] == "outcome" and "progress" in steps
