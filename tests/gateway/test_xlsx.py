@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import random
@@ -9,6 +10,7 @@ import random
 import openpyxl
 import pytest
 
+from proxy.formats.xlsx import XlsxDecoder
 from tests.formats.workbooks import rich, saved, unzipped
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -206,3 +208,18 @@ def test_a_long_answer_is_released_in_blocks(world):
     assert len(answer.body) > 1 << 19
     steps = [event.step for event in proxy.events()[-3:]]
     assert steps[-1] == "outcome" and "progress" in steps
+
+
+def test_a_short_workbook_is_unpacked_where_nobody_waits_for_it(world, monkeypatch):
+    """PROMISE 5: however few bytes it has, what comes out of it is no work for the event loop."""
+    store, proxy = world
+    put(store, written([visible(1)], "csv"))
+    found, read = [], XlsxDecoder._finish
+
+    def watched(decoder):
+        found.append(asyncio._get_running_loop())
+        yield from read(decoder)
+
+    monkeypatch.setattr(XlsxDecoder, "_finish", watched)
+    assert proxy.get("/vault/book.csv", token=token(proxy)).status == 200
+    assert found == [None]
