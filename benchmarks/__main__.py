@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import access_log, decisions, memory, reload, replay, rivals, small, throughput
+from benchmarks import (
+    access_log,
+    decisions,
+    memory,
+    reload,
+    replay,
+    rivals,
+    small,
+    throughput,
+    xlsx,
+)
 from benchmarks.figures import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
@@ -16,6 +26,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
     "access-log": access_log.run,
     "replay": replay.run,
     "reload": reload.run,
+    "xlsx": xlsx.run,
     "rivals": rivals.run,
 }
 

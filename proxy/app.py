@@ -111,7 +111,13 @@ class App:
                 requests_per_subject=limits.requests_per_subject,
                 sort_bytes=limits.sort_bytes,
                 sorts=limits.sorts,
-                formats=FormatLimits(record_bytes=limits.record_bytes, fields=limits.record_fields),
+                formats=FormatLimits(
+                    record_bytes=limits.record_bytes,
+                    fields=limits.record_fields,
+                    sheet_bytes=limits.sheet_bytes,
+                    sheet_cells=limits.sheet_cells,
+                    sheet_ratio=limits.sheet_ratio,
+                ),
                 spools=Spools(
                     most=limits.spools_bytes,
                     most_each=limits.spool_bytes,

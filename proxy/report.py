@@ -123,10 +123,16 @@ class FormatName(StrEnum):
     CSV = "csv"
     JSON = "json"
     NDJSON = "ndjson"
+    XLSX = "xlsx"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
-    {FormatName.CSV: ".csv", FormatName.JSON: ".json", FormatName.NDJSON: ".ndjson"}
+    {
+        FormatName.CSV: ".csv",
+        FormatName.JSON: ".json",
+        FormatName.NDJSON: ".ndjson",
+        FormatName.XLSX: ".xlsx",
+    }
 )
 """What paths of each format end with."""
 
@@ -164,6 +170,8 @@ class Dialect:
     """CSV: of the store's document; an answer is in UTF-8."""
     formulas: Formulas = Formulas.KEEP
     """CSV: of the answer."""
+    sheet: str | None = None
+    """XLSX: the name of the sheet; None: the store's first that is shown, and ours is `report`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
