@@ -103,8 +103,9 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Field -> treatment -> cells covered so far; in an intent, what the first block covers."""
     rows: int = 0
     bytes: int = 0
+    """Of the body without content coding: what a requester holds once it has taken that off."""
     digest: str = ""
-    """Keyed HMAC-SHA-256 (hex) of all bytes of the body."""
+    """Keyed HMAC-SHA-256 (hex) of all bytes of the body without content coding."""
     ended: Ended | Literal[""] = ""
     micros: int = 0
     """Duration so far."""

@@ -15,6 +15,7 @@ import aiohttp.http_parser
 from aiohttp import web
 
 from proxy.audit.log import AccessLog
+from proxy.codings import Limits as CodingLimits
 from proxy.config import Config, Metrics
 from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
@@ -91,6 +92,10 @@ class App:
                 first_byte=settings.stores.first_byte_seconds,
                 total=settings.stores.total_seconds,
                 most=settings.stores.connections,
+                coded=CodingLimits(
+                    bytes=settings.limits.source_bytes, ratio=settings.limits.compression_ratio
+                ),
+                executor=executor,
             )
         )
         limits = settings.limits

@@ -46,7 +46,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`limits`: what one request may take."""
 
     source_bytes: Positive = 8 << 30
-    """Most bytes of one answer of a store."""
+    """Most bytes of one answer of a store, compressed and decompressed."""
+    compression_ratio: Positive = 200
+    """Most times that a compressed answer of a store may be as large decompressed, beyond its first MiB."""
     record_bytes: Positive = 1 << 20
     """Most bytes of one record."""
     record_fields: Positive = 1024

@@ -274,7 +274,7 @@ class Reason(Enum):
         "not-acceptable",
         406,
         "The report is not available in that form",
-        "Ask for a form that is offered at this path, or leave out the Accept header.",
+        "Ask for a form that is offered at this path, or leave out Accept and Accept-Encoding.",
     )
     PRECONDITION = ReasonRow(
         "precondition-failed",

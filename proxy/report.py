@@ -189,6 +189,8 @@ class Store:
     """The value of the Authorization header that the proxy itself presents, already resolved."""
     loopback: bool = False
     """Whether the catalogue allows this store to be on this machine."""
+    compression: bool = False
+    """Whether the store is asked to compress its answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -328,6 +328,8 @@ GOOD = sales.as_csv(sales.rows(20))
         (Page(GOOD, content_type="text/csv; charset=utf-16"), 502, "store-answer-refused",
          "wrong-media-type"),
         (Page(GOOD, headers={"Content-Encoding": "gzip"}), 502, "store-answer-refused",
+         "coding-malformed"),
+        (Page(GOOD, headers={"Content-Encoding": "compress"}), 502, "store-answer-refused",
          "content-coding"),
         (Page(GOOD.replace(b"net_sales", b"net_sale")), 502, "store-answer-refused",
          "column-missing"),
@@ -424,7 +426,7 @@ def test_headers_of_the_store_and_of_the_client_stay_where_they_are(proxy, store
     assert answer.status == 200
     assert set(answer.headers) == {
         "content-type", "counterfoil-event", "cache-control", "x-content-type-options", "server",
-        "content-length", "date", "connection",
+        "content-length", "date", "connection", "vary",
     }  # fmt: skip
     ((_, asked),) = store.asked
     assert set(asked) == {"host", "accept", "accept-encoding"}

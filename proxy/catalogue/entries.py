@@ -22,6 +22,9 @@ class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Whether the store may be on this machine."""
     credential: str | None = None
     """`env:NAME` or `file:PATH`: where the token is that the proxy presents to the store."""
+    compression: bool = False
+    """Whether the store is asked to compress its answers (zstd or gzip): where the network between is slow,
+    not where it is fast. What it compresses unasked is taken all the same."""
 
 
 class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -150,6 +150,7 @@ class _Reader:
             url=entry.url.removesuffix("/"),
             credential=credential,
             loopback=entry.loopback,
+            compression=entry.compression,
         )
 
     def _credential(self, reference: str, *path: str) -> str | None:

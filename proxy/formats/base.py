@@ -273,6 +273,8 @@ class Format:
     encoder: Callable[[Columns, Dialect], Encoder[Any]]
     typed: bool = False
     """Whether its columns have one type each, so that forms of different types cannot stand in one."""
+    compressed: bool = False
+    """Whether its documents are compressed already, so that a content coding saves nothing."""
 
     def asked(self, dialect: Dialect) -> str:
         """The media type by which a store is asked for it."""

@@ -22,6 +22,7 @@ from multidict import istr
 from proxy import transform
 from proxy.audit.log import AccessLog
 from proxy.catalogue import BadParameter, MalformedTarget, parse_target
+from proxy.codings import OFFERED, Coding
 from proxy.errors import (
     LogUnavailable,
     SourceRefused,
@@ -35,7 +36,7 @@ from proxy.formats import FORMATS
 from proxy.formats.base import Format, Reading
 from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway import validated
-from proxy.gateway.accept import preferred
+from proxy.gateway.accept import codings, preferred
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
@@ -46,7 +47,7 @@ from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
 from proxy.gateway.standing import Standing, context_of
 from proxy.gateway.streamed import Streamed
-from proxy.gateway.validated import TooLarge, etag_of, put_aside
+from proxy.gateway.validated import TooLarge, etag_of, put_aside, with_coding
 from proxy.gateway.view import Blocks, Pieces, Steps, View
 from proxy.keys import Keyring
 from proxy.plan import Context, Decision, Deny, Permit, Reason
@@ -93,6 +94,8 @@ class _Granted(msgspec.Struct, frozen=True, kw_only=True):
     variant: Variant
     dialect: Dialect
     """How the answer is written."""
+    codings: tuple[str, ...]
+    """The content codings that it may have, most preferred first."""
     target: str
     page: Page | None
     order: tuple[Ordering, ...]
@@ -236,6 +239,10 @@ class Gateway:
         if isinstance(dialect, Deny):
             return dialect
         access.format = dialect.format
+        accepted = codings(request)
+        if not accepted:
+            detail = f"Content codings offered here: {', '.join(OFFERED)}."
+            return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept-encoding", detail=detail)
         try:
             asked = snapshot.catalogue.ask(target, by=subject.name)
         except BadParameter as exc:
@@ -262,6 +269,7 @@ class Gateway:
             context=context,
             variant=variant,
             dialect=dialect,
+            codings=accepted,
             target=asked.target,
             page=Page.of(report, asked.parameters),
             order=asked_order(report, asked.parameters),
@@ -291,7 +299,12 @@ class Gateway:
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
-        media_type = FORMATS[granted.dialect.format].media_type
+        given = FORMATS[granted.dialect.format]
+        coding = Coding.of(granted.codings, compressed=given.compressed)
+        negotiated = len(granted.variant.offers) > 1
+        head = Head(
+            given.media_type, vary="Accept, Accept-Encoding" if negotiated else "Accept-Encoding"
+        )
         standing = Standing(
             permit=granted.permit,
             context=granted.context,
@@ -308,12 +321,15 @@ class Gateway:
             if await standing.ended() is not None:
                 raise _Outdated
             block = ready[0]
+            coded = head._replace(coding=block.coding)
             if not block.last:
                 answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                return await answer.send(ready, Head(media_type))
+                return await answer.send(ready, coded)
             receipt = await self.recorder.record(access, "complete", block=block, ended="whole")
-            etag = etag_of(granted.permit, media_type, block, self._keyring) if repeatable else ""
-            return release(receipt, block, Head(media_type, etag=etag))
+            if repeatable:
+                etag = etag_of(granted.permit, head.media_type, block, self._keyring)
+                coded = coded._replace(etag=with_coding(etag, block.coding))
+            return release(receipt, block, coded)
 
         self._running[name] += 1
         self._sorting[name] += granted.sorted_here
@@ -326,14 +342,15 @@ class Gateway:
                     return await validated.answer(
                         whole,
                         wanted,
-                        media_type=media_type,
+                        head=head,
+                        coding=coding,
                         recorder=self.recorder,
                         standing=standing,
                     )
                 if wanted.head:
                     receipt = await self.recorder.record(access, "complete", ended="whole")
-                    return bare(receipt, Head(media_type))
-            return await self._made(granted, send)
+                    return bare(receipt, head)
+            return await self._made(granted, send, coding)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -343,9 +360,15 @@ class Gateway:
             if not self._running[name]:
                 del self._running[name], self._sorting[name]
 
-    async def _made(self, granted: _Granted, use: Callable[[Blocks], Awaitable[T]]) -> T:
+    async def _made(
+        self,
+        granted: _Granted,
+        use: Callable[[Blocks], Awaitable[T]],
+        coding: Coding | None = None,
+    ) -> T:
         """What `use` does with the requester's view, which is fetched and made meanwhile.
 
+        `coding` is put on its blocks.
         Raises SourceRefused and StoreUnavailable, and what `use` raises.
         """
         dialect = granted.variant.stored
@@ -360,7 +383,7 @@ class Gateway:
                 pieces = Pieces(
                     source, most_at_once=stored.block_size, most=self._bounds.source_bytes
                 )
-                async with Blocks(pieces, view, executor=self._executor) as blocks:
+                async with Blocks(pieces, view, executor=self._executor, coding=coding) as blocks:
                     return await use(blocks)
         finally:
             self._tell_of_drift(view, granted)

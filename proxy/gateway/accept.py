@@ -1,14 +1,23 @@
-"""Content negotiation: which of the forms that are offered `Accept` prefers (RFC 9110 §12.5.1)."""
+"""Content negotiation: which of what is offered a request prefers (RFC 9110 §12.5).
+
+`Accept` chooses among the forms of a report, `Accept-Encoding` among the content codings.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from proxy.codings import GZIP, IDENTITY, OFFERED
+
 _WEIGHT: Final = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
+
+_LEAST: Final = 1e-4
+"""Less than any weight that can be written."""
 
 
 def preferred(request: web.BaseRequest, media_types: Sequence[str]) -> int | None:
@@ -25,8 +34,32 @@ def preferred(request: web.BaseRequest, media_types: Sequence[str]) -> int | Non
     return weights.index(most) if most else None
 
 
+def codings(request: web.BaseRequest) -> tuple[str, ...]:
+    """The content codings that are accepted, most preferred first; the better one of two that weigh alike.
+
+    Where nobody asks for one, it is none: `identity`. That is accepted unless it is said that it is not, but
+    comes after all that are named.
+    """
+    stated = request.headers.getall(hdrs.ACCEPT_ENCODING, ())
+    return _accepted(",".join(stated)) if stated else (IDENTITY,)
+
+
+@lru_cache(128)  # a client says the same each time
+def _accepted(stated: str) -> tuple[str, ...]:
+    weights: dict[str, float] = {}
+    for name, weight in _ranges(stated):
+        name = GZIP if name == "x-gzip" else name  # noqa: PLW2901 - its older name
+        weights[name] = max(weight, weights.get(name, 0.0))
+    others = weights.get("*")
+    weighed = {name: weights.get(name, others or 0.0) for name in OFFERED}
+    if IDENTITY not in weights and others is None:
+        weighed[IDENTITY] = _LEAST
+    accepted = [name for name in OFFERED if weighed[name]]
+    return tuple(sorted(accepted, key=lambda name: -weighed[name]))
+
+
 def _ranges(stated: str) -> list[tuple[str, float]]:
-    """Each media range with its weight; what is no weight counts as none being given."""
+    """Each range with its weight; what is no weight counts as none being given."""
     found = []
     for item in stated.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))

@@ -13,6 +13,7 @@ from multidict import istr
 
 from proxy import problems
 from proxy.access import Receipt
+from proxy.codings import IDENTITY
 from proxy.gateway.view import Block
 from proxy.plan import Deny, Reason
 
@@ -23,6 +24,10 @@ class Head(NamedTuple):
     """What an answer says of itself."""
 
     media_type: str
+    vary: str = ""
+    """The request's fields that chose it among others."""
+    coding: str = IDENTITY
+    """Its content coding."""
     status: int = 200
     etag: str = ""
     """Of the whole answer (RFC 9110 §8.8.3), where it is known."""
@@ -82,6 +87,10 @@ def _headers(receipt: Receipt, head: Head) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Server": "counterfoil",
     }
+    if head.vary:
+        headers["Vary"] = head.vary
+    if head.coding != IDENTITY:
+        headers["Content-Encoding"] = head.coding
     if head.etag:
         headers["ETag"] = head.etag
     if head.ranges:

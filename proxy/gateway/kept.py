@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from proxy.gateway.view import BLOCK, Block
+from proxy.codings import Coding
+from proxy.gateway.view import BLOCK, Block, coded
 from proxy.plan import Context, Permit
 from proxy.spool import Spool
 from proxy.transform import Counts
@@ -128,9 +129,10 @@ class KeptViews:
 class Part:
     """Some bytes of a view as blocks, each of which counts as all that the view holds."""
 
-    def __init__(self, whole: Whole, span: range) -> None:
-        """`span`: which bytes; at least one."""
+    def __init__(self, whole: Whole, span: range, coding: Coding | None = None) -> None:
+        """`span`: which bytes; at least one. `coding` is put on all of them."""
         self._whole = whole
+        self._coding = coding
         self._left = span
         self._start = span.start
 
@@ -139,13 +141,14 @@ class Part:
         span, self._left = self._left[:BLOCK], self._left[BLOCK:]
         read = partial(self._whole.spool.read, span.start, len(span))
         data = read() if len(span) <= _SMALL else await asyncio.to_thread(read)
-        return [
-            Block(
-                data=data,
-                rows=self._whole.rows,
-                bytes=span.stop - self._start,
-                cells=self._whole.cells,
-                last=not self._left,
-                digest="" if self._left else self._whole.digest,
-            )
-        ]
+        block = Block(
+            data=data,
+            rows=self._whole.rows,
+            bytes=span.stop - self._start,
+            cells=self._whole.cells,
+            last=not self._left,
+            digest="" if self._left else self._whole.digest,
+        )
+        if self._coding is not None:
+            block = await coded(block, self._coding, asyncio.to_thread)
+        return [block]

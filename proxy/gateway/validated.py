@@ -3,6 +3,9 @@
 The validator is that of this view's bytes, under a key of its own: it tells nothing of the store's document,
 and nobody can make it (DESIGN.md §6). Each answer is authorised and recorded like any other; a range counts
 on record as all that the view holds, for nobody knows which cells some bytes of it are.
+
+A view with a content coding has a validator of its own. HEAD tells of the view without one, and ranges are of
+that, unless it is not accepted so.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.codings import IDENTITY, Coding
 from proxy.errors import SpoolFull
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
@@ -35,6 +39,11 @@ def etag_of(permit: Permit, media_type: str, block: Block, keyring: Keyring) -> 
     """The validator of an answer that ends with `block`."""
     key = keyring.mac("etag", permit.report.id, permit.subject.name)
     return f'"{key.hexdigest(f"{media_type} {block.digest}".encode())[:_DIGITS]}"'
+
+
+def with_coding(etag: str, coding: str) -> str:
+    """The validator of the same answer with a content coding."""
+    return etag if coding == IDENTITY or not etag else f'{etag[:-1]}-{coding}"'
 
 
 async def put_aside(
@@ -66,20 +75,33 @@ async def put_aside(
 
 
 async def answer(
-    whole: Whole, wanted: Wanted, *, media_type: str, recorder: Recorder, standing: Standing
+    whole: Whole,
+    wanted: Wanted,
+    *,
+    head: Head,
+    coding: Coding | None,
+    recorder: Recorder,
+    standing: Standing,
 ) -> web.StreamResponse:
-    """What is wanted of the view (RFC 9110 §13.2.2: the order in which conditions are looked at)."""
+    """What is wanted of the view (RFC 9110 §13.2.2: the order in which conditions are looked at).
+
+    `head` is that of the answer without a validator; `coding` is put on a whole answer.
+    """
     access, size = standing.access, whole.size
-    if wanted.fails(whole.etag):
+    tags = [whole.etag]
+    if coding is not None:
+        tags.append(with_coding(whole.etag, coding.coding))
+    if all(wanted.fails(tag) for tag in tags):
         return await recorder.refuse(access, Deny(reason=Reason.PRECONDITION, cause="if-match"))
-    head = Head(media_type, etag=whole.etag, ranges=True, length=size)
-    if wanted.has(whole.etag):
+    head = head._replace(etag=whole.etag, ranges=True, length=size)
+    had = next((tag for tag in reversed(tags) if wanted.has(tag)), None)
+    if had is not None:
         access.status = 304
         receipt = await recorder.record(access, "complete", ended="whole")
-        return bare(receipt, head._replace(status=304, length=None))
+        return bare(receipt, head._replace(status=304, etag=had, length=None))
     if wanted.head:
         return bare(await recorder.record(access, "complete", ended="whole"), head)
-    named = wanted.part(whole.etag)
+    named = None if coding is not None and coding.always else wanted.part(whole.etag)
     span = range(size) if named is None else named.of(size)
     if span is None:
         deny = Deny(reason=Reason.RANGE, cause="range", size=size)
@@ -87,8 +109,12 @@ async def answer(
     if named is not None:
         access.status, access.span = 206, f"{span.start}-{span.stop - 1}/{size}"
         head = head._replace(status=206, span=access.span, length=len(span))
-    part = Part(whole, span)
+        coding = None
+    part = Part(whole, span, coding)
     ready = await part.take()
+    if ready[0].coding != IDENTITY:
+        etag = with_coding(whole.etag, ready[0].coding)
+        head = head._replace(coding=ready[0].coding, etag=etag, ranges=False, length=None)
     if ready[0].last:
         receipt = await recorder.record(access, "complete", block=ready[0], ended="whole")
         return release(receipt, ready[0], head)

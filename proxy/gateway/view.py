@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
@@ -22,6 +22,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from proxy.batch import Batch
+from proxy.codings import IDENTITY, Coding
 from proxy.errors import SourceRefused
 from proxy.formats.base import Decoder, Encoder, Work
 from proxy.transform import Counts, Transform
@@ -32,6 +33,8 @@ _FIRST_PIECE: Final = 1 << 16
 """The source's first piece is small, so that the first rows leave early; pieces then double."""
 _INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
+_CODED_INLINE: Final = 1 << 14
+"""Bytes of the answer up to which a block is coded at once."""
 _QUEUED_BLOCKS: Final = 16
 _AT_ONCE: Final = 2
 """Pieces of which parts are made at once: memory is bounded by it."""
@@ -43,13 +46,16 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Some bytes of the answer, and how much of it exists when they are released (never too little)."""
 
     data: bytes
+    """As it is sent."""
     rows: int
     bytes: int
-    """Of the answer up to and with this block."""
+    """Of the answer up to and with this block, without content coding."""
     cells: Counts
     last: bool
     digest: str = ""
-    """Of the whole answer, with its last block."""
+    """Of the whole answer without content coding, with its last block."""
+    coding: str = IDENTITY
+    """The content coding that the data has."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,8 +188,12 @@ def _sum(some: Counts, more: Counts) -> Counts:
 class Blocks:
     """The view's blocks, made ahead of their release by at most a few."""
 
-    def __init__(self, pieces: Pieces, view: View, *, executor: Executor) -> None:
+    def __init__(
+        self, pieces: Pieces, view: View, *, executor: Executor, coding: Coding | None = None
+    ) -> None:
+        """`coding` is put on the finished blocks."""
         self._pieces = pieces
+        self._coding = coding
         self._view = view
         self._executor = executor
         self._ready: list[Block] = []
@@ -200,7 +210,7 @@ class Blocks:
             for work in chain(self._view.records(piece), self._view.rest()):
                 for part in self._view.parts(work):
                     self._pending += self._view.add(part)
-            self._ready = self._end()
+            self._ready = [await self._coded(block) for block in self._end()]
         else:
             self._maker = asyncio.create_task(self._make(piece))
         return self
@@ -248,7 +258,7 @@ class Blocks:
                 raise
             await self._hand_on(parts, at_most=0)
             for block in await self._run(self._end):
-                await self._queue.put(block)
+                await self._queue.put(await self._coded(block))
         finally:
             for part in parts:
                 if not part.cancel() and not part.cancelled():
@@ -298,7 +308,13 @@ class Blocks:
                 short = self._view.adds_lightly and len(part.records) <= BLOCK
                 blocks = self._add(part) if short else await self._run(partial(self._add, part))
                 for block in blocks:
-                    await self._queue.put(block)
+                    await self._queue.put(await self._coded(block))
+
+    async def _coded(self, block: Block) -> Block:
+        """The next block as it is sent."""
+        if self._coding is None:
+            return block
+        return await coded(block, self._coding, self._run)
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -323,6 +339,15 @@ class Blocks:
         if everything:
             self._cut_off += len(self._pending)
             yield self._view.block(bytes(self._pending), self._cut_off, last=True)
+
+
+async def coded(
+    block: Block, coding: Coding, run: Callable[[Callable[[], bytes]], Awaitable[bytes]]
+) -> Block:
+    """The next block of an answer with its content coding; `run` calls a function in a thread."""
+    work = partial(coding.block, block.data, last=block.last)
+    data = work() if len(block.data) <= _CODED_INLINE else await run(work)
+    return msgspec.structs.replace(block, data=data, coding=coding.coding)
 
 
 class Pieces:

@@ -20,6 +20,7 @@ events {{ worker_connections 64; }}
 http {{
   access_log off;
   types {{ text/csv csv; application/json json; }}
+  gzip on; gzip_types text/csv application/json;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{ listen 127.0.0.1:{port}; root {folder}/files; }}

@@ -234,16 +234,19 @@ def _veiled(body: bytes) -> bytes:
     return re.sub(rb"cf1\.[\w.-]+", lambda found: b"#" * len(found[0]), body)
 
 
-def interference(at: Stage, format_: str, count: int, foreigners: Sequence[int]) -> wire.Answer:
+def interference(
+    at: Stage, format_: str, count: int, foreigners: Sequence[int], *, coding: str = "identity"
+) -> wire.Answer:
     """PROMISE 1 (non-interference): answers to documents that differ only in what sam may not see are
     equal in every byte, head and frames included.
     """
+    accept = {"Accept-Encoding": coding}
     at.policy(REPORTS, OPEN_RULES)
     first: wire.Answer | None = None
     for seed, many in enumerate(foreigners):
         body = disguise(count, format_, seed, many)
         at.serve(path_of(format_), body, format_, pieces=(0, 70_000, 1_300)[seed % 3])
-        answer = at.ask(path_of(format_), sam(at))
+        answer = at.ask(path_of(format_), sam(at), headers=accept)
         assert answer.status == 200 and answer.whole
         first = first or answer
         assert answer.seen() == first.seen(), f"{count} rows among {many} others"

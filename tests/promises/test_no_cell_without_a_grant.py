@@ -41,6 +41,15 @@ def test_the_check_of_canaries_sees_them_where_they_are(at):
         assert all(needle in answer.body for needle in grants.NEEDLES)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(("count", "chunked"), [(30, False), (8_000, True)])
+def test_coded_answers_do_not_depend_on_what_is_hidden(at, coding, format_, count, chunked):
+    """PROMISE 1 (non-interference): nor do the bytes and the frames that a content coding makes."""
+    answer = grants.interference(at, format_, count, (0, 4_000), coding=coding)
+    assert answer.headers["content-encoding"] == coding and bool(answer.chunks) == chunked
+
+
 @settings(max_examples=50)
 @given(SEEDS)
 def test_any_policy_over_any_rows_gives_what_the_reference_gives_and_no_more(at, seed):

@@ -20,7 +20,7 @@ FIELDS = {
 }
 ATTRIBUTE = "    attributes: {regions: {type: text, many: true, claim: regions}}\n"
 REGIONS = (None, "", "North", "north", "South", "Southend")
-NUMBERS = (None, "-1", "0", "1", "2", "3", "7", "8")
+NUMBERS = (None, "-2", "-1", "0", "1", "2", "3", "7", "8")
 ATTRIBUTES = (None, (), ("North",), ("South", "north"), ("", "Southend"))
 
 ATOMS = (

@@ -239,8 +239,8 @@ def test_an_answer_that_ran_on_is_explained_by_the_policy_that_decided_it(stream
     [
         (
             lambda text: text + "p, user:alice, sales/daily, read, true, deny\n",
-            ["policy.csv:13"],
-            "denied by policy.csv:13",
+            ["policy.csv:12"],
+            "denied by policy.csv:12",
         ),
         (
             lambda text: text.replace("round(100)", "round(1000)"),
