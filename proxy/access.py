@@ -140,10 +140,30 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 def new_access_id(now: float | None = None) -> str:
     """A fresh id of 32 hex digits that sorts by time: a UUIDv7 (RFC 9562 §5.7) without its dashes."""
     millis = int((time.time() if now is None else now) * 1000)
-    tail = int.from_bytes(os.urandom(10), "big")
+    try:
+        tail = _TAILS.pop()
+    except IndexError:
+        tail = _draw()
     high = tail >> 68 & 0xFFF
     low = tail & (1 << 62) - 1
     return f"{(millis & (1 << 48) - 1) << 80 | 7 << 76 | high << 64 | 2 << 62 | low:032x}"
+
+
+_TAILS: Final[list[int]] = []
+"""Random numbers of 80 bits, each for one id."""
+
+
+def _draw() -> int:
+    """One such number, and more for what comes next: to ask the kernel gives up the interpreter lock."""
+    size, drawn = 10, os.urandom(10 * 64)
+    first, *others = [
+        int.from_bytes(drawn[start : start + size], "big") for start in range(0, len(drawn), size)
+    ]
+    _TAILS.extend(others)
+    return first
+
+
+os.register_at_fork(after_in_child=_TAILS.clear)  # two processes never share one
 
 
 def timestamp(now: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import polars as pl
 
@@ -175,6 +175,12 @@ class Batch:
             found = found.column()
             self._cells = {**self._cells, field: found}
         return found
+
+    def columns(self, fields: Iterable[str]) -> list[Cells | None]:
+        """The same of several fields."""
+        if self.few:
+            return [*map(cast("Mapping[str, Cells]", self._cells).get, fields)]
+        return [*map(self.column, fields)]
 
     def coded(self, field: str) -> Coded | None:
         """The same with each distinct cell once, where that is how the column was made."""

@@ -112,6 +112,8 @@ class Parameter:
 
     def uses(self, value: str) -> frozenset[str]:
         """The fields that the store looks at when the parameter has this (canonical) value."""
+        if not self.chooses:
+            return frozenset(self.fields)
         return frozenset((*self.fields, *(each.field for each in self.orderings(value))))
 
 
@@ -216,12 +218,16 @@ class Report:
     """Of the fields, by name."""
     closed: frozenset[str] = field(init=False, repr=False, compare=False)
     """The parameters whose values may be data of a class that is not open."""
+    shaping: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The parameters that are no filters: they order, group or page."""
 
     def __post_init__(self) -> None:
         types = {name: each.type for name, each in self.fields.items()}
         closed = [each.name for each in self.parameters.values() if not self._is_open(each)]
         object.__setattr__(self, "types", MappingProxyType(types))
         object.__setattr__(self, "closed", frozenset(closed))
+        shaping = [each.name for each in self.parameters.values() if each.by is not By.FILTER]
+        object.__setattr__(self, "shaping", frozenset(shaping))
 
     def _is_open(self, parameter: Parameter) -> bool:
         """Whether its value is no data of a closed class; one that names fields or counts rows is no data.

@@ -128,22 +128,40 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
     )
 
 
-Settled = tuple[tuple[_KeyedColumn, _Form | None], ...]
-"""Each column with the one form that all its cells have, or none."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Settled:
+    """The one form that all cells of a column have, for each column, or none."""
+
+    as_is: tuple[str, ...]
+    """The columns of which each cell is what the document has, to the character."""
+    formed: tuple[tuple[_KeyedColumn, _Form], ...]
+    """The other columns that have values."""
+    forms: tuple[tuple[str, str | None], ...]
+    """The form's name for each column, in order."""
+
+    def counts(self, height: int) -> Counts:
+        """How many cells have each form in so many records."""
+        return {field: {form: height} if form else {} for field, form in self.forms}
 
 
 @lru_cache(maxsize=256)
-def _settled(keyed: _Keyed, outcomes: tuple[Truth, ...]) -> Settled | None:
+def _settled(keyed: _Keyed, outcomes: tuple[Truth, ...]) -> _Settled | None:
     """What every row is given where no condition looks at a row; None where that is nothing."""
     granted = _masks(keyed, outcomes)
     if not any(mask for masks in granted for mask in masks):
         return None
-    return tuple(
+    forms = [
         (
             column,
             next((f for f, m in zip(column.forms, granted[column.group], strict=True) if m), None),
         )
         for column in keyed.columns
+    ]
+    given = [(column, form) for column, form in forms if form is not None]
+    return _Settled(
+        as_is=tuple([column.field for column, form in given if _as_is(column, form)]),
+        formed=tuple([(column, form) for column, form in given if not _as_is(column, form)]),
+        forms=tuple([(column.field, form.name if form else None) for column, form in forms]),
     )
 
 
@@ -175,7 +193,7 @@ class Transform:
             batch = batch.filter(given)
             granted = [[over(mask, given) for mask in masks] for masks in granted]
         columns = self._keyed.columns
-        as_read = _as_read(batch, (c for c in columns if _untouched(c, granted[c.group])))
+        as_read = _as_read(batch, (c.field for c in columns if _untouched(c, granted[c.group])))
         cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column in columns:
@@ -224,23 +242,18 @@ class Transform:
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
-        if self._settled is None or not batch.height:
+        settled, height = self._settled, batch.height
+        if settled is None or not height:
             return self._given(batch, 0, {}, {})
-        height = batch.height
-        as_read = _as_read(batch, (c for c, form in self._settled if form and _as_is(c, form)))
-        cells: dict[str, Cells | Coded] = {}
-        counts: Counts = {}
-        for column, form in self._settled:
-            if form is None:
-                counts[column.field] = {}
-                continue
-            counts[column.field] = {form.name: height}
-            if column.field in as_read:
-                continue
+        as_read = _as_read(batch, settled.as_is)
+        as_is = [name for name in settled.as_is if name not in as_read]
+        columns = zip(as_is, batch.columns(as_is), strict=True)
+        cells: dict[str, Cells | Coded] = {name: c for name, c in columns if c is not None}
+        for column, form in settled.formed:
             built = _formed(column, form, batch)
             if built is not None:
                 cells[column.field] = built
-        return self._given(batch, height, cells, counts, as_read)
+        return self._given(batch, height, cells, settled.counts(height), as_read)
 
     def _given(
         self,
@@ -275,12 +288,11 @@ def _untouched(column: _KeyedColumn, masks: list[Mask]) -> bool:
     )
 
 
-def _as_read(batch: Batch, columns: Iterable[_KeyedColumn]) -> frozenset[str]:
+def _as_read(batch: Batch, names: Iterable[str]) -> frozenset[str]:
     """Of these columns, those that an encoder may take from the document without making them."""
     if batch.unread is None:
         return frozenset()
-    readable = batch.unread.names
-    return frozenset([column.field for column in columns if column.field in readable])
+    return frozenset(names) & frozenset(batch.unread.names)
 
 
 def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]:
@@ -351,7 +363,10 @@ def _remembered(
         treated: list[str | None] = _treated(column, form, lexis, Few(distinct)).to_list()
         return treated
 
-    return form.known.setdefault(lexis, Remembered()).forms(cells, treat)
+    known = form.known.get(lexis)
+    if known is None:
+        known = form.known.setdefault(lexis, Remembered())
+    return known.forms(cells, treat)
 
 
 def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:

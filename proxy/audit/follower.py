@@ -1,7 +1,8 @@
 """The thread that follows the leaves: it keeps the query projection and the directory of subjects.
 
 Nothing waits for it and nothing fails with it: what it could not do, it tries again; readers look
-at the leaves that it has not got.
+at the leaves that it has not got. So it leaves the processor and the disk to a burst of accesses, and
+takes in what they wrote once it is over, or once that is so much that a query would be slow.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from typing import Final
 
 from proxy.audit.names import Names
 from proxy.audit.projection import Projection
-from proxy.audit.store import Files, explain, place_of, primary_code
+from proxy.audit.store import Files, epoch_and_index, explain, place_of, primary_code
 from proxy.errors import LogUnavailable
 
 _EVERY: Final = 0.25
 _AFTER_FAULT: Final = 2.0
 """Seconds between two looks."""
+
+_CALM: Final = 50
+"""Leaves between two looks up to which it is no burst."""
+_MOST_BEHIND: Final = 5_000
+"""Leaves that a burst may be ahead by; a reader merges as many itself in a tenth of a second."""
 
 _MOST_NAMES: Final = 10_000
 _RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -28,8 +34,8 @@ _RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class Follower:
     """Owns the connections to projection and directory; all but `learn` happens in its thread."""
 
-    def __init__(self, files: Files, epoch: int) -> None:
-        """Follow the log that `epoch` writes; `start` begins to."""
+    def __init__(self, files: Files, epoch: int, *, size: Callable[[], int]) -> None:
+        """Follow the log that `epoch` writes, of `size` leaves by now; `start` begins to."""
         self.failure = ""
         self.place = 0
         """Of the last leaf that is in the projection."""
@@ -37,6 +43,9 @@ class Follower:
         """How many leaves of earlier logs are not."""
         self._files = files
         self._epoch = epoch
+        self._size = size
+        self._seen = 0
+        """The log's size at the last look."""
         self._names: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._unwritten: list[tuple[str, str]] = []
         self._stopping = threading.Event()
@@ -45,6 +54,14 @@ class Follower:
         self._directory: Names | None = None
         self._thread = threading.Thread(target=self._run, name="access-log-follower", daemon=True)
         self.start = self._thread.start
+
+    @property
+    def lag(self) -> int:
+        """How many leaves are not in the projection yet."""
+        epoch, index = epoch_and_index(self.place)
+        if epoch == self._epoch:
+            return max(0, self._size() - index - 1)
+        return self.backlog + self._size()
 
     def learn(self, subject: str, principal: str) -> None:
         """Have the directory know `subject` as `principal`, soon."""
@@ -96,8 +113,16 @@ class Follower:
         if self._projection is None:
             self._projection = Projection(self._files)
             self.backlog = self._projection.missing(place_of(self._epoch, 0))
+        if self._stands_back():
+            return
         while True:
             taken, self.place = self._projection.step()
             self.backlog = max(0, self.backlog - taken)
             if not taken or self._stopping.is_set():
                 break
+
+    def _stands_back(self) -> bool:
+        """Whether a burst goes on that may still do so by itself."""
+        size = self._size()
+        new, self._seen = size - self._seen, size
+        return new > _CALM and self.lag < _MOST_BEHIND and not self._stopping.is_set()

@@ -33,7 +33,6 @@ from proxy.audit.store import (
     Files,
     connect,
     create,
-    epoch_and_index,
     failing_as_unavailable,
     journal,
 )
@@ -68,7 +67,6 @@ class AccessLog:
         self.commits = Durations()
         """How long the first event of each commit waited to be durable."""
         self._fence = fence
-        self._epoch = epoch.number
         self._deadline = deadline
         self._most = waiting
         self._loop = loop
@@ -79,7 +77,7 @@ class AccessLog:
         self._known: set[str] = set()
         self._closed = False
         self._writer = Writer(connection, files, epoch, deliver=self._deliver)
-        self._follower = Follower(files, epoch.number)
+        self._follower = Follower(files, epoch.number, size=lambda: self._writer.size)
 
     @classmethod
     async def open(
@@ -161,10 +159,7 @@ class AccessLog:
     @property
     def lag(self) -> int:
         """How many durable events the query projection has not taken in yet."""
-        epoch, index = epoch_and_index(self._follower.place)
-        if epoch == self._epoch:
-            return max(0, self._writer.size - index - 1)
-        return self._follower.backlog + self._writer.size
+        return self._follower.lag
 
     @property
     def projection_failure(self) -> str:

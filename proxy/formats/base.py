@@ -192,9 +192,9 @@ class Decoder(ABC):
     def _drift(self, names: Iterable[str], declared: Mapping[str, object]) -> None:
         """Remember undeclared names, none that is long: what a store makes up takes no room."""
         self.compared = True
-        for name in names:
-            if name in declared or len(self.undeclared) >= UNDECLARED_NAMES:
-                continue
+        for name in [name for name in names if name not in declared]:
+            if len(self.undeclared) >= UNDECLARED_NAMES:
+                break
             plain = len(name) <= _NAME_LENGTH and name.isprintable()
             self.undeclared |= {name if plain else "(a name that is long or not printable)"}
 

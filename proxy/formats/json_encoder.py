@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import pyarrow.compute as pc
 
@@ -57,23 +58,21 @@ class _ObjectsEncoder(Encoder[bytes]):
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
-        names = tuple([column.name for column in columns])
-        self._frame = _frame(names, dialect.rows_at, dialect.members)
+        self._names = tuple([column.name for column in columns])
+        self._frame = _frame(self._names, dialect.rows_at, dialect.members)
 
     def _objects(self, batch: Batch, end: str) -> bytes:
         """The batch's records as objects, with `end` after each."""
         if not batch.height:
             return b""
         if batch.height <= SMALL:
-            nulls = ["null"] * batch.height
-            cells = [
-                nulls
-                if column is None
-                else ["null" if cell is None else cell for cell in column.to_list()]
-                for column in [self._column(batch, c.name, c.type) for c in self._columns]
+            void = [None] * batch.height
+            columns = [
+                void if column is None else column.to_list() for column in self._tokens(batch)
             ]
-            template = self._frame.template + end
-            return "".join([template % row for row in zip(*cells, strict=True)]).encode()
+            cells = chain.from_iterable(zip(*columns, strict=True))
+            written = (self._frame.template + end) * batch.height
+            return (written % tuple(["null" if cell is None else cell for cell in cells])).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
         return woven(
@@ -98,6 +97,12 @@ class _ObjectsEncoder(Encoder[bytes]):
             cells = batch.characters(name)
             cells = None if cells is None else JSON_LEXIS.tokens(cells, type_)
         return b"null" if cells is None else pc.fill_null(cells, "null")
+
+    def _tokens(self, batch: Batch) -> list[Cells | None]:
+        """Every column, as `_column` gives it."""
+        if batch.lexis is JSON_LEXIS:
+            return batch.columns(self._names)
+        return [self._column(batch, c.name, c.type) for c in self._columns]
 
     def _column(self, batch: Batch, name: str, type_: Type) -> Cells | None:
         """A column's tokens; None where it has none."""

@@ -72,7 +72,7 @@ def _plain(
     if not 0 < len(records) <= FEW:
         return None
     names = tuple(records[0])
-    if not 0 < len(names) <= limits.fields or any(tuple(each) != names for each in records):
+    if not 0 < len(names) <= limits.fields or {*map(tuple, records)} != {names}:
         return None
     raw = [*chain.from_iterable(map(dict.values, records))]
     lines = b"\n".join(raw)

@@ -34,6 +34,7 @@ _NUMBER_STARTS: Final = frozenset("-0123456789")
 _SPACE, _QUOTE, _BACKSLASH = b' "\\'
 _MARK: Final = pa.scalar('"', TEXT)
 _NOTHING: Final = pa.scalar("", TEXT)
+_IS_PLAIN: Final = re.compile(_NUMBER.replace("$", r"\Z"))
 _IS_ESCAPED: Final = re.compile(_ESCAPED)
 _LAX_NUMBER: Final = re.compile(r"([+-]?)0*([0-9]+(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]{1,9}))?)\Z")
 _LONG: Final = 4_300
@@ -70,14 +71,14 @@ def _string(value: str | None) -> str | None:
     return None if value is None else string(value)
 
 
-def _is_natural(value: str) -> bool:
-    """Whether it is an integer above 0 beyond doubt, without a look at the grammar."""
-    return value.isdigit() and value[0] != "0" and value.isascii()
-
-
 def _json_number(value: str | None) -> str | None:
     """The number as JSON has it: no `+`, no leading zeros; a string where it is none, or one too large."""
-    if value is None or (_is_natural(value) and len(value) <= _LONG):
+    if value is None:
+        return None
+    # What most numbers are can be told without a look at the grammar.
+    if value.isdigit() and value.isascii() and (value[0] != "0" or value == "0"):
+        return value if len(value) <= _LONG else string(value)
+    if _IS_PLAIN.match(value) and len(value) <= _LONG:
         return value
     matched = _LAX_NUMBER.match(value)
     if matched is None or len(value) > _LONG or abs(int(matched[3] or 0)) > _EXPONENT:

@@ -80,11 +80,12 @@ class RecordsDecoder(Decoder):
     def _whole(self, records: Records) -> Batch:
         """The batch of records that `json_few` has read."""
         names, cells = records
-        height = len(cells) // len(names)
+        width = len(names)
+        height = len(cells) // width
         self._saw(names, height)
+        given = {name: cells[place::width] for place, name in enumerate(names)}
         columns: dict[str, Cells] = {
-            name: Few(cells[names.index(name) :: len(names)] if name in names else [None] * height)
-            for name in self._wanted
+            name: Few(given[name] if name in given else [None] * height) for name in self._wanted
         }
         return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)
 

@@ -264,6 +264,8 @@ class Gateway:
         if tells_of_hidden(decision.plan) and self._sorts_enough(subject.name):
             return Deny(reason=Reason.BUSY, cause="too-many-sorted")
         access.permit = decision
+        given = asked.parameters.items()
+        shaping = {name: value for name, value in given if name in report.shaping}
         return _Granted(
             permit=decision,
             context=context,
@@ -271,9 +273,9 @@ class Gateway:
             dialect=dialect,
             codings=accepted,
             target=asked.target,
-            page=Page.of(report, asked.parameters),
-            order=asked_order(report, asked.parameters),
-            grouped=any(report.parameters[name].by is By.GROUP for name in asked.parameters),
+            page=Page.of(report, shaping) if shaping else None,
+            order=asked_order(report, shaping) if shaping else (),
+            grouped=any(report.parameters[name].by is By.GROUP for name in shaping),
         )
 
     def _sorts_enough(self, name: str) -> bool:

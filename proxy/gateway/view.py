@@ -198,7 +198,8 @@ class Blocks:
         self._executor = executor
         self._ready: list[Block] = []
         """All of a short answer, until it is taken."""
-        self._queue: asyncio.Queue[Block | Exception] = asyncio.Queue(_QUEUED_BLOCKS)
+        self._queue: asyncio.Queue[Block | Exception]
+        """Of a longer one."""
         self._maker: asyncio.Task[None] | None = None
         self._pending = bytearray()
         self._cut_off = 0
@@ -212,6 +213,7 @@ class Blocks:
                     self._pending += self._view.add(part)
             self._ready = [await self._coded(block) for block in self._end()]
         else:
+            self._queue = asyncio.Queue(_QUEUED_BLOCKS)
             self._maker = asyncio.create_task(self._make(piece))
         return self
 

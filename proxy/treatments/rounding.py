@@ -179,23 +179,25 @@ class Round(Treatment):
         scale = 10**digits
         units = self.units
         bound = 10**DIGITS * scale
+        divisors = [units * ten for ten in _TENS]
 
         def one(text: str) -> str | None:
             whole, point, fraction = text.partition(".")
-            unsigned = whole.isdigit() and (not point or (decimals and fraction.isdigit()))
-            if unsigned and len(text) <= _SHORT and text.isascii():
-                numerator, denominator = int(whole + fraction), _TENS[len(fraction)]
+            unscaled = whole + fraction
+            shaped = whole and (not point or (decimals and fraction))
+            if shaped and len(text) <= _SHORT and unscaled.isdigit() and unscaled.isascii():
+                numerator, divisor = int(unscaled), divisors[len(fraction)]
             elif matched := plain(text):
                 whole, fraction = matched.groups("")
-                numerator, denominator = int(whole + fraction), _TENS[len(fraction)]
+                numerator, divisor = int(whole + fraction), divisors[len(fraction)]
             else:
                 exact = scalar(text, type_)
                 if not isinstance(exact, int | Fraction):
                     return None
-                numerator, denominator = exact.numerator, exact.denominator
-            divisor = denominator * units
+                numerator, divisor = exact.numerator, exact.denominator * units
             count, rest = divmod(numerator * scale, divisor)
-            if 2 * rest > divisor or (2 * rest == divisor and count % 2):
+            twice = rest + rest
+            if twice >= divisor and (twice > divisor or count & 1):
                 count += 1
             result = count * units
             return _written(result, digits) if -bound < result < bound else None

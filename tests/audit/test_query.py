@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from proxy.access import AccessEvent, encode, timestamp
 from proxy.audit import OUTCOMES, Reader
+from proxy.audit.follower import Follower
 from proxy.audit.log import leaves as exact
 from proxy.audit.names import Names
 from proxy.audit.projection import Projection, rebuild
-from proxy.audit.store import Files
+from proxy.audit.store import Files, place_of
 from proxy.errors import LogUnavailable
 from tests.audit.records import HOSTILE, event, events, leaves, opened, records, write
 
@@ -199,6 +200,22 @@ async def test_exact_leaves_come_back_in_the_order_of_commits(tmp_path):
             encode(one) for one in given[-2:]
         ]
         assert (third.log, third.index) == ("counterfoil/1", 3)
+
+
+def test_a_burst_is_left_alone_until_it_is_over_or_far_ahead(tmp_path):
+    """The projection does not compete with many accesses for the processor, nor falls ever further behind."""
+    size = 0
+    follower = Follower(Files.at(tmp_path / "access.db"), 1, size=lambda: size)
+    assert not follower._stands_back()
+    size += 1000
+    assert follower._stands_back()
+    size += 10
+    assert not follower._stands_back()
+    size += 4000
+    assert not follower._stands_back()
+    follower.place = place_of(1, size - 1)
+    size += 1000
+    assert (follower.lag, follower._stands_back()) == (1000, True)
 
 
 async def test_the_projection_follows_and_closing_leaves_no_lag(tmp_path):

@@ -46,12 +46,12 @@ def paged(view: product.View, format_: str, document: bytes, cuts: list[int], pa
     places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
     body = b""
     for start, end in itertools.pairwise(places):
-        for work in made.records(document[start:end], last=False):
+        for work in made.records(document[start:end]):
             body += b"".join(map(made.add, made.parts(work)))
         if made.full:
             break
     else:
-        for work in made.records(b"", last=True):
+        for work in made.rest():
             body += b"".join(map(made.add, made.parts(work)))
     body += made.finish()
     return body, made.block(b"", len(body), last=True)

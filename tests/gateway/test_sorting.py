@@ -47,9 +47,9 @@ def answered(view, format_, document, *, asked=(), page=None, most=1 << 30, piec
         most=most,
     )
     for start in range(0, len(document), piece):
-        for work in made.records(document[start : start + piece], last=False):
+        for work in made.records(document[start : start + piece]):
             assert all(made.add(part) == b"" for part in made.parts(work))
-    for work in made.records(b"", last=True):
+    for work in made.rest():
         assert all(made.add(part) == b"" for part in made.parts(work))
     body = made.finish()
     return body, made.block(b"", len(body), last=True)

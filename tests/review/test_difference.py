@@ -19,9 +19,11 @@ FIELDS = {
     "price": "{type: decimal, class: confidential}",
 }
 ATTRIBUTE = "    attributes: {regions: {type: text, many: true, claim: regions}}\n"
-REGIONS = (None, "", "North", "north", "South", "Southend")
-NUMBERS = (None, "-2", "-1", "0", "1", "2", "3", "7", "8")
-ATTRIBUTES = (None, (), ("North",), ("South", "north"), ("", "Southend"))
+REGIONS = (None, "", "North", "north", "South", "Norfolk", "Southend", "northern")
+NUMBERS = (None, "-1", "0", "1", "2", "3", "7", "8")
+PRICES = (*NUMBERS, "-2", "9")
+"""Also less than each of the units, and more."""
+ATTRIBUTES = (None, (), ("North",), ("South", "north"), ("", "Norfolk", "Southend", "northern"))
 
 ATOMS = (
     "true", "false", "row.region == 'North'", "row.region != 'North'", "row.region < 'South'",
@@ -74,7 +76,7 @@ ROWS = [
     {"region": region, "units": units, "price": price}
     for region in REGIONS
     for units in NUMBERS
-    for price in NUMBERS
+    for price in PRICES
 ]
 TABLE = table(ROWS, policy([]).catalogue.reports["sales/daily"].types)
 
