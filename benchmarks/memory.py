@@ -1,10 +1,11 @@
-"""A 500 MB report through the proxy: the peak of its resident memory."""
+"""Reports of 500 MB and more through the proxy: the peak of its resident memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import parquet
 from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.stage import stage
@@ -35,3 +36,16 @@ def run() -> Iterator[Figure]:
                     bar=300,
                     better="less",
                 )
+    for size, groups in (("16MB", 2), ("500MB", 48)):
+        with parquet.stage(groups=groups) as stored:
+            for token in (stored.owner, stored.analyst):
+                drain(stored.proxy, parquet.ITEMS, token)
+            if groups > 2 and stored.size < 500e6:
+                raise RuntimeError(f"only {stored.size} bytes")
+            yield Figure(
+                name=f"peak-rss-parquet-{size}",
+                value=peak(stored.pid),
+                unit="MiB",
+                bar=300,
+                better="less",
+            )

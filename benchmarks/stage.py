@@ -74,7 +74,7 @@ class Stage:
     folder: Path
 
 
-def _start(stack: ExitStack, words: list[str], pattern: str, **more: str) -> tuple[str, int]:
+def start(stack: ExitStack, words: list[str], pattern: str, **more: str) -> tuple[str, int]:
     """Start a process and wait for the line in which it says where it listens."""
     process = subprocess.Popen(
         words,
@@ -103,17 +103,17 @@ def stage(*, repeat: int = 1, rows: int = 120_000) -> Iterator[Stage]:
     """Everything running, on loopback without TLS; all of it stopped at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="counterfoil-bench-")))
-        store, _ = _start(
+        store, _ = start(
             stack,
             [sys.executable, "-m", "proxy.demo.store", "--port", "0", "--token", TOKEN,
              "--rows", str(rows), "--repeat", str(repeat)],
             "report store",
         )  # fmt: skip
-        passthrough, _ = _start(
+        passthrough, _ = start(
             stack, [sys.executable, "-m", "benchmarks.passthrough", store, TOKEN], "passthrough"
         )
         home = Home(folder / "home", reports=REPORTS, rules=RULES, store=store)
-        proxy, pid = _start(
+        proxy, pid = start(
             stack,
             [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)],
             "counterfoil listens",

@@ -117,6 +117,8 @@ class App:
                     sheet_bytes=limits.sheet_bytes,
                     sheet_cells=limits.sheet_cells,
                     sheet_ratio=limits.sheet_ratio,
+                    row_group_bytes=limits.row_group_bytes,
+                    expansion=limits.expansion,
                 ),
                 spools=Spools(
                     most=limits.spools_bytes,

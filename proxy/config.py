@@ -60,6 +60,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hundred bytes of memory."""
     sheet_ratio: Positive = 200
     """How many times larger a part of a workbook (XLSX) may be than what it is packed to."""
+    row_group_bytes: Positive = 128 << 20
+    """Arrow: most bytes of one record batch. Parquet: most bytes of the pages of one row group that are read
+    at once; of each column that an answer needs, the largest page and the dictionary."""
+    expansion: Positive = 1000
+    """Arrow and Parquet: how many times its own bytes a document may become once it is decompressed."""
     stall_seconds: Positive = 30
     """How long a client may leave what is sent to it untaken before its connection is cut."""
     header_bytes: Positive = 16 << 10

@@ -124,6 +124,8 @@ class FormatName(StrEnum):
     JSON = "json"
     NDJSON = "ndjson"
     XLSX = "xlsx"
+    ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
@@ -132,6 +134,8 @@ EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
         FormatName.JSON: ".json",
         FormatName.NDJSON: ".ndjson",
         FormatName.XLSX: ".xlsx",
+        FormatName.ARROW: ".arrows",
+        FormatName.PARQUET: ".parquet",
     }
 )
 """What paths of each format end with."""

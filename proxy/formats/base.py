@@ -31,13 +31,18 @@ from proxy.spool import Spools
 
 CAUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "arrow-malformed": "the document is not an Arrow IPC stream",
         "bare-carriage-return": "a carriage return stands outside quotes without a line feed",
+        "big-endian": "the document's numbers are big-endian",
         "cell-too-long": "a text is longer than a cell of a sheet may be (32,767 characters)",
         "column-duplicated": "the header names a column twice",
         "column-missing": "the header lacks a column that the answer needs",
+        "column-type": "a column's type is none that the declared type can be read from",
         "column-unnamed": "the header has an empty name",
         "decoder-failed": "the document could not be decoded",
+        "encrypted": "the document is encrypted",
         "envelope-too-large": "the document around the records is over the limit",
+        "expands-too-much": "the document says far more than its bytes can",
         "field-count": "a record has more or fewer fields than the header",
         "header-missing": "the document has no header",
         "json-malformed": "the document is not JSON (RFC 8259)",
@@ -54,18 +59,22 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "package-part-twice": "two parts of the package have one name",
         "package-ratio": "a part of the package is larger than what it is packed to by more than the limit",
         "package-too-many-parts": "the package has too many parts",
+        "parquet-malformed": "the document is not a Parquet file",
         "quotes-malformed": "a quote stands where RFC 4180 has none",
         "record-not-object": "a record is not an object",
         "record-too-large": "a record is over the limit",
+        "row-group-too-large": "a record batch or a row group is over the limit",
         "rows-missing": "the array of records is not where the catalogue says",
         "sheet-malformed": "the sheet is not XML as a reader of workbooks takes it",
         "sheet-missing": "the workbook has no sheet of the declared name, or none that is shown",
         "sheet-too-large": "the sheet is over the limit, in bytes or in cells",
+        "time-out-of-range": "a date or a time is outside the years 1 to 9999",
         "too-deep": "the document is nested too deep",
         "too-many-columns": "the answer has more columns than a sheet may have (16,384)",
         "too-many-fields": "a record has more fields than the limit",
         "too-many-rows": "the answer has more rows than a sheet may have (1,048,576)",
         "truncated": "the document ends before it is complete",
+        "value-not-of-type": "a cell that is given is no value of its column's type, or does not fit it",
         "workbook-kind": "the document is no plain workbook (.xlsx), or one with macros",
         "workbook-malformed": "the workbook's parts are not plain XML, or do not say where its sheets are",
     }
@@ -100,6 +109,12 @@ class Limits:
     """XLSX: rows times columns of a sheet, up to the last of each."""
     sheet_ratio: int = 200
     """XLSX: how much larger a part may be than what it is packed to."""
+    row_group_bytes: int = 128 << 20
+    """Parquet: pages of a row group that are held at once. Arrow: a record batch; all dictionaries."""
+    footer_bytes: int = 8 << 20
+    """Parquet: what stands after the row groups. Arrow: what stands before the columns of a message."""
+    expansion: int = 1_000
+    """Parquet, Arrow: how many times its bytes a document may become, beside `row_group_bytes`."""
 
 
 _LARGE: Final = 32 << 10
@@ -133,6 +148,24 @@ class Reading:
     limits: Limits
     spools: Spools
     """For a document that can only be read once it is there as a whole."""
+
+
+class Expansion:
+    """How much more a document may become than its bytes; a small one may be `Limits.row_group_bytes`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._times = limits.expansion
+        self._left = limits.row_group_bytes
+
+    def grow(self, size: int) -> None:
+        """So many bytes came."""
+        self._left += size * self._times
+
+    def spend(self, size: int) -> None:
+        """So many bytes were made of it; raises SourceRefused."""
+        self._left -= size
+        if self._left < 0:
+            raise refused("expands-too-much")
 
 
 class Decoder(ABC):

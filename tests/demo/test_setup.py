@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
-REQUIREMENT = re.compile(r"([a-z0-9][a-z0-9-]*)==(\S+)(?: ; python_\S+ < \S+)?((?: --hash=sha256:[0-9a-f]{64})+)")
+REQUIREMENT = re.compile(
+    r"([a-z0-9][a-z0-9-]*)==(\S+)(?: ; python_\S+ < \S+)?((?: --hash=sha256:[0-9a-f]{64})+)"
+)
 
 
 def requirements(lock: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +15,19 @@ from proxy.errors import SourceRefused
 from proxy.formats import CAUSES, FORMATS
 from proxy.formats.base import is_utf8
 from proxy.report import Charset, FormatName
+from tests.formats import typed
 from tests.formats.documents import decoder, dialect, outcome
 from tests.harness.streams import ended, feed
 from tests.matrix.others import WRITERS
 
+TABLE = pa.table({"a": ["1"]})
 GOOD = {
     FormatName.CSV: b"a\n1\n",
     FormatName.JSON: b'[{"a":1}]',
     FormatName.NDJSON: b'{"a":1}\n',
     FormatName.XLSX: WRITERS["xlsx"]({"a": "integer"}, [{"a": "1"}]),
+    FormatName.ARROW: typed.stream(TABLE),
+    FormatName.PARQUET: typed.parquet(TABLE),
 }
 """A document of each format."""
 
@@ -54,6 +59,13 @@ ACCEPTED = [
     ("json", "application/x-ndjson", False),
     ("json", "text/plain", False),
     ("json", "text/html", False),
+    ("arrow", "application/vnd.apache.arrow.stream", True),
+    ("arrow", "application/vnd.apache.arrow.file", False),
+    ("arrow", "application/octet-stream", False),
+    ("parquet", "application/vnd.apache.parquet", True),
+    ("parquet", "application/x-parquet", True),
+    ("parquet", "application/octet-stream", False),
+    ("parquet", "application/vnd.apache.parquet; charset=utf-8", False),
     ("ndjson", "application/x-ndjson", True),
     ("ndjson", "application/ndjson; charset=utf-8", True),
     ("ndjson", "application/jsonl", True),

@@ -14,8 +14,11 @@ def feed(stream: Decoder, block: bytes) -> list[Batch]:
 
 
 def ended(stream: Decoder) -> list[Batch]:
-    """The batches of the records that are left at the document's end."""
-    return [batch for work in stream.finish() for batch in work()]
+    """The batches of the records that are left at the document's end; the stream lets go of all it held."""
+    try:
+        return [batch for work in stream.finish() for batch in work()]
+    finally:
+        stream.close()
 
 
 def joined(stream: Encoder[Any], batch: Batch) -> bytes:
