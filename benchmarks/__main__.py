@@ -15,6 +15,7 @@ from benchmarks import (
     rivals,
     small,
     throughput,
+    xlsx,
 )
 from benchmarks.figures import Figure
 
@@ -27,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
     "access-log": access_log.run,
     "replay": replay.run,
     "reload": reload.run,
+    "xlsx": xlsx.run,
     "rivals": rivals.run,
 }
 

@@ -19,8 +19,9 @@ from proxy.codings import Limits as CodingLimits
 from proxy.config import Config, Metrics
 from proxy.errors import CounterfoilError
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway import Bounds, Gateway
+from proxy.gateway import Gateway
 from proxy.gateway.control import Control
+from proxy.gateway.making import Bounds
 from proxy.gateway.server import Server
 from proxy.keys import Keyring, kek_from
 from proxy.metrics import Watched
@@ -113,6 +114,9 @@ class App:
                 formats=FormatLimits(
                     record_bytes=limits.record_bytes,
                     fields=limits.record_fields,
+                    sheet_bytes=limits.sheet_bytes,
+                    sheet_cells=limits.sheet_cells,
+                    sheet_ratio=limits.sheet_ratio,
                     row_group_bytes=limits.row_group_bytes,
                     expansion=limits.expansion,
                 ),

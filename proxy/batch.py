@@ -41,6 +41,10 @@ class Lexis(ABC):
     def plain(self, cells: Cells) -> Cells:
         """Lexical cells of any kind -> their characters; null is null alone."""
 
+    @abstractmethod
+    def characters(self, cells: Texts) -> Texts:
+        """The same of cells as Arrow has them."""
+
 
 class Plain(Lexis):
     """Values written as they are (CSV)."""
@@ -58,6 +62,10 @@ class Plain(Lexis):
         return cells
 
     def plain(self, cells: Cells) -> Cells:
+        """The cells themselves."""
+        return cells
+
+    def characters(self, cells: Texts) -> Texts:
         """The cells themselves."""
         return cells
 
@@ -205,6 +213,11 @@ class Batch:
         """
         cells = self.column(field)
         return None if cells is None else self.lexis.plain(cells)
+
+    def characters(self, field: str) -> Texts | None:
+        """The same as Arrow has it, of a batch that is not `few`."""
+        cells = self.texts(field)
+        return None if cells is None else self.lexis.characters(cells)
 
     def plain_texts(self, field: str) -> Texts:
         """The values of `field` as Arrow has them, of a batch that is not `few`."""

@@ -123,6 +123,7 @@ class FormatName(StrEnum):
     CSV = "csv"
     JSON = "json"
     NDJSON = "ndjson"
+    XLSX = "xlsx"
     ARROW = "arrow"
     PARQUET = "parquet"
 
@@ -132,6 +133,7 @@ EXTENSIONS: Final[Mapping[FormatName, str]] = MappingProxyType(
         FormatName.CSV: ".csv",
         FormatName.JSON: ".json",
         FormatName.NDJSON: ".ndjson",
+        FormatName.XLSX: ".xlsx",
         FormatName.ARROW: ".arrows",
         FormatName.PARQUET: ".parquet",
     }
@@ -172,6 +174,8 @@ class Dialect:
     """CSV: of the store's document; an answer is in UTF-8."""
     formulas: Formulas = Formulas.KEEP
     """CSV: of the answer."""
+    sheet: str | None = None
+    """XLSX: the name of the sheet; None: the store's first that is shown, and ours is `report`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -11,12 +12,14 @@ from proxy.catalogue.parameters import Note
 from proxy.report import Charset, Dialect, FormatName, Formulas
 
 _DELIMITERS: Final = (",", ";", "|", "\t")
+_SHEET: Final = re.compile(r"(?!')[^\[\]:*?/\\\x00-\x1f\x7f\ufffe\uffff]{1,31}(?<!')\Z")
 
 
 def dialects_of(entry: VariantEntry, fault: Note) -> tuple[Dialect, tuple[Dialect, ...]]:
     """How the store writes the document, and how else it may be given; what is wrong is told to `fault`."""
     _json(entry, fault)
     _csv(entry, fault)
+    _xlsx(entry, fault)
     stored = Dialect(
         format=entry.format,
         rows_at=entry.rows_at,
@@ -24,6 +27,7 @@ def dialects_of(entry: VariantEntry, fault: Note) -> tuple[Dialect, tuple[Dialec
         delimiter=entry.delimiter,
         charset=entry.charset,
         formulas=entry.formulas,
+        sheet=entry.sheet,
     )
     for number, name in enumerate(entry.also):
         if name in entry.also[:number]:
@@ -31,7 +35,7 @@ def dialects_of(entry: VariantEntry, fault: Note) -> tuple[Dialect, tuple[Dialec
     if entry.format in entry.also:
         fault("that is its `format`", "also", entry.also.index(entry.format), hint="take it out")
     return stored, tuple(
-        Dialect(format=each, formulas=entry.formulas)
+        Dialect(format=each, formulas=entry.formulas, sheet=entry.sheet)
         for each in dict.fromkeys(entry.also)
         if each != entry.format
     )
@@ -63,3 +67,13 @@ def _csv(entry: VariantEntry, fault: Note) -> None:
     if entry.delimiter not in _DELIMITERS:
         hint = 'write it in quotes, as `";"`; `"\\t"` is a tab'
         fault('expected one of `,`, `;`, `|`, `"\\t"`', "delimiter", hint=hint)
+
+
+def _xlsx(entry: VariantEntry, fault: Note) -> None:
+    if entry.sheet is None:
+        return
+    if FormatName.XLSX not in (entry.format, *entry.also):
+        fault("`sheet` is for the format xlsx", "sheet", hint="take it out")
+    if not _SHEET.match(entry.sheet):
+        hint = "up to 31 characters, none of `[]:*?/\\`, no `'` at either end"
+        fault(f"`{entry.sheet}` is not the name of a sheet", "sheet", hint=hint)

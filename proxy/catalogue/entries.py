@@ -56,6 +56,9 @@ class VariantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """CSV answers: whether a cell or column name that a spreadsheet takes for a formula stays as it is, or
     gets a `'` in front (`neutralise`): what begins with `=`, `+`, `-` or `@`, also full-width, with a tab or
     a line end. A number in a column of numbers stays."""
+    sheet: str | None = None
+    """XLSX: the sheet's name, in the store's workbook and in the answer. Left out, it is the first sheet that
+    is not hidden; in the answer, `report`."""
 
 
 class ParameterEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,10 +15,11 @@ from proxy.formats.csv import CSV
 from proxy.formats.json import JSON
 from proxy.formats.ndjson import NDJSON
 from proxy.formats.parquet import PARQUET
+from proxy.formats.xlsx import XLSX
 from proxy.report import FormatName
 
 FORMATS: Final[Mapping[FormatName, Format]] = MappingProxyType(
-    {row.name: row for row in (CSV, JSON, NDJSON, ARROW, PARQUET)}
+    {row.name: row for row in (CSV, JSON, NDJSON, ARROW, PARQUET, XLSX)}
 )
 
 __all__ = ["CAUSES", "FORMATS", "Columns", "Decoder", "Encoder", "Format", "Limits", "Reading"]

@@ -34,6 +34,7 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "arrow-malformed": "the document is not an Arrow IPC stream",
         "bare-carriage-return": "a carriage return stands outside quotes without a line feed",
         "big-endian": "the document's numbers are big-endian",
+        "cell-too-long": "a text is longer than a cell of a sheet may be (32,767 characters)",
         "column-duplicated": "the header names a column twice",
         "column-missing": "the header lacks a column that the answer needs",
         "column-type": "a column's type is none that the declared type can be read from",
@@ -52,17 +53,30 @@ CAUSES: Final[Mapping[str, str]] = MappingProxyType(
         "not-utf-8": "the document is not UTF-8 (RFC 3629)",
         "nul-character": "the document holds a NUL character",
         "number-too-large": "a number has too many digits or too large an exponent",
+        "package-encrypted": "the document is encrypted, or of the binary format of old",
+        "package-malformed": "the document is not a zip package, or not a whole one",
+        "package-method": "a part of the package is compressed otherwise than by deflate",
+        "package-part-twice": "two parts of the package have one name",
+        "package-ratio": "a part of the package is larger than what it is packed to by more than the limit",
+        "package-too-many-parts": "the package has too many parts",
         "parquet-malformed": "the document is not a Parquet file",
         "quotes-malformed": "a quote stands where RFC 4180 has none",
         "record-not-object": "a record is not an object",
         "record-too-large": "a record is over the limit",
         "row-group-too-large": "a record batch or a row group is over the limit",
         "rows-missing": "the array of records is not where the catalogue says",
+        "sheet-malformed": "the sheet is not XML as a reader of workbooks takes it",
+        "sheet-missing": "the workbook has no sheet of the declared name, or none that is shown",
+        "sheet-too-large": "the sheet is over the limit, in bytes or in cells",
         "time-out-of-range": "a date or a time is outside the years 1 to 9999",
         "too-deep": "the document is nested too deep",
+        "too-many-columns": "the answer has more columns than a sheet may have (16,384)",
         "too-many-fields": "a record has more fields than the limit",
+        "too-many-rows": "the answer has more rows than a sheet may have (1,048,576)",
         "truncated": "the document ends before it is complete",
         "value-not-of-type": "a cell that is given is no value of its column's type, or does not fit it",
+        "workbook-kind": "the document is no plain workbook (.xlsx), or one with macros",
+        "workbook-malformed": "the workbook's parts are not plain XML, or do not say where its sheets are",
     }
 )
 """Why a store's document is refused: slug -> message for the operator."""
@@ -89,6 +103,12 @@ class Limits:
     """JSON: characters of one number; the most that Python reads as an integer by default."""
     exponent: int = 400
     """JSON: the largest power of ten either way: `1E400` passes, `1e999` does not."""
+    sheet_bytes: int = 64 << 20
+    """XLSX: all that is unpacked of a workbook; reading it takes some four times as much memory."""
+    sheet_cells: int = 2_000_000
+    """XLSX: rows times columns of a sheet, up to the last of each."""
+    sheet_ratio: int = 200
+    """XLSX: how much larger a part may be than what it is packed to."""
     row_group_bytes: int = 128 << 20
     """Parquet: pages of a row group that are held at once. Arrow: a record batch; all dictionaries."""
     footer_bytes: int = 8 << 20
@@ -150,6 +170,9 @@ class Expansion:
 
 class Decoder(ABC):
     """Byte blocks -> batches. `cut` and `finish` raise SourceRefused, and again ever after."""
+
+    expands: ClassVar[bool] = False
+    """Whether a short document may be much work."""
 
     def __init__(self) -> None:
         self.undeclared: frozenset[str] = frozenset()

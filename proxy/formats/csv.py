@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-import polars as pl
-
 from proxy.batch import PLAIN, Batch
 from proxy.few import FEW, Few
 from proxy.formats.base import (
@@ -227,16 +225,15 @@ class CsvEncoder(Encoder[bytes]):
     def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
         coded = batch.coded(name) if batch.lexis is PLAIN else None
         if coded is not None:
-            coded = Coded(self._quoted(column_of(coded.distinct), type_), coded.codes)
+            coded = Coded(self._quoted(coded.distinct, type_), coded.codes)
             return coded if coded.everywhere is None else coded.everywhere
-        cells = batch.plain(name)
-        assert not isinstance(cells, Few)
+        cells = batch.characters(name)
         return b"" if cells is None else self._quoted(cells, type_)
 
-    def _quoted(self, cells: pl.Series, type_: Type) -> Texts:
+    def _quoted(self, cells: Texts, type_: Type) -> Texts:
         if self._neutral:
-            cells = neutral_column(cells, type_)
-        return quoted(texts(cells), self._delimiter)
+            cells = texts(neutral_column(column_of(cells), type_))
+        return quoted(cells, self._delimiter)
 
     def join(self, records: bytes) -> bytes:
         """The lines, after the header where they are the first."""

@@ -12,13 +12,13 @@ from itertools import chain
 import pyarrow.compute as pc
 
 from proxy.batch import Batch
-from proxy.few import Cells, Few
+from proxy.few import Cells
 from proxy.formats.base import Columns, Encoder
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_uniform import Uniform
 from proxy.formats.pieces import woven
 from proxy.report import Dialect
-from proxy.texts import Coded, Texts, texts
+from proxy.texts import Coded, Texts
 from proxy.values import Type
 
 
@@ -91,9 +91,12 @@ class _ObjectsEncoder(Encoder[bytes]):
         if coded is not None:
             coded = Coded(pc.fill_null(coded.distinct, "null"), coded.codes)
             return coded if coded.everywhere is None else coded.everywhere
-        cells = self._column(batch, name, type_)
-        assert not isinstance(cells, Few)
-        return b"null" if cells is None else pc.fill_null(texts(cells), "null")
+        if batch.lexis is JSON_LEXIS:
+            cells = batch.texts(name)
+        else:
+            cells = batch.characters(name)
+            cells = None if cells is None else JSON_LEXIS.tokens(cells, type_)
+        return b"null" if cells is None else pc.fill_null(cells, "null")
 
     def _tokens(self, batch: Batch) -> list[Cells | None]:
         """Every column, as `_column` gives it."""

@@ -13,10 +13,15 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from proxy.batch import Lexis
 from proxy.few import Cells, Few
+from proxy.formats.pieces import cut
+from proxy.texts import TEXT, Texts, column, content, texts, with_nulls
 from proxy.values import Type
 
 SMALL: Final = 64
@@ -26,6 +31,9 @@ _ESCAPED = r'["\\\x00-\x1f]'
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$"
 """Without exponent, as nearly all are."""
 _NUMBER_STARTS: Final = frozenset("-0123456789")
+_SPACE, _QUOTE, _BACKSLASH = b' "\\'
+_MARK: Final = pa.scalar('"', TEXT)
+_NOTHING: Final = pa.scalar("", TEXT)
 _IS_PLAIN: Final = re.compile(_NUMBER.replace("$", r"\Z"))
 _IS_ESCAPED: Final = re.compile(_ESCAPED)
 _LAX_NUMBER: Final = re.compile(r"([+-]?)0*([0-9]+(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]{1,9}))?)\Z")
@@ -106,9 +114,9 @@ class JsonLexis(Lexis):
             return _where(cells, cells.str.contains("^[-0-9]"))
         if type_ is Type.BOOLEAN:
             return _where(cells, (cells == "true") | (cells == "false"))
-        texts = cells.str.strip_prefix('"').str.strip_suffix('"')
-        texts = _where(texts, cells.str.starts_with('"'))
-        return _amend(texts, cells, cells.str.contains("\\", literal=True), _text)
+        found = cells.str.strip_prefix('"').str.strip_suffix('"')
+        found = _where(found, cells.str.starts_with('"'))
+        return _amend(found, cells, cells.str.contains("\\", literal=True), _text)
 
     def write(self, values: Cells, type_: Type) -> Cells:
         """Plain text -> tokens; what is no number or Boolean and should be is written as a string."""
@@ -144,9 +152,36 @@ class JsonLexis(Lexis):
             return Few(map(_characters, cells))
         if len(cells) <= SMALL:
             return pl.Series(cells.name, [*map(_characters, cells.to_list())], dtype=pl.String)
-        # No token but a string begins or ends with a quote.
-        characters = cells.str.strip_prefix('"').str.strip_suffix('"')
-        return _amend(characters, cells, cells.str.contains("\\", literal=True), _characters)
+        return column(self.characters(texts(cells))).alias(cells.name)
+
+    def characters(self, cells: Texts) -> Texts:
+        """The same of cells as Arrow has them."""
+        places, data = content(cells)
+        starts, ends = places[:-1], places[1:]
+        if not len(data):
+            return cells
+        # No token but a string begins with a quote; under a null there may be anything.
+        strings = (data[np.minimum(starts, len(data) - 1)] == _QUOTE) & (ends - starts > 1)
+        if not strings.any():
+            return cells
+        found = cut(data, (starts + strings, ends - strings))
+        if cells.null_count:
+            found = with_nulls(found, cells.is_null().to_numpy(zero_copy_only=False))
+        if not (data == _BACKSLASH).any():
+            return found
+        tokens = column(cells)
+        escaped = tokens.str.contains("\\", literal=True)
+        return texts(_amend(column(found), tokens, escaped, _characters))
+
+    def tokens(self, values: Texts, type_: Type) -> Texts:
+        """What `write` gives of values as Arrow has them."""
+        if not (type_.is_number or type_ is Type.BOOLEAN):
+            _, data = content(values)
+            if not ((data < _SPACE) | (data == _QUOTE) | (data == _BACKSLASH)).any():
+                return pc.binary_join_element_wise(_MARK, values, _MARK, _NOTHING)
+        written = self.write(column(values), type_)
+        assert isinstance(written, pl.Series)
+        return texts(written)
 
 
 def _where(series: pl.Series, keep: pl.Series) -> pl.Series:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Final, TypeVar
+from functools import lru_cache
+from typing import Final
 
-import msgspec
 from aiohttp import hdrs, web
 from multidict import istr
 
-from proxy import transform
 from proxy.audit.log import AccessLog
 from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.codings import OFFERED, Coding
@@ -33,33 +30,29 @@ from proxy.errors import (
     where,
 )
 from proxy.formats import FORMATS
-from proxy.formats.base import Format, Reading
-from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway import validated
 from proxy.gateway.accept import codings, preferred
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
-from proxy.gateway.kept import KeptViews, Whole, key_of
-from proxy.gateway.paging import Page, PagedView
+from proxy.gateway.making import Bounds, Granted, Maker
+from proxy.gateway.paging import Page
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
-from proxy.gateway.sorting import SortedView, asked_order, tells_of_hidden
+from proxy.gateway.sorting import asked_order, tells_of_hidden
 from proxy.gateway.standing import Standing, context_of
 from proxy.gateway.streamed import Streamed
-from proxy.gateway.validated import TooLarge, etag_of, put_aside, with_coding
-from proxy.gateway.view import Blocks, Pieces, Steps, View
+from proxy.gateway.validated import etag_of, with_coding
+from proxy.gateway.view import Blocks, View
 from proxy.keys import Keyring
-from proxy.plan import Context, Decision, Deny, Permit, Reason
+from proxy.plan import Decision, Deny, Permit, Reason
 from proxy.policy.decide import decide
 from proxy.reload import PolicyInForce
-from proxy.report import By, Dialect, Ordering, Report, Variant
+from proxy.report import By, Dialect, Report, Variant
 from proxy.snapshot import Snapshot
-from proxy.spool import Spools
 from proxy.subject import Subject
 from proxy.upstream import Stores
 
-T = TypeVar("T")
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
@@ -67,46 +60,6 @@ _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
 _METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
-    """What a request may take, in bytes, seconds and numbers."""
-
-    source_bytes: int
-    requests_per_subject: int
-    sort_bytes: int
-    sorts: int
-    formats: FormatLimits
-    spools: Spools
-    """Of documents that can only be read as a whole."""
-    kept: Spools
-    """Of views that are kept …"""
-    kept_seconds: float
-    """… for so long."""
-
-
-class _Granted(msgspec.Struct, frozen=True, kw_only=True):
-    """A permitted request: what to ask the store for, and what may be given of its answer."""
-
-    permit: Permit
-    context: Context
-    variant: Variant
-    dialect: Dialect
-    """How the answer is written."""
-    codings: tuple[str, ...]
-    """The content codings that it may have, most preferred first."""
-    target: str
-    page: Page | None
-    order: tuple[Ordering, ...]
-    """The order that was asked for."""
-    grouped: bool
-    """Whether the store was asked for groups of rows, which have other fields than its rows."""
-
-    @property
-    def sorted_here(self) -> bool:
-        """Whether the store's order is none that the requester may know."""
-        return tells_of_hidden(self.permit.plan)
 
 
 class _Outdated(Exception):
@@ -127,15 +80,19 @@ class Gateway:
         executor: Executor,
     ) -> None:
         self._policy = policy
-        self._stores = stores
         self._keyring = keyring
         self._bounds = bounds
-        self._executor = executor
         self.recorder = Recorder(log)
         self._running: Counter[str] = Counter()
         self._sorting: Counter[str] = Counter()
         self._drift = Drift()
-        self._kept = KeptViews(seconds=bounds.kept_seconds)
+        self._maker = Maker(
+            stores=stores,
+            keyring=keyring,
+            bounds=bounds,
+            executor=executor,
+            seen=self._tell_of_drift,
+        )
         self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
@@ -198,14 +155,14 @@ class Gateway:
         match decided:
             case Deny():
                 return await self.recorder.refuse(access, decided)
-            case _Granted():
+            case Granted():
                 return await self._answer(snapshot, request, access, decided)  # 5, 6, 7, 8
 
     # ── 2, 3, 4: who asks for what, and may it ────────────────────────────────────────────────────
 
     async def _decide(
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access
-    ) -> _Granted | Deny:
+    ) -> Granted | Deny:
         """The order of answers is DESIGN.md §3.4: nothing of a report is told before a grant on it."""
         access.policy = snapshot.version
         purpose = access.stated(
@@ -266,7 +223,7 @@ class Gateway:
         access.permit = decision
         given = asked.parameters.items()
         shaping = {name: value for name, value in given if name in report.shaping}
-        return _Granted(
+        return Granted(
             permit=decision,
             context=context,
             variant=variant,
@@ -298,7 +255,7 @@ class Gateway:
     # ── 5, 6, 7, 8: fetch, make the requester's view, record, release ─────────────────────────────
 
     async def _answer(
-        self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: _Granted
+        self, snapshot: Snapshot, request: web.BaseRequest, access: Access, granted: Granted
     ) -> web.StreamResponse:
         name = granted.permit.subject.name
         given = FORMATS[granted.dialect.format]
@@ -337,7 +294,7 @@ class Gateway:
         self._sorting[name] += granted.sorted_here
         try:
             if wanted is not None:
-                whole = await self._whole(granted, wanted) if repeatable else None
+                whole = await self._maker.whole(granted, wanted) if repeatable else None
                 if await standing.ended() is not None:
                     raise _Outdated
                 if whole is not None:
@@ -352,7 +309,7 @@ class Gateway:
                 if wanted.head:
                     receipt = await self.recorder.record(access, "complete", ended="whole")
                     return bare(receipt, head)
-            return await self._made(granted, send, coding)
+            return await self._maker.made(granted, send, coding)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
@@ -362,98 +319,7 @@ class Gateway:
             if not self._running[name]:
                 del self._running[name], self._sorting[name]
 
-    async def _made(
-        self,
-        granted: _Granted,
-        use: Callable[[Blocks], Awaitable[T]],
-        coding: Coding | None = None,
-    ) -> T:
-        """What `use` does with the requester's view, which is fetched and made meanwhile.
-
-        `coding` is put on its blocks.
-        Raises SourceRefused and StoreUnavailable, and what `use` raises.
-        """
-        dialect = granted.variant.stored
-        stored = FORMATS[dialect.format]
-        view = self._view(granted, stored)
-        store = granted.permit.report.store
-        accepts = partial(stored.accepts, dialect=dialect)
-        try:
-            async with self._stores.fetch(
-                store, granted.target, stored.asked(dialect), accepts
-            ) as source:
-                pieces = Pieces(
-                    source, most_at_once=stored.block_size, most=self._bounds.source_bytes
-                )
-                async with Blocks(pieces, view, executor=self._executor, coding=coding) as blocks:
-                    return await use(blocks)
-        finally:
-            self._tell_of_drift(view, granted)
-            view.close()
-
-    async def _whole(self, granted: _Granted, wanted: Wanted) -> Whole | None:
-        """The requester's view as a whole; None where it is too large to be kept.
-
-        A range is one of a view that is kept; whether there is anything new is looked up.
-        """
-        permit = granted.permit
-        media_type = FORMATS[granted.dialect.format].media_type
-
-        async def make() -> Whole:
-            return await self._made(
-                granted,
-                lambda blocks: put_aside(
-                    blocks,
-                    self._bounds.kept,
-                    lambda block: etag_of(permit, media_type, block, self._keyring),
-                    partial(asyncio.get_running_loop().run_in_executor, self._executor),
-                ),
-            )
-
-        key = key_of(permit, granted.context, granted.dialect, granted.variant, granted.target,
-                     granted.page, granted.order)  # fmt: skip
-        try:
-            anew = wanted.span is None
-            return await self._kept.get(key, permit.subject.name, make, anew=anew)
-        except TooLarge:
-            return None
-
-    def _view(self, granted: _Granted, stored: Format) -> View:
-        permit, given = granted.permit, FORMATS[granted.dialect.format]
-        bound = transform.bind(
-            permit.plan,
-            context=granted.context,
-            subject=permit.subject.name,
-            keyring=self._keyring,
-        )
-        steps = Steps(
-            decoder=stored.decoder(
-                Reading(
-                    report=permit.report,
-                    dialect=granted.variant.stored,
-                    reads=permit.plan.reads,
-                    limits=self._bounds.formats,
-                    spools=self._bounds.spools,
-                )
-            ),
-            transform=bound,
-            encoder=given.encoder(bound.columns, granted.dialect),
-            digest=self._keyring.mac("audit-digest").start(),
-        )
-        if granted.sorted_here:
-            return SortedView(
-                steps,
-                lexis=stored.lexis,
-                plan=permit.plan,
-                asked=granted.order,
-                page=granted.page,
-                most=self._bounds.sort_bytes,
-            )
-        if granted.page is not None:
-            return PagedView(steps, page=granted.page)
-        return View(steps)
-
-    def _tell_of_drift(self, view: View, granted: _Granted) -> None:
+    def _tell_of_drift(self, view: View, granted: Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
         if granted.grouped:
             return
@@ -463,7 +329,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Write what is still to be written, and stop fetching keys."""
-        self._kept.close()
+        self._maker.close()
         await self.recorder.close()
         await self.snapshot.identities.close()
 

@@ -97,6 +97,11 @@ class View:
         return False
 
     @property
+    def expands(self) -> bool:
+        """Whether a short source may be much work."""
+        return self._decoder.expands
+
+    @property
     def adds_lightly(self) -> bool:
         """Whether parts are bytes, and `add` costs no more than one look at them."""
         return self._encoder.joins_lightly
@@ -207,7 +212,7 @@ class Blocks:
     async def __aenter__(self) -> Self:
         """Begin: a short source is worked off at once, a longer one in a task of its own."""
         piece = await self._pieces.next()
-        if self._pieces.ended and len(piece) <= _INLINE:
+        if self._pieces.ended and len(piece) <= _INLINE and not self._view.expands:
             for work in chain(self._view.records(piece), self._view.rest()):
                 for part in self._view.parts(work):
                     self._pending += self._view.add(part)

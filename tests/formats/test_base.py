@@ -18,17 +18,20 @@ from proxy.report import Charset, FormatName
 from tests.formats import typed
 from tests.formats.documents import decoder, dialect, outcome
 from tests.harness.streams import ended, feed
+from tests.matrix.others import WRITERS
 
 TABLE = pa.table({"a": ["1"]})
 GOOD = {
     FormatName.CSV: b"a\n1\n",
     FormatName.JSON: b'[{"a":1}]',
     FormatName.NDJSON: b'{"a":1}\n',
+    FormatName.XLSX: WRITERS["xlsx"]({"a": "integer"}, [{"a": "1"}]),
     FormatName.ARROW: typed.stream(TABLE),
     FormatName.PARQUET: typed.parquet(TABLE),
 }
 """A document of each format."""
 
+_SHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ACCEPTED = [
     ("csv", "text/csv", True),
     ("csv", "Text/CSV; Charset=UTF-8", True),
@@ -71,6 +74,12 @@ ACCEPTED = [
     ("ndjson", "application/x-ndjson; charset=utf-16", False),
     ("ndjson", "application/json", False),
     ("ndjson", "text/plain", False),
+    ("xlsx", _SHEET, True),
+    ("xlsx", f"{_SHEET}; charset=utf-8", False),
+    ("xlsx", "application/vnd.ms-excel", False),
+    ("xlsx", "application/vnd.ms-excel.sheet.macroEnabled.12", False),
+    ("xlsx", "application/zip", False),
+    ("xlsx", "application/octet-stream", False),
 ]
 
 

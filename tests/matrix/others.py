@@ -159,11 +159,15 @@ def write_xlsx(fields: Fields, rows: Rows) -> bytes:
     return out.getvalue()
 
 
+def _shown(cell: Any) -> Any:
+    """A cell's value; openpyxl knows days by their format alone."""
+    day = isinstance(cell.value, dt.datetime) and "h" not in cell.number_format
+    return cell.value.date() if day else cell.value
+
+
 def read_xlsx(data: bytes) -> Table:
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True)
-    names, *rows = (
-        [plain(cell) for cell in row] for row in book.active.iter_rows(values_only=True)
-    )
+    names, *rows = ([plain(_shown(cell)) for cell in row] for row in book.active.iter_rows())
     return [str(name) for name in names], rows
 
 

@@ -112,7 +112,7 @@ def view(policy: Policy, user: str, how, *, now=NOW):
         height=len(ROWS), lexis=PLAIN, types={n: f.type for n, f in DAILY.fields.items()}, few=True,
     )  # fmt: skip
     out = bound.apply(batch).batch
-    columns = {name: list(out.cells.get(name, ())) for name, _ in bound.columns}
+    columns = {c.name: list(out.cells.get(c.name, ())) for c in bound.columns}
     return {name: column for name, column in columns.items() if any(c is not None for c in column)}
 
 

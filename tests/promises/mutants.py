@@ -261,7 +261,10 @@ def _parameters_unchecked() -> Iterator[None]:
 
 @contextmanager
 def _hidden_orders_get_through() -> Iterator[None]:
-    with patch.object(proxy.gateway, "tells_of_hidden", lambda _: False):
+    with (
+        patch("proxy.gateway.tells_of_hidden", lambda _: False),
+        patch("proxy.gateway.making.tells_of_hidden", lambda _: False),
+    ):
         yield
 
 

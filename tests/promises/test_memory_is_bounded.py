@@ -16,6 +16,29 @@ from tests.harness.store import Page, Store
 HEAD = sales.as_csv([])
 ROWS = sales.as_csv(sales.rows(16_000))[len(HEAD) :]
 JSON_ROWS = sales.as_json(sales.rows(8_000))[1:-1]
+LINES = JSON_ROWS.replace(b"},{", b"}\n{") + b"\n"
+REPORTS = sales.REPORTS.replace(
+    "    variants:\n",
+    """\
+    variants:
+      - {path: /sales/lines.ndjson, format: ndjson, also: [csv]}
+      - {path: /sales/wide.csv, format: csv, charset: utf-16-le, also: [ndjson]}
+""",
+    1,
+)
+SOURCES = {
+    "/sales/daily.csv": ("text/csv", HEAD, ROWS, b"", b""),
+    "/sales/daily.json": ("application/json", b"[", JSON_ROWS, b",", b"]"),
+    "/sales/lines.ndjson": ("application/x-ndjson", b"", LINES, b"", b""),
+    "/sales/wide.csv": (
+        "text/csv",
+        HEAD.decode().encode("utf-16-le"),
+        ROWS[: len(ROWS) // 2].rpartition(b"\n")[0].decode().encode("utf-16-le") + b"\n\0",
+        b"",
+        b"",
+    ),
+}
+"""Path -> media type, what stands before the rows, rows, what stands between such, and after all."""
 
 
 @pytest.fixture
@@ -29,7 +52,7 @@ def store():
 
 @pytest.fixture
 def home(tmp_path, store):
-    return Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, store=store.url)
+    return Home(tmp_path / "home", reports=REPORTS, rules=sales.RULES, store=store.url)
 
 
 def peak(pid: int) -> float:
@@ -39,29 +62,35 @@ def peak(pid: int) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("format_", ["csv", "json"])
-def test_the_peak_does_not_follow_the_size_of_the_report(home, store, format_):
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("/sales/daily.csv", "/sales/daily.csv"),
+        ("/sales/daily.json", "/sales/daily.json"),
+        ("/sales/lines.ndjson", "/sales/lines.ndjson"),
+        pytest.param("/sales/lines.ndjson", "/sales/lines.csv", marks=pytest.mark.prove),
+        pytest.param("/sales/wide.csv", "/sales/wide.ndjson", marks=pytest.mark.prove),
+    ],
+)
+def test_the_peak_does_not_follow_the_size_of_the_report(home, store, source, target):
     """A report ten times as long needs no more memory, within a fixed allowance."""
     times = 0
+    kind, before, rows, between, after = SOURCES[source]
 
     async def body():
-        yield HEAD if format_ == "csv" else b"["
+        yield before
         for n in range(times):
-            if format_ == "csv":
-                yield ROWS
-            else:
-                yield (b"," if n else b"") + JSON_ROWS
-        yield b"" if format_ == "csv" else b"]"
+            yield (between if n else b"") + rows
+        yield after
 
-    kind = "text/csv" if format_ == "csv" else "application/json"
-    store.pages[f"/sales/daily.{format_}"] = Page(body, content_type=kind)
+    store.pages[source] = Page(body, content_type=kind)
     with Served(home) as proxy:
         token = home.issuer.token("alice", groups=("analysts",))
         peaks = []
         for factor in (16, 160):
             times = factor
             with proxy.explained():
-                answer = proxy.get(f"/sales/daily.{format_}", token=token)
+                answer = proxy.get(target, token=token)
                 assert answer.status == 200 and answer.whole
                 peaks.append(peak(proxy.pid))
     assert peaks[1] <= 300
