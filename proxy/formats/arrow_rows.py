@@ -13,19 +13,17 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
-from proxy.batch import PLAIN, Batch, Output
+from proxy.batch import Batch, Output
 from proxy.formats.arrow_anew import Sizes, anew, sizes
 from proxy.formats.arrow_columns import Columns
 from proxy.formats.arrow_text import Column
 from proxy.formats.arrow_types import DataType, given_type
 from proxy.formats.arrow_values import values_of
 from proxy.formats.base import Columns as Outputs
-from proxy.formats.base import Encoder, refused
-from proxy.texts import TEXT, Texts, texts
-from proxy.values import Type
+from proxy.formats.base import Encoder
+from proxy.texts import TEXT, Texts
 
 
 class Rows(NamedTuple):
@@ -160,20 +158,8 @@ def _given(batch: Batch, output: Output, given: DataType) -> Column:
 
 
 def _texts(batch: Batch, name: str) -> Texts | None:
-    """The plain text of a column; raises SourceRefused where a cell is of another kind than its type."""
-    if batch.lexis is PLAIN and not batch.few:
-        return batch.texts(name)
-    cells = batch.column(name)
-    if cells is None:
-        return None
-    found = _arrow(batch.values(name))
-    if batch.lexis is not PLAIN:
-        lexis = batch.lexis
-        every = _arrow(lexis.read(lexis.texts(cells), Type.TEXT))
-        if every.null_count != found.null_count:
-            raise refused("value-not-of-type")
-    return found
-
-
-def _arrow(cells: Any) -> Texts:
-    return texts(cells) if isinstance(cells, pl.Series) else pa.array(cells.to_list(), TEXT)
+    """The characters of a column; None where it has none."""
+    if not batch.few:
+        return batch.characters(name)
+    cells = batch.plain(name)
+    return None if cells is None else pa.array(cells.to_list(), TEXT)
