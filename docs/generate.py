@@ -16,12 +16,15 @@ import msgspec
 
 from proxy import config, treatments
 from proxy.catalogue import entries
+from proxy.formats import FORMATS
 from proxy.identity import subjects
 from proxy.metrics import TABLE
 from proxy.plan import Reason
 from proxy.problems import TYPE_PREFIX
+from proxy.report import EXTENSIONS
 from proxy.review import specification
 from proxy.review.lint import LINT
+from proxy.values import Type
 
 HERE = Path(__file__).parent
 
@@ -137,6 +140,19 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def formats() -> str:
+    """The table of formats."""
+    lines = [
+        f"| format | ends with | media type | {' | '.join(Type)} |",
+        "| --- " * (len(Type) + 3) + "|",
+    ]
+    for name, row in FORMATS.items():
+        media_type = row.media_type.partition(";")[0]
+        written = " | ".join(row.written[type_] for type_ in Type)
+        lines.append(f"| `{name}` | `{EXTENSIONS[name]}` | `{media_type}` | {written} |")
+    return "\n".join(lines)
+
+
 class Told(typing.NamedTuple):
     """A section of a page of docs/faults: a message that `policy check` may tell."""
 
@@ -215,6 +231,8 @@ def page() -> str:
             tests=structs(*_entries(specification)),
             warnings=warnings(),
             treatments=treatments.documentation(),
+            forms=treatments.by_type(),
+            formats=formats(),
             metrics=metrics(),
             reasons=reasons(),
         )

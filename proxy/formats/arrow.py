@@ -18,6 +18,7 @@ from proxy.batch import PLAIN, Batch
 from proxy.formats.arrow_messages import Kind, Message, Messages
 from proxy.formats.arrow_rows import TypedEncoder
 from proxy.formats.arrow_source import Source, by_library
+from proxy.formats.arrow_types import written
 from proxy.formats.base import (
     Columns,
     Decoder,
@@ -135,6 +136,7 @@ ARROW: Final = Format(
     store_types=frozenset({_MEDIA_TYPE}),
     parameters={},
     block_size=2 << 20,
+    written=written(),
     lexis=PLAIN,
     decoder=ArrowDecoder,
     encoder=ArrowEncoder,

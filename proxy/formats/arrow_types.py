@@ -87,6 +87,11 @@ def given_type(output: Output, stored: DataType | None) -> DataType:
             return _INSTANT
 
 
+def written() -> dict[Type, str]:
+    """The type of an answer's column for each declared type, where the store's document has no types."""
+    return {type_: f"`{given_type(Output('', type_), None)}`" for type_ in Type}
+
+
 def _scale(output: Output, stored: DataType | None) -> int:
     """Digits after the point: those declared, or the store's, and what a form may add."""
     if output.scale is not None:

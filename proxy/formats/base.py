@@ -28,6 +28,7 @@ from proxy.batch import Batch, Lexis, Output
 from proxy.errors import SourceRefused
 from proxy.report import Charset, Dialect, FormatName, Report
 from proxy.spool import Spools
+from proxy.values import Type
 
 CAUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -324,6 +325,8 @@ class Format:
     A charset is of the dialect, where this names one."""
     block_size: int
     """Most bytes to feed at once."""
+    written: Mapping[Type, str]
+    """How an answer has a value of each type, in words."""
     lexis: Lexis
     decoder: Callable[[Reading], Decoder]
     encoder: Callable[[Columns, Dialect], Encoder[Any]]

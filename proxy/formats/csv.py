@@ -265,6 +265,7 @@ CSV: Final = Format(
     ),
     parameters={"charset": frozenset({"utf-8"}), "header": frozenset({"present"})},
     block_size=2 << 20,
+    written=dict.fromkeys(Type, "its text"),
     lexis=PLAIN,
     decoder=CsvDecoder,
     encoder=CsvEncoder,

@@ -17,7 +17,7 @@ from proxy.formats import json_few
 from proxy.formats.base import Format, Reading, Work, done, refused
 from proxy.formats.bits import longest
 from proxy.formats.json_encoder import JsonEncoder
-from proxy.formats.json_lexis import JSON_LEXIS
+from proxy.formats.json_lexis import JSON_LEXIS, WRITTEN
 from proxy.formats.json_records import RECORDS, RecordsDecoder
 from proxy.formats.json_text import WHITESPACE, Scan, locate, scan, strict
 from proxy.report import FormatName
@@ -137,6 +137,7 @@ JSON: Final = Format(
     store_types=frozenset({"application/json"}),
     parameters={"charset": frozenset({"utf-8"})},
     block_size=2 << 20,  # msgspec holds the interpreter's lock
+    written=WRITTEN,
     lexis=JSON_LEXIS,
     decoder=JsonDecoder,
     encoder=JsonEncoder,

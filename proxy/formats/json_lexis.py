@@ -9,7 +9,8 @@ they agree to the character.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -92,6 +93,13 @@ def _json_boolean(value: str | None) -> str | None:
 
 def _characters(token: str | None) -> str | None:
     return _text(token) if token is not None and token.startswith('"') else token
+
+
+WRITTEN: Final[Mapping[Type, str]] = MappingProxyType(
+    dict.fromkeys(Type, "string")
+    | {Type.INTEGER: "number", Type.DECIMAL: "number", Type.BOOLEAN: "`true`, `false`"}
+)
+"""How JSON has a value of each type."""
 
 
 class JsonLexis(Lexis):

@@ -24,7 +24,7 @@ from proxy.formats import bits, json_few
 from proxy.formats.base import Format, Reading, Work, is_utf8, refused
 from proxy.formats.bits import Offsets, longest
 from proxy.formats.json_encoder import LinesEncoder
-from proxy.formats.json_lexis import JSON_LEXIS
+from proxy.formats.json_lexis import JSON_LEXIS, WRITTEN
 from proxy.formats.json_records import RecordsDecoder
 from proxy.formats.json_text import WHITESPACE, scan
 from proxy.report import FormatName
@@ -153,6 +153,7 @@ NDJSON: Final = Format(
     ),
     parameters={"charset": frozenset({"utf-8"})},
     block_size=2 << 20,  # msgspec holds the interpreter's lock
+    written=WRITTEN,
     lexis=JSON_LEXIS,
     decoder=NdjsonDecoder,
     encoder=LinesEncoder,

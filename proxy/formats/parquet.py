@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from proxy.batch import PLAIN, Batch
 from proxy.formats.arrow_rows import TypedEncoder
 from proxy.formats.arrow_source import Source, by_library
-from proxy.formats.arrow_types import is_text
+from proxy.formats.arrow_types import is_text, written
 from proxy.formats.base import (
     Columns,
     Decoder,
@@ -262,6 +262,7 @@ PARQUET: Final = Format(
     store_types=frozenset({_MEDIA_TYPE, "application/x-parquet"}),
     parameters={},
     block_size=2 << 20,
+    written=written(),
     lexis=PLAIN,
     decoder=ParquetDecoder,
     encoder=ParquetEncoder,

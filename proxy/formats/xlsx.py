@@ -24,6 +24,7 @@ from proxy.formats.xlsx_encoder import XlsxEncoder
 from proxy.formats.xlsx_package import COMPOUND, PACKAGE
 from proxy.formats.xlsx_workbook import rebuilt
 from proxy.report import FormatName
+from proxy.values import Type
 
 _ROWS: Final = 4_096
 """Rows of a batch."""
@@ -116,7 +117,16 @@ XLSX: Final = Format(
     store_types=frozenset({"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}),
     parameters={},
     block_size=2 << 20,
+    written={
+        Type.TEXT: "text",
+        Type.INTEGER: "number",
+        Type.DECIMAL: "number",
+        Type.BOOLEAN: "`TRUE`, `FALSE`",
+        Type.DATE: "date, `yyyy-mm-dd`",
+        Type.DATETIME: "date, `yyyy-mm-dd hh:mm:ss`, UTC",
+    },
     lexis=PLAIN,
     decoder=XlsxDecoder,
     encoder=XlsxEncoder,
+    compressed=True,
 )

@@ -28,6 +28,7 @@ __all__ = [
     "BadTreatment",
     "Site",
     "Treatment",
+    "by_type",
     "comparable",
     "decrypt",
     "documentation",
@@ -124,6 +125,29 @@ def documentation() -> str:
         for parameter in kind.parameters
     ]
     return "\n".join(lines) + "\n"
+
+
+def by_type() -> str:
+    """The table of the type that each treatment gives of each in Markdown."""
+    lines = [
+        f"| treatment | {' | '.join(f'of {type_}' for type_ in Type)} |",
+        "|---" * (len(Type) + 1) + "|",
+    ]
+    for example in _EXAMPLES:
+        treatment = parse(example)
+        given = (
+            str(treatment.gives(type_) or "no value") if type_ in treatment.accepts else "refused"
+            for type_ in Type
+        )
+        lines.append(f"| `{example}` | {' | '.join(given)} |")
+    return "\n".join(lines) + "\n"
+
+
+_EXAMPLES: Final = (
+    "clear", "round(100)", "round(0.05)", "partial(last=4)", "pseudonym", "encrypt", "constant(0)",
+    "constant('n/a')", "redact",
+)  # fmt: skip
+"""One or more of each treatment, for the table of types."""
 
 
 def _named(kind: type[Treatment], argument: Argument) -> Parameter:
