@@ -40,7 +40,7 @@ from proxy.gateway.paging import Page
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.sorting import asked_order, tells_of_hidden
-from proxy.gateway.standing import Standing, context_of
+from proxy.gateway.standing import Outdated, Standing, context_of
 from proxy.gateway.streamed import Streamed
 from proxy.gateway.validated import etag_of, with_coding
 from proxy.gateway.view import Blocks, View
@@ -60,10 +60,6 @@ _SUBJECTS: Final = 8192
 """How many subjects' opaque ids are remembered."""
 _METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
-
-
-class _Outdated(Exception):
-    """The permit ended before anything was released."""
 
 
 class Gateway:
@@ -132,7 +128,7 @@ class Gateway:
             access = Access(address=request.remote or "", method=request.method)
             try:
                 return await self._attempt(request, access)
-            except _Outdated:
+            except Outdated:
                 attempts += 1  # nothing is released, nothing on record: as if it were asked now
                 if attempts == _ATTEMPTS:
                     deny = Deny(reason=Reason.CHANGING, cause="policy-changing")
@@ -277,8 +273,7 @@ class Gateway:
 
         async def send(blocks: Blocks) -> web.StreamResponse:
             ready = await blocks.take()
-            if await standing.ended() is not None:
-                raise _Outdated
+            await standing.hold()
             block = ready[0]
             coded = head._replace(coding=block.coding)
             if not block.last:
@@ -295,8 +290,7 @@ class Gateway:
         try:
             if wanted is not None:
                 whole = await self._maker.whole(granted, wanted) if repeatable else None
-                if await standing.ended() is not None:
-                    raise _Outdated
+                await standing.hold()
                 if whole is not None:
                     return await validated.answer(
                         whole,
@@ -306,9 +300,12 @@ class Gateway:
                         recorder=self.recorder,
                         standing=standing,
                     )
+                if wanted.fails(""):  # it has no validator
+                    return await self.recorder.refuse(access, validated.CHANGED)
                 if wanted.head:
-                    receipt = await self.recorder.record(access, "complete", ended="whole")
-                    return bare(receipt, head)
+                    if coding is not None and coding.always:
+                        head = head._replace(coding=coding.coding)
+                    return bare(await self.recorder.record(access, "complete", ended="whole"), head)
             return await self._maker.made(granted, send, coding)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ from proxy.transform import Counts
 _MOST: Final = 256
 _MOST_EACH: Final = 8
 """Views that are kept, and of one requester."""
+_AT_ONCE: Final = 4
+"""Blocks of a kept view that are held for one request."""
 _SMALL: Final = 1 << 16
 """Bytes that are read at once: a trip to a thread costs more."""
 
@@ -95,6 +97,8 @@ class KeptViews:
                     begun, place.whole = time.monotonic(), None
                     place.whole = await make()
                     place.since = begun
+                    # Whether it is asked for again or not:
+                    asyncio.get_running_loop().call_later(self._seconds, self._drop_old)
                 whole = place.whole
         except BaseException:
             if place.whole is None and self._places.get(key) is place:
@@ -103,8 +107,17 @@ class KeptViews:
         self._places[key] = place
         self._places.move_to_end(key)
         self._make_room(subject)
-        asyncio.get_running_loop().call_later(self._seconds, self._drop_old)  # asked again or not
         return whole
+
+    def drop_one(self) -> bool:
+        """Let go of the oldest view of whoever has most bytes here; False where none is kept."""
+        bytes_: Counter[str] = Counter()
+        for place in self._places.values():
+            if place.whole is not None:
+                bytes_[place.subject] += place.whole.size
+        for subject, _ in bytes_.most_common(1):
+            del self._places[next(iter(self._of(subject)))]
+        return bool(bytes_)
 
     def close(self) -> None:
         """Let go of all."""
@@ -116,10 +129,14 @@ class KeptViews:
         for key in old:
             del self._places[key]
 
-    def _make_room(self, subject: str) -> None:
-        own = [
+    def _of(self, subject: str) -> list[Hashable]:
+        """The keys of a requester's views, oldest first."""
+        return [
             key for key, place in self._places.items() if place.subject == subject and place.whole
         ]
+
+    def _make_room(self, subject: str) -> None:
+        own = self._of(subject)
         for key in own[: max(0, len(own) - _MOST_EACH)]:
             del self._places[key]
         while len(self._places) > _MOST:
@@ -137,7 +154,13 @@ class Part:
         self._start = span.start
 
     async def take(self) -> list[Block]:
-        """The next block."""
+        """The first block; then some at once, for each time they are taken makes a record of its own."""
+        blocks = [await self._next()]
+        while blocks[0].bytes > BLOCK and self._left and len(blocks) < _AT_ONCE:
+            blocks.append(await self._next())
+        return blocks
+
+    async def _next(self) -> Block:
         span, self._left = self._left[:BLOCK], self._left[BLOCK:]
         read = partial(self._whole.spool.read, span.start, len(span))
         data = read() if len(span) <= _SMALL else await asyncio.to_thread(read)
@@ -151,4 +174,4 @@ class Part:
         )
         if self._coding is not None:
             block = await coded(block, self._coding, asyncio.to_thread)
-        return [block]
+        return block

@@ -139,6 +139,7 @@ class Maker:
                     blocks,
                     self._bounds.kept,
                     lambda block: etag_of(permit, media_type, block, self._keyring),
+                    self._kept.drop_one,
                     partial(asyncio.get_running_loop().run_in_executor, self._executor),
                 ),
             )
