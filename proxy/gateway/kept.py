@@ -67,6 +67,8 @@ class _Place:
     subject: str
     whole: Whole | None = None
     since: float = 0.0
+    failure: Exception | None = None
+    """Why it could not be made: for all who wait for it; whoever asks later has another place."""
     making: asyncio.Lock
 
 
@@ -83,7 +85,8 @@ class KeptViews:
     ) -> Whole:
         """The view that is kept under the key, or else the one that is made; raises what `make` raises.
 
-        `anew`: one that is made after this call. Who asks for a view while it is made waits for it.
+        `anew`: one that is made after this call. Who asks for a view while it is made waits for it, and is
+        told of its failure: else each would ask a store that is slow to fail in turn.
         """
         asked = time.monotonic()
         self._drop_old()
@@ -92,10 +95,12 @@ class KeptViews:
             place = self._places[key] = _Place(subject=subject, making=asyncio.Lock())
         try:
             async with place.making:
+                if place.failure is not None:
+                    raise place.failure
                 least = asked if anew else asked - self._seconds
                 if place.whole is None or place.since < least:
                     begun, place.whole = time.monotonic(), None
-                    place.whole = await make()
+                    place.whole = await self._make(place, make)
                     place.since = begun
                     # Whether it is asked for again or not:
                     asyncio.get_running_loop().call_later(self._seconds, self._drop_old)
@@ -108,6 +113,14 @@ class KeptViews:
         self._places.move_to_end(key)
         self._make_room(subject)
         return whole
+
+    @staticmethod
+    async def _make(place: _Place, make: Callable[[], Awaitable[Whole]]) -> Whole:
+        try:
+            return await make()
+        except Exception as exc:
+            place.failure = exc
+            raise
 
     def drop_one(self) -> bool:
         """Let go of the oldest view of whoever has most bytes here; False where none is kept."""

@@ -81,6 +81,42 @@ async def test_one_that_cannot_be_made_leaves_nothing_behind():
         await views.get("k", "u", fails, anew=False)
 
 
+async def test_all_who_wait_for_a_view_are_told_why_it_cannot_be_made():
+    """A store that fails, or a view that is too large, is asked for once, however many wait; then anew."""
+    views = KeptViews(seconds=60)
+    spools = Spools(most=100, most_each=10)
+    made = []
+
+    async def make():
+        made.append(None)
+        await asyncio.sleep(0.02)
+        if len(made) == 1:
+            raise TooLarge
+        return whole(spools, b"y")
+
+    waiting = (views.get("k", "u", make, anew=anew) for anew in (True, False) * 3)
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in found] == [TooLarge] * 6
+    assert (await views.get("k", "u", make, anew=False)).size == 1
+    assert len(made) == 2
+
+
+async def test_who_goes_away_while_it_makes_a_view_leaves_that_to_the_next():
+    views = KeptViews(seconds=60)
+    spools = Spools(most=100, most_each=10)
+
+    async def make():
+        await asyncio.sleep(0.02)
+        return whole(spools, b"y")
+
+    first, *others = (asyncio.create_task(views.get("k", "u", make, anew=True)) for _ in range(4))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    others[0].cancel()
+    found = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [isinstance(each, Whole) for each in found] == [False, False, True, True]
+
+
 async def test_no_requester_has_more_than_its_share():
     views = KeptViews(seconds=60)
     spools = Spools(most=1000, most_each=10)
