@@ -261,10 +261,7 @@ def _parameters_unchecked() -> Iterator[None]:
 
 @contextmanager
 def _hidden_orders_get_through() -> Iterator[None]:
-    with (
-        patch("proxy.gateway.tells_of_hidden", lambda _: False),
-        patch("proxy.gateway.making.tells_of_hidden", lambda _: False),
-    ):
+    with patch("proxy.gateway.making.tells_of_hidden", lambda _: False):
         yield
 
 
