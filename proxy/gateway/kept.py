@@ -66,7 +66,9 @@ class _Place:
 
     subject: str
     whole: Whole | None = None
-    since: float = 0.0
+    begun: float = 0.0
+    made: float = 0.0
+    """When the view began to be made, and when it was: monotonic seconds."""
     failure: Exception | None = None
     """Why it could not be made: for all who wait for it; whoever asks later has another place."""
     making: asyncio.Lock
@@ -97,11 +99,11 @@ class KeptViews:
             async with place.making:
                 if place.failure is not None:
                     raise place.failure
-                least = asked if anew else asked - self._seconds
-                if place.whole is None or place.since < least:
-                    begun, place.whole = time.monotonic(), None
+                old = place.begun < asked if anew else place.made < asked - self._seconds
+                if place.whole is None or old:
+                    place.begun, place.whole = time.monotonic(), None
                     place.whole = await self._make(place, make)
-                    place.since = begun
+                    place.made = time.monotonic()
                     # Whether it is asked for again or not:
                     asyncio.get_running_loop().call_later(self._seconds, self._drop_old)
                 whole = place.whole
@@ -138,7 +140,7 @@ class KeptViews:
 
     def _drop_old(self) -> None:
         least = time.monotonic() - self._seconds
-        old = [key for key, place in self._places.items() if place.whole and place.since <= least]
+        old = [key for key, place in self._places.items() if place.whole and place.made <= least]
         for key in old:
             del self._places[key]
 

@@ -81,6 +81,22 @@ async def test_one_that_cannot_be_made_leaves_nothing_behind():
         await views.get("k", "u", fails, anew=False)
 
 
+async def test_a_view_is_kept_from_when_it_is_made():
+    """One that takes longer to make than it is kept is made once all the same, for all its ranges."""
+    spools = Spools(most=100, most_each=10)
+    views = KeptViews(seconds=0.1)
+    made = []
+
+    async def make():
+        await asyncio.sleep(0.2)
+        made.append(whole(spools, b"y"))
+        return made[-1]
+
+    await asyncio.gather(*(views.get("k", "u", make, anew=False) for _ in range(3)))
+    await views.get("k", "u", make, anew=False)
+    assert len(made) == 1
+
+
 async def test_all_who_wait_for_a_view_are_told_why_it_cannot_be_made():
     """A store that fails, or a view that is too large, is asked for once, however many wait; then anew."""
     views = KeptViews(seconds=60)
