@@ -105,7 +105,7 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     bytes: int = 0
     """Of the body without content coding: what a requester holds once it has taken that off."""
     digest: str = ""
-    """Keyed HMAC-SHA-256 (hex) of all bytes of the body without content coding."""
+    """Keyed HMAC-SHA-256 (hex) of all bytes of the body without content coding; 206: of the whole one."""
     ended: Ended | Literal[""] = ""
     micros: int = 0
     """Duration so far."""

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -93,5 +94,8 @@ class _Claimed:
 
 
 def _let_go(file: IO[bytes], spools: Spools, claimed: _Claimed) -> None:
-    file.close()
-    spools.give_back(claimed.size)
+    try:
+        with suppress(OSError):  # of a full disk: what is still in a buffer has no room there
+            file.close()
+    finally:
+        spools.give_back(claimed.size)

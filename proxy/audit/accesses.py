@@ -56,6 +56,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     cause: str = ""
     status: int = 0
+    span: str = ""
     policy: str = ""
     previous: str = ""
     commit: str = ""

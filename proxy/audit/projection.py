@@ -25,11 +25,11 @@ from typing import Final
 
 from proxy.audit.store import Files, connect, failing_as_unavailable, journal, read_only
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 TEXTS: Final = (
     "subject", "tool", "address", "method", "path", "report", "format", "action", "purpose",
-    "decision", "reason", "cause", "policy", "previous", "commit", "digest", "log",
+    "decision", "reason", "cause", "policy", "previous", "commit", "digest", "log", "span",
 )  # fmt: skip
 DOCUMENTS: Final = ("groups", "lines", "parameters", "fields")
 NUMBERS: Final = ("status", "micros", "count")

@@ -248,7 +248,9 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
 def _what(event: AccessEvent | Access, log: str) -> str:
     """What a record is about; `log` where that may be a log itself."""
     if about := event.report or event.path:
-        return about
+        head = "HEAD" if event.method == "HEAD" else ""
+        had = "304" if event.status == 304 else ""  # RFC 9110 §15.4.5: nothing of it was given
+        return " ".join(filter(None, (head, about, event.span, had)))
     if event.policy and not event.decision:
         after = f" after {event.previous[:12]}" if event.previous else ""
         return f"policy {event.policy[:12]}{after}"

@@ -35,12 +35,12 @@ from proxy.gateway.accept import codings, preferred
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
-from proxy.gateway.making import Bounds, Granted, Maker
+from proxy.gateway.making import Bounds, Granted, Maker, SortsFull
 from proxy.gateway.paging import Page
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
-from proxy.gateway.sorting import asked_order, tells_of_hidden
-from proxy.gateway.standing import Standing, context_of
+from proxy.gateway.sorting import asked_order
+from proxy.gateway.standing import Outdated, Standing, context_of
 from proxy.gateway.streamed import Streamed
 from proxy.gateway.validated import etag_of, with_coding
 from proxy.gateway.view import Blocks, View
@@ -62,10 +62,6 @@ _METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
 
 
-class _Outdated(Exception):
-    """The permit ended before anything was released."""
-
-
 class Gateway:
     """Composes the stages."""
 
@@ -84,7 +80,6 @@ class Gateway:
         self._bounds = bounds
         self.recorder = Recorder(log)
         self._running: Counter[str] = Counter()
-        self._sorting: Counter[str] = Counter()
         self._drift = Drift()
         self._maker = Maker(
             stores=stores,
@@ -132,7 +127,7 @@ class Gateway:
             access = Access(address=request.remote or "", method=request.method)
             try:
                 return await self._attempt(request, access)
-            except _Outdated:
+            except Outdated:
                 attempts += 1  # nothing is released, nothing on record: as if it were asked now
                 if attempts == _ATTEMPTS:
                     deny = Deny(reason=Reason.CHANGING, cause="policy-changing")
@@ -218,8 +213,6 @@ class Gateway:
             return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
         if self._running[subject.name] >= self._bounds.requests_per_subject:
             return Deny(reason=Reason.BUSY, cause="too-many-requests")
-        if tells_of_hidden(decision.plan) and self._sorts_enough(subject.name):
-            return Deny(reason=Reason.BUSY, cause="too-many-sorted")
         access.permit = decision
         given = asked.parameters.items()
         shaping = {name: value for name, value in given if name in report.shaping}
@@ -234,11 +227,6 @@ class Gateway:
             order=asked_order(report, shaping) if shaping else (),
             grouped=any(report.parameters[name].by is By.GROUP for name in shaping),
         )
-
-    def _sorts_enough(self, name: str) -> bool:
-        """Whether no further answer may be sorted now, or none of one subject's."""
-        most = self._bounds.sorts
-        return self._sorting.total() >= most or self._sorting[name] >= max(1, most // 4)
 
     async def identify(
         self, snapshot: Snapshot, request: web.BaseRequest, access: Access
@@ -277,8 +265,7 @@ class Gateway:
 
         async def send(blocks: Blocks) -> web.StreamResponse:
             ready = await blocks.take()
-            if await standing.ended() is not None:
-                raise _Outdated
+            await standing.hold()
             block = ready[0]
             coded = head._replace(coding=block.coding)
             if not block.last:
@@ -291,12 +278,10 @@ class Gateway:
             return release(receipt, block, coded)
 
         self._running[name] += 1
-        self._sorting[name] += granted.sorted_here
         try:
             if wanted is not None:
                 whole = await self._maker.whole(granted, wanted) if repeatable else None
-                if await standing.ended() is not None:
-                    raise _Outdated
+                await standing.hold()
                 if whole is not None:
                     return await validated.answer(
                         whole,
@@ -306,18 +291,23 @@ class Gateway:
                         recorder=self.recorder,
                         standing=standing,
                     )
+                if wanted.fails(""):  # it has no validator
+                    return await self.recorder.refuse(access, validated.CHANGED)
                 if wanted.head:
-                    receipt = await self.recorder.record(access, "complete", ended="whole")
-                    return bare(receipt, head)
+                    if coding is not None and coding.always:
+                        head = head._replace(coding=coding.coding)
+                    return bare(await self.recorder.record(access, "complete", ended="whole"), head)
             return await self._maker.made(granted, send, coding)
+        except SortsFull:
+            deny = Deny(reason=Reason.BUSY, cause="too-many-sorted")
+            return await self.recorder.refuse(access, deny)
         except (SourceRefused, StoreUnavailable) as exc:
             _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
             return await self.recorder.refuse(access, _store_failure(exc))
         finally:
             self._running[name] -= 1
-            self._sorting[name] -= granted.sorted_here
             if not self._running[name]:
-                del self._running[name], self._sorting[name]
+                del self._running[name]
 
     def _tell_of_drift(self, view: View, granted: Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""

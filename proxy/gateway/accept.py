@@ -25,10 +25,10 @@ def preferred(request: web.BaseRequest, media_types: Sequence[str]) -> int | Non
 
     A request without preferences takes all alike.
     """
-    stated = request.headers.getall(hdrs.ACCEPT, ())
-    if not stated:
+    stated = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+    if not stated.strip(" \t,"):
         return 0
-    ranges = _ranges(",".join(stated))
+    ranges = _ranges(stated)
     weights = [_weight(ranges, each.partition(";")[0]) for each in media_types]
     most = max(weights)
     return weights.index(most) if most else None

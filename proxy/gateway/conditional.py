@@ -12,10 +12,8 @@ from typing import Final, NamedTuple, Self
 
 from aiohttp import hdrs, web
 
-_TAGS: Final = re.compile(
-    r'\s*(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"\s*(?:,\s*(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"\s*)*\Z'
-)
-_TAG: Final = re.compile(r'(?:W/)?"[^"]*"')
+_TAG: Final = re.compile(r'[ \t,]*((?:W/)?"[^"\x00-\x20\x7f]*")[ \t]*(?=,|\Z)')
+"""The next of a list, some of whose elements may be empty (RFC 9110 §5.6.1.2)."""
 _RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*\Z", re.IGNORECASE)
 _WEAK: Final = "W/"
 
@@ -83,10 +81,14 @@ _FIELDS: Final = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.RANGE)
 
 def _tags(stated: tuple[str, ...] | list[str]) -> frozenset[str] | None:
     """The entity tags of a field; None without the field, or where it is malformed."""
-    text = ",".join(stated).strip()
+    text = ",".join(stated).strip(" \t,")
     if text == "*":
         return frozenset("*")
-    return frozenset(_TAG.findall(text)) if stated and _TAGS.match(text) else None
+    tags, end = set(), 0
+    while matched := _TAG.match(text, end):
+        tags.add(matched[1])
+        end = matched.end()
+    return frozenset(tags) if tags and end == len(text) else None
 
 
 def _span(stated: tuple[str, ...] | list[str]) -> Span | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ from proxy.transform import Counts
 _MOST: Final = 256
 _MOST_EACH: Final = 8
 """Views that are kept, and of one requester."""
+_AT_ONCE: Final = 4
+"""Blocks of a kept view that are held for one request."""
 _SMALL: Final = 1 << 16
 """Bytes that are read at once: a trip to a thread costs more."""
 
@@ -64,7 +66,11 @@ class _Place:
 
     subject: str
     whole: Whole | None = None
-    since: float = 0.0
+    begun: float = 0.0
+    made: float = 0.0
+    """When the view began to be made, and when it was: monotonic seconds."""
+    failure: Exception | None = None
+    """Why it could not be made: for all who wait for it; whoever asks later has another place."""
     making: asyncio.Lock
 
 
@@ -81,7 +87,8 @@ class KeptViews:
     ) -> Whole:
         """The view that is kept under the key, or else the one that is made; raises what `make` raises.
 
-        `anew`: one that is made after this call. Who asks for a view while it is made waits for it.
+        `anew`: one that is made after this call. Who asks for a view while it is made waits for it, and is
+        told of its failure: else each would ask a store that is slow to fail in turn.
         """
         asked = time.monotonic()
         self._drop_old()
@@ -90,11 +97,15 @@ class KeptViews:
             place = self._places[key] = _Place(subject=subject, making=asyncio.Lock())
         try:
             async with place.making:
-                least = asked if anew else asked - self._seconds
-                if place.whole is None or place.since < least:
-                    begun, place.whole = time.monotonic(), None
-                    place.whole = await make()
-                    place.since = begun
+                if place.failure is not None:
+                    raise place.failure
+                old = place.begun < asked if anew else place.made < asked - self._seconds
+                if place.whole is None or old:
+                    place.begun, place.whole = time.monotonic(), None
+                    place.whole = await self._make(place, make)
+                    place.made = time.monotonic()
+                    # Whether it is asked for again or not:
+                    asyncio.get_running_loop().call_later(self._seconds, self._drop_old)
                 whole = place.whole
         except BaseException:
             if place.whole is None and self._places.get(key) is place:
@@ -103,8 +114,25 @@ class KeptViews:
         self._places[key] = place
         self._places.move_to_end(key)
         self._make_room(subject)
-        asyncio.get_running_loop().call_later(self._seconds, self._drop_old)  # asked again or not
         return whole
+
+    @staticmethod
+    async def _make(place: _Place, make: Callable[[], Awaitable[Whole]]) -> Whole:
+        try:
+            return await make()
+        except Exception as exc:
+            place.failure = exc
+            raise
+
+    def drop_one(self) -> bool:
+        """Let go of the oldest view of whoever has most bytes here; False where none is kept."""
+        bytes_: Counter[str] = Counter()
+        for place in self._places.values():
+            if place.whole is not None:
+                bytes_[place.subject] += place.whole.size
+        for subject, _ in bytes_.most_common(1):
+            del self._places[next(iter(self._of(subject)))]
+        return bool(bytes_)
 
     def close(self) -> None:
         """Let go of all."""
@@ -112,14 +140,18 @@ class KeptViews:
 
     def _drop_old(self) -> None:
         least = time.monotonic() - self._seconds
-        old = [key for key, place in self._places.items() if place.whole and place.since <= least]
+        old = [key for key, place in self._places.items() if place.whole and place.made <= least]
         for key in old:
             del self._places[key]
 
-    def _make_room(self, subject: str) -> None:
-        own = [
+    def _of(self, subject: str) -> list[Hashable]:
+        """The keys of a requester's views, oldest first."""
+        return [
             key for key, place in self._places.items() if place.subject == subject and place.whole
         ]
+
+    def _make_room(self, subject: str) -> None:
+        own = self._of(subject)
         for key in own[: max(0, len(own) - _MOST_EACH)]:
             del self._places[key]
         while len(self._places) > _MOST:
@@ -137,7 +169,13 @@ class Part:
         self._start = span.start
 
     async def take(self) -> list[Block]:
-        """The next block."""
+        """The first block; then some at once, for each time they are taken makes a record of its own."""
+        blocks = [await self._next()]
+        while blocks[0].bytes > BLOCK and self._left and len(blocks) < _AT_ONCE:
+            blocks.append(await self._next())
+        return blocks
+
+    async def _next(self) -> Block:
         span, self._left = self._left[:BLOCK], self._left[BLOCK:]
         read = partial(self._whole.spool.read, span.start, len(span))
         data = read() if len(span) <= _SMALL else await asyncio.to_thread(read)
@@ -151,4 +189,4 @@ class Part:
         )
         if self._coding is not None:
             block = await coded(block, self._coding, asyncio.to_thread)
-        return [block]
+        return block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
         return tells_of_hidden(self.permit.plan)
 
 
+class SortsFull(Exception):
+    """No further view may be sorted now, or none of this requester's."""
+
+
 class Maker:
     """Makes views; keeps some of them for a while."""
 
@@ -90,6 +95,8 @@ class Maker:
         self._executor = executor
         self._seen = seen
         self._kept = KeptViews(seconds=bounds.kept_seconds)
+        self._sorting: Counter[str] = Counter()
+        """By requester; one that is kept is sorted no more."""
 
     def close(self) -> None:
         """Let go of what is kept."""
@@ -104,8 +111,24 @@ class Maker:
         """What `use` does with the requester's view, which is fetched and made meanwhile.
 
         `coding` is put on its blocks.
-        Raises SourceRefused and StoreUnavailable, and what `use` raises.
+        Raises SortsFull, SourceRefused and StoreUnavailable, and what `use` raises.
         """
+        if not granted.sorted_here:
+            return await self._made(granted, use, coding)
+        name, most = granted.permit.subject.name, self._bounds.sorts
+        if self._sorting.total() >= most or self._sorting[name] >= max(1, most // 4):
+            raise SortsFull
+        self._sorting[name] += 1
+        try:
+            return await self._made(granted, use, coding)
+        finally:
+            self._sorting[name] -= 1
+            if not self._sorting[name]:
+                del self._sorting[name]
+
+    async def _made(
+        self, granted: Granted, use: Callable[[Blocks], Awaitable[T]], coding: Coding | None
+    ) -> T:
         dialect = granted.variant.stored
         stored = FORMATS[dialect.format]
         view = self._view(granted, stored)
@@ -139,6 +162,7 @@ class Maker:
                     blocks,
                     self._bounds.kept,
                     lambda block: etag_of(permit, media_type, block, self._keyring),
+                    self._kept.drop_one,
                     partial(asyncio.get_running_loop().run_in_executor, self._executor),
                 ),
             )

@@ -38,6 +38,10 @@ def context_of(
     )
 
 
+class Outdated(Exception):
+    """A permit ended before anything was released."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
     """A permit, and all that it takes to say whether it still stands."""
@@ -50,6 +54,11 @@ class Standing:
     """Gives the snapshot in force."""
     request: web.BaseRequest
     access: Access
+
+    async def hold(self) -> None:
+        """See to it that it stands before anything is released; raises Outdated."""
+        if await self.ended() is not None:
+            raise Outdated
 
     async def ended(self) -> Ended | None:
         """Why an answer ends here; None where the same plan goes on.

@@ -5,7 +5,7 @@ and nobody can make it (DESIGN.md §6). Each answer is authorised and recorded l
 on record as all that the view holds, for nobody knows which cells some bytes of it are.
 
 A view with a content coding has a validator of its own. HEAD tells of the view without one, and ranges are of
-that, unless it is not accepted so.
+that, unless it is not accepted so: then there are none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.codings import IDENTITY, Coding
-from proxy.errors import SpoolFull
+from proxy.errors import SpoolFull, SpoolsFull
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.kept import Part, Whole
@@ -26,7 +26,10 @@ from proxy.gateway.streamed import Ahead, Streamed
 from proxy.gateway.view import Block
 from proxy.keys import Keyring
 from proxy.plan import Deny, Permit, Reason
-from proxy.spool import Spools
+from proxy.spool import Spool, Spools
+
+CHANGED: Final = Deny(reason=Reason.PRECONDITION, cause="if-match")
+"""The answer has none of the validators that it has to have."""
 
 _DIGITS: Final = 32
 
@@ -50,28 +53,43 @@ async def put_aside(
     blocks: Ahead,
     spools: Spools,
     validator: Callable[[Block], str],
+    make_room: Callable[[], bool],
     run: Callable[..., Awaitable[None]],
 ) -> Whole:
     """A view as a whole; raises TooLarge, and what making its blocks raises.
 
-    `run` calls a function in a thread.
+    `make_room` lets go of another one that is kept, and says whether there was one. `run` calls a function
+    in a thread.
     """
     spool = spools.open()
+    try:
+        while True:
+            for block in await blocks.take():
+                await _write(spool, block.data, make_room, run)
+                if block.last:
+                    return Whole(
+                        spool=spool,
+                        rows=block.rows,
+                        cells=block.cells,
+                        digest=block.digest,
+                        etag=validator(block),
+                    )
+    except Exception:  # its traceback may hold the spool for long
+        spool.close()
+        raise
+
+
+async def _write(
+    spool: Spool, data: bytes, make_room: Callable[[], bool], run: Callable[..., Awaitable[None]]
+) -> None:
     while True:
-        for block in await blocks.take():
-            try:
-                await run(spool.write, block.data)
-            except SpoolFull:
-                spool.close()
+        try:
+            return await run(spool.write, data)
+        except SpoolsFull:
+            if not make_room():
                 raise TooLarge from None
-            if block.last:
-                return Whole(
-                    spool=spool,
-                    rows=block.rows,
-                    cells=block.cells,
-                    digest=block.digest,
-                    etag=validator(block),
-                )
+        except (SpoolFull, OSError):  # the disk may have less room than we may take
+            raise TooLarge from None
 
 
 async def answer(
@@ -88,12 +106,15 @@ async def answer(
     `head` is that of the answer without a validator; `coding` is put on a whole answer.
     """
     access, size = standing.access, whole.size
-    tags = [whole.etag]
-    if coding is not None:
+    head = head._replace(etag=whole.etag, ranges=True, length=size)
+    if coding is not None and coding.always:
+        head = _coded(head, whole, coding.coding)
+    named = wanted.part(whole.etag) if head.ranges else None
+    tags = [head.etag]
+    if coding is not None and named is None:  # a range is none of the coded answer
         tags.append(with_coding(whole.etag, coding.coding))
     if all(wanted.fails(tag) for tag in tags):
-        return await recorder.refuse(access, Deny(reason=Reason.PRECONDITION, cause="if-match"))
-    head = head._replace(etag=whole.etag, ranges=True, length=size)
+        return await recorder.refuse(access, CHANGED)
     had = next((tag for tag in reversed(tags) if wanted.has(tag)), None)
     if had is not None:
         access.status = 304
@@ -101,7 +122,6 @@ async def answer(
         return bare(receipt, head._replace(status=304, etag=had, length=None))
     if wanted.head:
         return bare(await recorder.record(access, "complete", ended="whole"), head)
-    named = None if coding is not None and coding.always else wanted.part(whole.etag)
     span = range(size) if named is None else named.of(size)
     if span is None:
         deny = Deny(reason=Reason.RANGE, cause="range", size=size)
@@ -112,10 +132,16 @@ async def answer(
         coding = None
     part = Part(whole, span, coding)
     ready = await part.take()
+    await standing.hold()
     if ready[0].coding != IDENTITY:
-        etag = with_coding(whole.etag, ready[0].coding)
-        head = head._replace(coding=ready[0].coding, etag=etag, ranges=False, length=None)
+        head = _coded(head, whole, ready[0].coding)
     if ready[0].last:
         receipt = await recorder.record(access, "complete", block=ready[0], ended="whole")
         return release(receipt, ready[0], head)
     return await Streamed(part, recorder=recorder, standing=standing).send(ready, head)
+
+
+def _coded(head: Head, whole: Whole, coding: str) -> Head:
+    """The head of the answer with a content coding: of that there are no parts, and its size is not known."""
+    etag = with_coding(whole.etag, coding)
+    return head._replace(coding=coding, etag=etag, ranges=False, length=None)

@@ -132,7 +132,7 @@ TABLE: Final = (
         name="counterfoil_released_rows_total",
         kind="counter",
         labels=("report",),
-        help="Rows in answers that have ended, as they are on record.",
+        help="Rows in answers that have ended, as they are on record: of a range, all that the answer has.",
         read=lambda w: [
             ((id_,), n.rows) for id_, n in w.gateway.recorder.tally.reports.items() if n.endings
         ],

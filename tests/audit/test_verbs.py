@@ -160,6 +160,23 @@ def test_a_drift_is_shown_with_its_report_and_its_fields(tmp_path):
     assert "policy-refused faulty" in refused and "1 fault " in refused
 
 
+def test_an_answer_that_is_not_all_of_a_report_is_shown_as_what_it_is(tmp_path):
+    """Its head, its bytes from one to another, or nothing of it: told apart from the whole."""
+    named = {"address": "::1", "report": "r", "decision": "permit", "ended": "whole"}
+    given = [
+        event("complete", "0a", method="HEAD", status=200, **named),
+        event("complete", "0b", method="GET", status=206, span="0-9/99", rows=7, **named),
+        event("complete", "0c", method="GET", status=304, **named),
+    ]
+    at = "--log", write(tmp_path / "access.db", given).leaves
+    had, part, head = (re.split("  +", line)[2] for line in run("query", *at).splitlines()[1:])
+    assert (head, part, had) == ("HEAD r", "r 0-9/99", "r 304")
+    tail = [re.split("  +", line)[3] for line in run("tail", *at, "-n", 3).splitlines()]
+    assert tail == [head, part, had]
+    _, told, _ = map(json.loads, run("query", *at, "--json").splitlines())
+    assert (told["span"], told["status"], told["rows"]) == ("0-9/99", 206, 7)
+
+
 def test_a_refusal_of_somebody_unknown_is_about_nothing(tmp_path):
     """Where a refused request got no further than its token no report is known: none is shown, nor the log."""
     refusal = event("refusal", "0a", address="10.0.0.9", decision="deny", reason="unauthenticated",

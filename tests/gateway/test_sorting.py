@@ -8,6 +8,7 @@ import io
 import json
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import total_ordering
 
@@ -327,6 +328,27 @@ def test_too_many_rows_to_sort_are_refused_before_any_is_released(world):
     foreign = [row for row in by_sales(sales.rows(9000), 1) if row[1] not in ("3", "4")]
     serve(store, foreign + sales.rows(30))
     assert proxy.get(CSV, token=owner(proxy)).status == 200
+
+
+def test_ranges_of_one_sorted_answer_are_given_at_once(world):
+    """It is sorted once for all of them, and while its bytes go out it is sorted no more."""
+    store, proxy = world
+    rows = sales.rows(50)
+
+    async def slow():
+        await asyncio.sleep(0.3)
+        yield sales.as_csv(rows)
+
+    store.pages[CSV] = StorePage(slow)
+    token = owner(proxy, "orin")
+
+    def part(first):
+        return proxy.get(CSV, token=token, headers={"Range": f"bytes={first}-{first + 9}"})
+
+    with ThreadPoolExecutor(6) as threads:
+        parts = list(threads.map(part, range(0, 60, 10)))
+    assert [each.status for each in parts] == [206] * 6
+    assert b"".join(each.body for each in parts) == proxy.get(CSV, token=token).body[:60]
 
 
 def test_only_so_many_answers_are_sorted_at_once(world):

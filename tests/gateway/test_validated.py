@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.gateway.kept import Part
 from proxy.gateway.view import BLOCK
+from tests.gateway.reloading import soon
 from tests.harness.proxy import stage
 from tests.harness.store import Page
 
@@ -101,7 +103,8 @@ def test_what_a_requester_has_is_not_given_again(world, ask, path):
         assert again.headers["etag"] == etag
         event = event_of(world, again)
         assert (event.decision, event.status, event.bytes, event.rows) == ("permit", 304, 0, 0)
-    for stated in ('"other"', "nonsense", f"{etag[:-1]}"):
+    assert ask(path, If_None_Match=f', "other", , {etag} ,').status == 304
+    for stated in ('"other"', "nonsense", f"{etag[:-1]}", f'"other" {etag}', ","):
         assert ask(path, If_None_Match=stated).status == 200, stated
 
 
@@ -242,6 +245,72 @@ def test_a_store_that_fails_fails_head_and_ranges_too(world, ask):
         answer = ask("/short.csv", user=f"fresh-{method}-{len(stated)}", method=method, **stated)
         assert answer.status == 502
         assert event_of(world, answer).decision == "deny"
+
+
+def test_no_validator_is_the_one_that_is_asked_for(world, ask):
+    """`If-Match` fails where an answer has none, and whatever it names that we never gave."""
+    for path, stated in (("/short.csv", '"\xe9"'), ("/sealed.csv", '"x"'), ("/short.csv", 'W/"x"')):
+        for method in ("GET", "HEAD"):
+            answer = ask(path, method=method, If_Match=stated)
+            assert answer.status == 412, (path, stated)
+            event = event_of(world, answer)
+            assert (event.decision, event.status, event.cause) == ("deny", 412, "if-match")
+    assert ask("/sealed.csv", If_Match="*").status == 200
+
+
+def test_what_holds_of_a_coded_answer_does_not_hold_of_a_range(ask):
+    """Bytes of the answer without a coding are never added to some of the coded one."""
+    etag = ask("/short.csv", Accept_Encoding="gzip").headers["etag"]
+    asked = {"Accept_Encoding": "gzip", "Range": "bytes=0-9"}
+    assert ask("/short.csv", If_Match=etag, **asked).status == 412
+    assert ask("/short.csv", If_None_Match=etag, **asked).status == 206
+    assert ask("/short.csv", If_Match=etag, Accept_Encoding="gzip").status == 200
+
+
+@pytest.mark.parametrize("path", ["/short.csv", "/sealed.csv"])
+def test_head_tells_of_the_coding_that_is_insisted_on(ask, path):
+    stated = "gzip, identity;q=0"
+    whole = ask(path, Accept_Encoding=stated)
+    head = ask(path, method="HEAD", Accept_Encoding=stated)
+    for name in ("content-encoding", "etag", "vary", "accept-ranges"):
+        assert head.headers.get(name) == whole.headers.get(name), name
+    assert "content-length" not in head.headers
+
+
+def test_an_accept_that_names_nothing_prefers_nothing(ask):
+    assert ask("/short.csv", Accept="").status == 200
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_permit_that_ends_while_kept_bytes_are_read_ends_the_range(tmp_path, monkeypatch, number):
+    """Before the first block nothing of the view is given; after it, nothing more."""
+    with stage(tmp_path, reports=REPORTS, rules=RULES) as (store, proxy):
+        store.pages["/long.csv"] = Page(LONG.encode())
+        token = proxy.issuer.token("alice", groups=("x",))
+        size = int(proxy.get("/long.csv", token=token, method="HEAD").headers["content-length"])
+        take, taken = Part.take, []
+
+        async def taking(self):
+            found = await take(self)
+            taken.append(found)
+            if len(taken) == number:
+                proxy.home.write("policy.csv", RULES + "p, anyone, r/*, read, true, deny\n")
+                assert await proxy.app.reload()
+            return found
+
+        monkeypatch.setattr(Part, "take", taking)
+        answer = proxy.get("/long.csv", token=token, headers={"Range": f"bytes=1-{size - 1}"})
+        assert len(taken) == number
+
+        def events():
+            return [event for event in proxy.events() if event.access == answer.event]
+
+        if number == 1:
+            assert (answer.status, [event.step for event in events()]) == (404, ["refusal"])
+        else:
+            assert (answer.status, answer.whole, len(answer.body)) == (206, False, BLOCK)
+            soon(lambda: [event.step for event in events()] == ["intent", "outcome"])
+            assert (events()[-1].ended, events()[-1].bytes) == ("policy-changed", BLOCK)
 
 
 def test_other_methods_are_refused(ask):

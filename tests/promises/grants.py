@@ -392,6 +392,24 @@ def each_gets_own_rows(at: Stage) -> None:
             done.result()
 
 
+def ranges_are_of_own_rows(at: Stage) -> None:
+    """PROMISE 1: a view that is kept for its ranges is kept for one user with one set of attributes."""
+    at.policy(
+        REPORTS, RULES.replace("mail,   encrypt", "mail,   redact")
+    )  # else there are no ranges
+    owners = {"kim": ["3"], "pat": ["4", "5"], "sam": ["1", "2"], "sam, moved": ["7"]}
+    for format_ in FORMATS:
+        at.serve(path_of(format_), written(MANY_STORES, format_), format_)
+        for fields in ({"Range": "bytes=0-"}, {}) * 2:
+            for name, stores in owners.items():
+                token = at.token(name.partition(",")[0], "owners", stores=stores)
+                answer = at.ask(path_of(format_), token, headers=fields)
+                assert answer.status == (206 if fields else 200)
+                rows = rows_of(dataclasses.replace(answer, status=200), format_)
+                own = [row["id"] for row in MANY_STORES if row["store"] in stores]
+                assert [row["id"] for row in rows] == own, f"not the rows of {name}"
+
+
 def a_forbidden_report_looks_unknown(at: Stage) -> None:
     """PROMISE 1: a report that is denied, or that nobody is granted, answers as one that does not exist,
     in status, head and body but for the event's id, however it is asked.
@@ -471,6 +489,7 @@ CHECKS: Mapping[str, Check] = {
         encrypted_answers_differ_in_ciphertexts_alone,
         long_answers_do_not_depend_on_what_is_hidden,
         each_gets_own_rows,
+        ranges_are_of_own_rows,
         a_forbidden_report_looks_unknown,
         parameters_do_not_reach_behind_the_plan,
         nothing_leaves_while_the_log_is_locked,

@@ -147,6 +147,15 @@ def _template_with_values() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _kept_for(whom: Callable[[Any, Any], Any]) -> Iterator[None]:
+    def key_of(permit: Any, context: Any, *rest: Any) -> Any:
+        return whom(permit, context), *rest
+
+    with patch("proxy.gateway.making.key_of", key_of):
+        yield
+
+
 def _allows(true_where: Callable[[pl.Series], Any]) -> Any:
     def known(outcome: Any) -> Any:
         return true_where(outcome) if isinstance(outcome, pl.Series) else outcome is True
@@ -261,10 +270,7 @@ def _parameters_unchecked() -> Iterator[None]:
 
 @contextmanager
 def _hidden_orders_get_through() -> Iterator[None]:
-    with (
-        patch("proxy.gateway.tells_of_hidden", lambda _: False),
-        patch("proxy.gateway.making.tells_of_hidden", lambda _: False),
-    ):
+    with patch("proxy.gateway.making.tells_of_hidden", lambda _: False):
         yield
 
 
@@ -355,6 +361,11 @@ MUTANTS = (
            grants.canaries_stay_hidden, _CANARY),
     Mutant("a plan keeps the first requester's values", _template_with_values,
            grants.each_gets_own_rows, "sam|kim|lee|pat|nan"),
+    Mutant("a kept view is everybody's", partial(_kept_for, lambda *_: ()),
+           grants.ranges_are_of_own_rows, "the rows of pat"),
+    Mutant("a kept view is its user's, whatever its attributes",
+           partial(_kept_for, lambda permit, _: permit.subject.name),
+           grants.ranges_are_of_own_rows, "the rows of sam, moved"),
     *(Mutant(f"`{kind.name}` gives the cell itself", partial(_identity, kind),
              grants.canaries_stay_hidden, _CANARY)
       for kind in (Pseudonym, Partial, Round, Encrypt, Redact, Constant)),
