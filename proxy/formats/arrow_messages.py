@@ -24,6 +24,8 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 _PREFIX: Final = 8
 _LENGTH: Final = struct.Struct("<i")
 _UNCOMPRESSED: Final = struct.Struct("<q")
+_PER_ROW: Final = 16
+"""Bytes that a row takes to be counted and cut, even where it has no column."""
 _PLAIN: Final = -1
 """What stands instead of a buffer's length where it is not compressed in spite of all."""
 
@@ -44,8 +46,7 @@ class Message:
     data: bytes
     """All of it, with what stands before the head."""
     size: int
-    """Bytes that its body takes once it is decompressed."""
-    rows: int = 0
+    """Bytes that it takes once it is decompressed, with what its rows take to be counted and cut."""
     dictionary: int = 0
     """Which dictionary it holds."""
     adds: bool = False
@@ -141,15 +142,15 @@ def _checked(data: bytes, head: _Head, limits: Limits) -> Message | None:
         size, rows = _size(data, head, records), records.int64(0)
         if size is None or rows < 0:
             return None
-        if max(size, rows) > limits.row_group_bytes:
+        size += rows * _PER_ROW
+        if size > limits.row_group_bytes:
             raise refused("row-group-too-large")
         if kind == Kind.RECORDS:
-            return Message(kind=Kind.RECORDS, data=data, size=size, rows=rows)
+            return Message(kind=Kind.RECORDS, data=data, size=size)
         return Message(
             kind=Kind.DICTIONARY,
             data=data,
             size=size,
-            rows=rows,
             dictionary=table.int64(0),
             adds=bool(table.byte(2)),
         )
