@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -33,6 +33,10 @@ from proxy.report import Dialect, FormatName
 _AT_ONCE: Final = 4 << 20
 """Bytes of records from which on no more are read together."""
 
+_MUCH: Final = 16 << 20
+"""Bytes of records and dictionaries from which on no more than one reading of them is held."""
+Data: TypeAlias = bytes | memoryview
+
 
 class ArrowDecoder(Decoder):
     """Arrow IPC stream -> batches of the columns in `reads`."""
@@ -44,7 +48,7 @@ class ArrowDecoder(Decoder):
         self._limits = reading.limits
         self._messages = Messages(reading.limits)
         self._expansion = Expansion(reading.limits)
-        self._schema = b""
+        self._schema: Data = b""
         self._source: Source | None = None
         self._dictionaries: dict[int, list[Message]] = {}
         self._held = 0
@@ -61,7 +65,7 @@ class ArrowDecoder(Decoder):
 
     def _works(self, messages: Iterator[Message]) -> Iterator[Work]:
         """Records are read with all dictionaries that are in force: so some at once, and not each alone."""
-        before: list[bytes] = []
+        before: list[Data] = []
         some: list[Message] = []
         size = 0
         for message in messages:
@@ -77,20 +81,27 @@ class ArrowDecoder(Decoder):
             if message.kind is Kind.DICTIONARY:
                 self._remember(message)
             elif size - self._held >= _AT_ONCE:
-                yield self._work(self._source, before, some, size)
+                yield from self._work(self._source, before, some, size)
                 some = []
         if self._source is not None and any(each.kind is Kind.RECORDS for each in some):
-            yield self._work(self._source, before, some, size)
+            yield from self._work(self._source, before, some, size)
 
     def _work(
-        self, source: Source, before: Sequence[bytes], some: Sequence[Message], size: int
-    ) -> Work:
-        """Some messages after the schema and the dictionaries in force; `size` is what all of it takes."""
+        self, source: Source, before: Sequence[Data], some: Sequence[Message], size: int
+    ) -> Iterator[Work]:
+        """Some messages after the schema and the dictionaries in force; `size` is what all of it takes.
+
+        What takes much is read here, and works are pieces of it: so it is held once, not for each work.
+        """
         self._expansion.spend(size)
         count = sum(each.kind is Kind.RECORDS for each in some)
-        return self._later(partial(_read, source, [*before, *(each.data for each in some)], count))
+        read = partial(_read, source, [*before, *(each.data for each in some)], count)
+        if size < _MUCH:
+            yield self._later(read)
+        else:
+            yield from [partial(_given, batch) for batch in read()]
 
-    def _in_force(self) -> Iterator[bytes]:
+    def _in_force(self) -> Iterator[Data]:
         return (each.data for known in self._dictionaries.values() for each in known)
 
     def _remember(self, message: Message) -> None:
@@ -118,6 +129,10 @@ class ArrowDecoder(Decoder):
         return source
 
 
+def _given(batch: Batch) -> list[Batch]:
+    return [batch]
+
+
 def _takes(dictionary: Message) -> int:
     return len(dictionary.data) + dictionary.size
 
@@ -127,7 +142,7 @@ class _Joined:
 
     closed = False
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
+    def __init__(self, parts: Sequence[Data]) -> None:
         self._parts = iter(parts)
         self._left = memoryview(b"")
 
@@ -139,7 +154,7 @@ class _Joined:
         return some
 
 
-def _read(source: Source, parts: Sequence[bytes], count: int) -> list[Batch]:
+def _read(source: Source, parts: Sequence[Data], count: int) -> list[Batch]:
     """The records of a stream of `count` record batches; raises SourceRefused."""
     wanted = sorted(source.places.values()) or [0]  # no number would mean all of them
     options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)

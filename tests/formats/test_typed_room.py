@@ -106,3 +106,19 @@ def test_a_large_dictionary_is_not_held_once_for_each_of_many_small_batches(delt
     assert len(works) == 1
     given = [batch.values("a").to_list() for batch in works[0]()]
     assert given == [[values[n]] for n in range(500)] and ended(reader) == []
+
+
+def test_a_large_record_batch_is_given_in_pieces_as_it_is_read():
+    """So the answer's first bytes need not wait for all that becomes of it, and it is held once."""
+    cells = pa.array(range(3_000_000), pa.int64())
+    reader = decoder(ARROW, {"a": Type.INTEGER})
+    works = [work for piece in _halves(of_one_column(cells)) for work in reader.cut(piece)]
+    assert len(works) > 5
+    given = [batch for work in works for batch in work()]
+    assert max(batch.height for batch in given) * 8 <= 4 << 20
+    assert sum(batch.height for batch in given) == len(cells)
+    assert given[-1].values("a").to_list()[-1] == "2999999" and ended(reader) == []
+
+
+def _halves(body: bytes) -> tuple[bytes, bytes]:
+    return body[: len(body) // 2], body[len(body) // 2 :]
