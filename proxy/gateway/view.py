@@ -280,8 +280,9 @@ class Blocks:
             # The network is read on while threads work.
             ahead = None if self._pieces.ended else asyncio.ensure_future(self._pieces.next())
             try:
-                for work in await self._run(partial(self._view.records, piece)):
-                    await self._begin(work, parts)
+                works = deque(await self._run(partial(self._view.records, piece)))
+                while works:  # one that is done is held no longer: it may hold all that was read
+                    await self._begin(works.popleft(), parts)
                 await self._hand_on(parts, at_most=_AT_ONCE - 1)
                 if ahead is None:
                     rest = self._view.rest()
