@@ -1,4 +1,4 @@
-"""Reports of 500 MB and more through the proxy: the peak of its resident memory."""
+"""Reports of 1 GB through the proxy: the peak of its resident memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks import parquet
 from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.stage import stage
-from benchmarks.throughput import CSV, JSON
+from benchmarks.throughput import CSV, JSON, NDJSON
 
 
 def peak(pid: int) -> float:
@@ -21,13 +21,13 @@ def peak(pid: int) -> float:
 
 
 def run() -> Iterator[Figure]:
-    """Masked CSV and masked JSON of at least 500 MB each; the small report's peak beside it."""
-    for name, path in (("csv", CSV), ("json", JSON)):
-        for size, repeat in (("16MB", 1), ("500MB", 32 if path == CSV else 16)):
+    """Masked, in each format, of at least 1 GB; a small report's peak beside it."""
+    for name, path in (("csv", CSV), ("json", JSON), ("ndjson", NDJSON)):
+        for size, repeat in (("16MB", 1), ("1GB", 64 if path == CSV else 32)):
             with stage(repeat=repeat) as at:
                 _, total = drain(at.passthrough, path)
                 drain(at.proxy, path, at.analyst)
-                if repeat > 1 and total < 500e6:
+                if repeat > 1 and total < 1e9:
                     raise RuntimeError(f"only {total} bytes")
                 yield Figure(
                     name=f"peak-rss-{name}-{size}",
@@ -36,11 +36,11 @@ def run() -> Iterator[Figure]:
                     bar=300,
                     better="less",
                 )
-    for size, groups in (("16MB", 2), ("500MB", 48)):
+    for size, groups in (("16MB", 2), ("1GB", 96)):
         with parquet.stage(groups=groups) as stored:
             for token in (stored.owner, stored.analyst):
                 drain(stored.proxy, parquet.ITEMS, token)
-            if groups > 2 and stored.size < 500e6:
+            if groups > 2 and stored.size < 1e9:
                 raise RuntimeError(f"only {stored.size} bytes")
             yield Figure(
                 name=f"peak-rss-parquet-{size}",

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.drain import drain
 from benchmarks.figures import Figure, interleaved, ratio
-from benchmarks.stage import start
+from benchmarks.stage import SERVE, start
 from tests.harness.proxy import Home
 
 ROUNDS = 5
@@ -55,19 +55,6 @@ g,  group:owners, role:owner
 g,  group:analysts, role:analyst
 """
 ITEMS = "/files/items.parquet"
-SERVE = """\
-import sys
-
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Hidden())
-from proxy.cli import main
-main()
-"""
-"""The proxy as it is installed: pyarrow imports pandas where that is there, which it is for us alone."""
 
 
 def make(path: Path, *, groups: int) -> int:

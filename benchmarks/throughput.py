@@ -11,7 +11,7 @@ from benchmarks.stage import stage
 
 ROUNDS = 5
 REPEAT = 12
-CSV, JSON = "/sales/store-daily.csv", "/sales/store-daily.json"
+CSV, JSON, NDJSON = (f"/sales/store-daily.{name}" for name in ("csv", "json", "ndjson"))
 
 
 def run() -> Iterator[Figure]:

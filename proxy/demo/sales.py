@@ -118,6 +118,7 @@ class Syntax(NamedTuple):
 
 CSV: Final = Syntax(part=_csv, begin="", number=",", end="\n", between=b"")
 JSON: Final = Syntax(part=_json, begin="{", number=',"{}":', end="}", between=b",\n")
+NDJSON: Final = JSON._replace(between=b"\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +200,11 @@ class Sales:
         return Document(
             type="application/json", head=b"[", rows=rows, between=JSON.between, tail=b"]\n"
         )
+
+    def store_daily_ndjson(self, selected: Selection = EVERYTHING) -> Document:
+        """Write `sales/store-daily` as an object a line."""
+        rows = self._select(self._json_rows, NDJSON, selected)
+        return Document(type="application/x-ndjson", head=b"", rows=rows + b"\n" * bool(rows))
 
     def producers_json(self) -> Document:
         """Write `sales/producers`: sales by producer, in an envelope with a date and a total."""

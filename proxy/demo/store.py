@@ -4,6 +4,7 @@
 
     GET /sales/store-daily.csv    from, to (days, inclusive) and store_id select rows
     GET /sales/store-daily.json   the same, as a top-level array
+    GET /sales/store-daily.ndjson the same, an object a line
     GET /sales/producers.json     an envelope, rows at data.rows
     GET /finance/payroll.csv      what nobody is granted
 
@@ -39,6 +40,7 @@ Render = Callable[[Sales, Selection], Document]
 SELECTABLE: Final[dict[str, Render]] = {
     "/sales/store-daily.csv": Sales.store_daily_csv,
     "/sales/store-daily.json": Sales.store_daily_json,
+    "/sales/store-daily.ndjson": Sales.store_daily_ndjson,
 }
 FIXED: Final[dict[str, Render]] = {
     "/sales/producers.json": lambda sales, _: sales.producers_json(),

@@ -37,7 +37,7 @@ _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 _TAIL: Final = struct.Struct("<i4s")
 _LEAST: Final = len(_MAGIC) + _TAIL.size
 _BUFFER: Final = 64 << 10
-_ROWS: Final = 24 << 10
+_ROWS: Final = 16 << 10
 """Most rows that are read at once."""
 _AT_ONCE: Final = 16 << 20
 """Most bytes of numbers that are read at once."""

@@ -61,6 +61,7 @@ def get(address, target, *, token=TOKEN, method="GET"):
     [
         ("/sales/store-daily.csv", "text/csv; charset=utf-8", SALES.store_daily_csv().body),
         ("/sales/store-daily.json", "application/json", SALES.store_daily_json().body),
+        ("/sales/store-daily.ndjson", "application/x-ndjson", SALES.store_daily_ndjson().body),
         ("/sales/producers.json", "application/json", SALES.producers_json().body),
         ("/finance/payroll.csv", "text/csv; charset=utf-8", SALES.payroll_csv().body),
     ],
