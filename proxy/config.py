@@ -57,12 +57,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most bytes that are unpacked of one workbook (XLSX); reading it takes four times as much memory."""
     sheet_cells: Positive = 2_000_000
     """Most cells of a sheet (XLSX): its rows times its columns, up to the last of each; each takes some
-    hundred bytes of memory."""
+    hundred bytes of memory. Most texts that a workbook's cells share, too."""
     sheet_ratio: Positive = 200
     """How many times larger a part of a workbook (XLSX) may be than what it is packed to."""
     row_group_bytes: Positive = 128 << 20
-    """Arrow: most bytes of one record batch. Parquet: most bytes of the pages of one row group that are read
-    at once; of each column that an answer needs, the largest page and the dictionary."""
+    """Arrow: most bytes of one record batch, of which a row takes 16 at least. Parquet: most bytes of the
+    pages of one row group that are read at once; of each column that an answer needs, the largest page and
+    the dictionary."""
     expansion: Positive = 1000
     """Arrow and Parquet: how many times its own bytes a document may become once it is decompressed."""
     stall_seconds: Positive = 30

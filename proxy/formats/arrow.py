@@ -8,9 +8,9 @@ What is given is uncompressed (an answer's content coding is another matter), wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -30,6 +30,13 @@ from proxy.formats.base import (
 )
 from proxy.report import Dialect, FormatName
 
+_AT_ONCE: Final = 4 << 20
+"""Bytes of records from which on no more are read together."""
+
+_MUCH: Final = 16 << 20
+"""Bytes of records and dictionaries from which on no more than one reading of them is held."""
+Data: TypeAlias = bytes | memoryview
+
 
 class ArrowDecoder(Decoder):
     """Arrow IPC stream -> batches of the columns in `reads`."""
@@ -41,43 +48,71 @@ class ArrowDecoder(Decoder):
         self._limits = reading.limits
         self._messages = Messages(reading.limits)
         self._expansion = Expansion(reading.limits)
-        self._schema = b""
+        self._schema: Data = b""
         self._source: Source | None = None
         self._dictionaries: dict[int, list[Message]] = {}
+        self._held = 0
+        """What all dictionaries take."""
 
     def _cut(self, block: bytes) -> list[Work]:
         self._expansion.grow(len(block))
-        return [work for message in self._messages.cut(block) for work in self._take(message)]
+        return [*self._works(self._messages.cut(block))]
 
     def _finish(self) -> Iterator[Work]:
         if self._source is None or not self._messages.ended:
             raise refused("truncated")
         return iter(())
 
-    def _take(self, message: Message) -> Iterator[Work]:
-        source = self._source
-        if (message.kind is Kind.SCHEMA) is not (source is None):
-            raise refused("arrow-malformed")
-        if source is None:
-            self._source = self._open(message)
-            return
-        if message.kind is Kind.DICTIONARY:
-            known = self._dictionaries.setdefault(message.dictionary, [])
-            if not message.adds:
-                known.clear()
-            known.append(message)
-            if self._held() > self._limits.row_group_bytes:
-                raise refused("row-group-too-large")
-            return
-        dictionaries = [each.data for known in self._dictionaries.values() for each in known]
-        self._expansion.spend(message.size + message.rows + self._held())
-        stream = b"".join((self._schema, *dictionaries, message.data))
-        yield self._later(partial(_read, source, stream))
+    def _works(self, messages: Iterator[Message]) -> Iterator[Work]:
+        """Records are read with all dictionaries that are in force: so some at once, and not each alone."""
+        before: list[Data] = []
+        some: list[Message] = []
+        size = 0
+        for message in messages:
+            if (message.kind is Kind.SCHEMA) is not (self._source is None):
+                raise refused("arrow-malformed")
+            if self._source is None:
+                self._source = self._open(message)
+                continue
+            if not some:
+                before, size = [self._schema, *self._in_force()], self._held
+            some.append(message)
+            size += message.size
+            if message.kind is Kind.DICTIONARY:
+                self._remember(message)
+            elif size - self._held >= _AT_ONCE:
+                yield from self._work(self._source, before, some, size)
+                some = []
+        if self._source is not None and any(each.kind is Kind.RECORDS for each in some):
+            yield from self._work(self._source, before, some, size)
 
-    def _held(self) -> int:
-        """What all dictionaries take."""
-        every = (each for known in self._dictionaries.values() for each in known)
-        return sum(len(each.data) + each.size for each in every)
+    def _work(
+        self, source: Source, before: Sequence[Data], some: Sequence[Message], size: int
+    ) -> Iterator[Work]:
+        """Some messages after the schema and the dictionaries in force; `size` is what all of it takes.
+
+        What takes much is read here, and works are pieces of it: so it is held once, not for each work.
+        """
+        self._expansion.spend(size)
+        count = sum(each.kind is Kind.RECORDS for each in some)
+        read = partial(_read, source, [*before, *(each.data for each in some)], count)
+        if size < _MUCH:
+            yield self._later(read)
+        else:
+            yield from [partial(_given, batch) for batch in read()]
+
+    def _in_force(self) -> Iterator[Data]:
+        return (each.data for known in self._dictionaries.values() for each in known)
+
+    def _remember(self, message: Message) -> None:
+        known = self._dictionaries.setdefault(message.dictionary, [])
+        if not message.adds:
+            self._held -= sum(map(_takes, known))
+            known.clear()
+        known.append(message)
+        self._held += _takes(message)
+        if self._held > self._limits.row_group_bytes:
+            raise refused("row-group-too-large")
 
     def _open(self, message: Message) -> Source:
         """Take the schema."""
@@ -94,16 +129,42 @@ class ArrowDecoder(Decoder):
         return source
 
 
-def _read(source: Source, stream: bytes) -> list[Batch]:
-    """The records of a stream of one record batch; raises SourceRefused."""
+def _given(batch: Batch) -> list[Batch]:
+    return [batch]
+
+
+def _takes(dictionary: Message) -> int:
+    return len(dictionary.data) + dictionary.size
+
+
+class _Joined:
+    """Bytes one after the other, as a file that pyarrow reads from without a copy; no read crosses two."""
+
+    closed = False
+
+    def __init__(self, parts: Sequence[Data]) -> None:
+        self._parts = iter(parts)
+        self._left = memoryview(b"")
+
+    def read(self, size: int) -> memoryview:
+        """The next bytes; fewer at the end of one."""
+        if not self._left:
+            self._left = memoryview(next(self._parts, b""))
+        some, self._left = self._left[:size], self._left[size:]
+        return some
+
+
+def _read(source: Source, parts: Sequence[Data], count: int) -> list[Batch]:
+    """The records of a stream of `count` record batches; raises SourceRefused."""
     wanted = sorted(source.places.values()) or [0]  # no number would mean all of them
     options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
 
-    def read() -> Any:
-        with pa.ipc.open_stream(pa.py_buffer(stream), options=options) as reader:
-            return reader.read_next_batch()
+    def read() -> list[Any]:
+        with pa.ipc.open_stream(pa.PythonFile(_Joined(parts), "r"), options=options) as reader:
+            return [reader.read_next_batch() for _ in range(count)]
 
-    return list(source.batches(by_library(read, "arrow-malformed")))
+    found = by_library(read, "arrow-malformed")
+    return [batch for each in found for batch in source.batches(each)]
 
 
 class ArrowEncoder(TypedEncoder):

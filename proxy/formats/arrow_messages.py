@@ -17,13 +17,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+import numpy as np
+
 from proxy.formats.base import Limits, refused
 from proxy.formats.flatbuffer import Malformed, Table
 
+_NOTHING: Final = memoryview(b"")
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
 _PREFIX: Final = 8
 _LENGTH: Final = struct.Struct("<i")
 _UNCOMPRESSED: Final = struct.Struct("<q")
+_PER_ROW: Final = 16
+"""Bytes that a row takes to be counted and cut, even where it has no column."""
 _PLAIN: Final = -1
 """What stands instead of a buffer's length where it is not compressed in spite of all."""
 
@@ -41,11 +46,10 @@ class Message:
     """One message, whole."""
 
     kind: Kind
-    data: bytes
+    data: memoryview
     """All of it, with what stands before the head."""
     size: int
-    """Bytes that its body takes once it is decompressed."""
-    rows: int = 0
+    """Bytes that it takes once it is decompressed, with what its rows take to be counted and cut."""
     dictionary: int = 0
     """Which dictionary it holds."""
     adds: bool = False
@@ -66,7 +70,11 @@ class Messages:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._held = bytearray()
+        """What came and is not part of `_data` yet."""
         self._head: _Head | None = None
+        self._data = _NOTHING
+        """The message of that head, of its full length; of a long one, memory is used as it comes."""
+        self._filled = 0
         self.ended = False
         """Whether the end of the stream has come."""
 
@@ -74,18 +82,30 @@ class Messages:
         """The messages that `block` completes; raises SourceRefused."""
         self._held += block
         while not self.ended:
-            head = self._head = self._head or self._next()
-            if head is None or len(self._held) < head.end:
+            if self._head is None:
+                self._head = self._next()
+                if self._head is None:
+                    break
+                self._data, self._filled = np.empty(self._head.end, np.uint8).data, 0
+            head = self._head
+            if not self._fill(head.end):
                 break
-            data = bytes(memoryview(self._held)[: head.end])
-            del self._held[: head.end]
-            self._head = None
+            data, self._data, self._head = self._data, _NOTHING, None
             message = _checked(data, head, self._limits)
             if message is None:
                 raise refused("arrow-malformed")
             yield message
         if self.ended and self._held:
             raise refused("arrow-malformed")
+
+    def _fill(self, end: int) -> bool:
+        """Move what came of the message to it; whether that is all of it."""
+        some = min(len(self._held), end - self._filled)
+        with memoryview(self._held) as held:
+            self._data[self._filled : self._filled + some] = held[:some]
+        del self._held[:some]
+        self._filled += some
+        return self._filled == end
 
     def _next(self) -> _Head | None:
         """The next message's head; None where it is not there yet, or the stream has ended."""
@@ -125,7 +145,7 @@ def _body_of(head: bytes) -> tuple[Table, int] | None:
     return (table, body) if body >= 0 else None
 
 
-def _checked(data: bytes, head: _Head, limits: Limits) -> Message | None:
+def _checked(data: memoryview, head: _Head, limits: Limits) -> Message | None:
     """The message, if it is one of those that a stream has; None where it is malformed."""
     try:
         kind, table = head.table.byte(1), head.table.table(2)
@@ -141,15 +161,14 @@ def _checked(data: bytes, head: _Head, limits: Limits) -> Message | None:
         size, rows = _size(data, head, records), records.int64(0)
         if size is None or rows < 0:
             return None
-        if max(size, rows) > limits.row_group_bytes:
+        if max(size, rows * _PER_ROW) > limits.row_group_bytes:
             raise refused("row-group-too-large")
         if kind == Kind.RECORDS:
-            return Message(kind=Kind.RECORDS, data=data, size=size, rows=rows)
+            return Message(kind=Kind.RECORDS, data=data, size=size + rows * _PER_ROW)
         return Message(
             kind=Kind.DICTIONARY,
             data=data,
-            size=size,
-            rows=rows,
+            size=size + rows * _PER_ROW,
             dictionary=table.int64(0),
             adds=bool(table.byte(2)),
         )
@@ -157,7 +176,7 @@ def _checked(data: bytes, head: _Head, limits: Limits) -> Message | None:
         return None
 
 
-def _size(data: bytes, head: _Head, records: Table) -> int | None:
+def _size(data: memoryview, head: _Head, records: Table) -> int | None:
     """Bytes of the buffers once they are decompressed; None where one is outside the body."""
     compressed = records.table(3) is not None
     length, total = head.end - head.start, 0

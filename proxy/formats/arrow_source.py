@@ -27,6 +27,8 @@ _PIECE_ROWS: Final = 64 << 10
 _SECONDS: Final = (-62_135_596_800, 253_402_300_799)
 """The first second of year 1 and the last one of year 9999."""
 _A_DAY: Final = 86_400
+_VIEW: Final = 16
+"""Bytes of a view, the first four of which are its text's length."""
 _EXTENSION: Final = b"ARROW:extension:name"
 
 
@@ -94,6 +96,8 @@ class Source:
         for name, stored in self.stored.items():
             cells = found.column(name)
             whole = len(cells) == found.num_rows
+            if whole and _written_out(cells) > self._reading.limits.row_group_bytes:
+                raise refused("row-group-too-large")
             if not whole or not _is_valid(cells) or not _is_like(value_type(cells.type), stored):
                 raise refused(self._malformed)
             if cells.type != stored and not is_.is_dictionary(cells.type):
@@ -121,6 +125,20 @@ def by_library(step: Callable[[], T], cause: str) -> T:
 def _is_like(found: DataType, stored: DataType) -> bool:
     """Whether values are of the type that the schema tells of; texts have several."""
     return bool(found == stored) or (is_text(found) and is_text(stored))
+
+
+def _written_out(cells: Any) -> int:
+    """Bytes of a column of views once each has a text of its own: many may look at the same; else 0."""
+    if is_.is_dictionary(cells.type):
+        cells = cells.dictionary
+    views = cells.buffers()[1] if is_.is_string_view(cells.type) else None
+    if views is None or len(views) < _VIEW * (cells.offset + len(cells)):  # then it is not valid
+        return 0
+    lengths = np.frombuffer(views, np.uint32)[:: _VIEW // 4]
+    lengths = lengths[cells.offset : cells.offset + len(cells)].astype(np.int64)
+    if cells.null_count:  # under a null there may be anything
+        lengths[cells.is_null().to_numpy(zero_copy_only=False)] = 0
+    return int(lengths.sum())
 
 
 def _is_valid(cells: Any) -> bool:

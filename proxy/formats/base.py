@@ -107,7 +107,7 @@ class Limits:
     sheet_bytes: int = 64 << 20
     """XLSX: all that is unpacked of a workbook; reading it takes some four times as much memory."""
     sheet_cells: int = 2_000_000
-    """XLSX: rows times columns of a sheet, up to the last of each."""
+    """XLSX: rows times columns of a sheet, up to the last of each; texts that its workbook shares."""
     sheet_ratio: int = 200
     """XLSX: how much larger a part may be than what it is packed to."""
     row_group_bytes: int = 128 << 20

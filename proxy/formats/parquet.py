@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from proxy.batch import PLAIN, Batch
 from proxy.formats.arrow_rows import TypedEncoder
 from proxy.formats.arrow_source import Source, by_library
-from proxy.formats.arrow_types import is_text, written
+from proxy.formats.arrow_types import is_text, value_type, written
 from proxy.formats.base import (
     Columns,
     Decoder,
@@ -167,7 +167,7 @@ class _File:
         if sum(chunk.held for chunk in chunks) > self._limits.row_group_bytes:
             raise refused("row-group-too-large")
         expansion.spend(sum(chunk.total for chunk in chunks))
-        texts = [is_text(self.schema.field(name).type) for name in names]
+        texts = [is_text(value_type(self.schema.field(name).type)) for name in names]
         coded = [
             name
             for name, chunk, text in zip(names, chunks, texts, strict=True)

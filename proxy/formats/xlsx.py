@@ -8,13 +8,13 @@ types of the catalogue (`xlsx_text`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
-from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
+from python_calamine import CalamineError, CalamineWorkbook
 
 from proxy.batch import PLAIN, Batch
 from proxy.few import FEW, Cells, Few
@@ -28,6 +28,7 @@ from proxy.values import Type
 
 _ROWS: Final = 4_096
 """Rows of a batch."""
+T = TypeVar("T")
 
 
 class XlsxDecoder(Decoder):
@@ -59,17 +60,18 @@ class XlsxDecoder(Decoder):
 
     def _finish(self) -> Iterator[Work]:
         """The rows, some thousands at a time."""
-        sheet = _read(rebuilt(self._spool.file, self._sheet, self._limits))
+        package = rebuilt(self._spool.file, self._sheet, self._limits)
         self._spool.close()
+        sheet = _by_reader(lambda: CalamineWorkbook.from_filelike(package).get_sheet_by_index(0))
         rows = sheet.iter_rows()
-        header = next(rows, None)
+        header = _by_reader(partial(next, rows, None))
         # The reader leaves out what is empty before the first cell: rows it makes up for, columns not.
         if sheet.start is None or header is None or not any(header):
             raise refused("header-missing")
         if sheet.start[1]:
             raise refused("column-unnamed")
         wanted = self._open([xlsx_cells.name(cell) for cell in header])
-        while some := list(islice(rows, _ROWS)):
+        while some := _by_reader(lambda: list(islice(rows, _ROWS))):
             yield partial(self._batches, wanted, some)
 
     def _open(self, names: list[str]) -> dict[str, int]:
@@ -98,10 +100,10 @@ class XlsxDecoder(Decoder):
         return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=few)]
 
 
-def _read(package: Any) -> CalamineSheet:
-    """The one sheet of a package; the reader's own error may hold data, and is not kept."""
+def _by_reader(step: Callable[[], T]) -> T:
+    """What the reader makes of a package; raises SourceRefused without its own error: that may hold data."""
     try:
-        return CalamineWorkbook.from_filelike(package).get_sheet_by_index(0)
+        return step()
     except (CalamineError, ValueError, OverflowError):
         pass
     except BaseException as exc:

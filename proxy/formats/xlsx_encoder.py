@@ -17,13 +17,12 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 
 from proxy.batch import PLAIN, Batch, Output
-from proxy.few import Cells
 from proxy.formats.base import Columns, Encoder, refused
 from proxy.formats.pieces import woven
 from proxy.formats.xlsx_text import BOLD, DECIMALS, NOTHING, Form
 from proxy.formats.xlsx_zip import Zip
 from proxy.report import Dialect
-from proxy.texts import TEXT, Coded, Texts, texts
+from proxy.texts import TEXT, Coded, Texts
 from proxy.values import Type
 
 MOST_ROWS: Final = 1_048_576
@@ -115,7 +114,7 @@ class XlsxEncoder(Encoder[Rows]):
             void = [NOTHING] * batch.height
             cells = [
                 void if column is None else [form.cell(text) for text in column.to_list()]
-                for column, form in ((_column(batch, each), form) for each, form in columns)
+                for column, form in ((batch.plain(each.name), form) for each, form in columns)
             ]
             rows = [f"<row>{''.join(row)}</row>" for row in zip(*cells, strict=True)]
             return Rows(batch.height, "".join(rows).encode())
@@ -181,24 +180,14 @@ def _digits(column: Output) -> int | None:
     return min(max(column.scale, column.places), _MOST_DIGITS)
 
 
-def _column(batch: Batch, column: Output) -> Cells | None:
-    """A column's texts; None where it has none."""
-    found = batch.column(column.name)
-    return found if found is None or batch.lexis is PLAIN else batch.values(column.name)
-
-
 def _written(batch: Batch, column: Output, form: Form) -> Texts | Coded | bytes:
     """A column's cells as they stand in the sheet."""
     coded = batch.coded(column.name) if batch.lexis is PLAIN else None
     if coded is not None:
         cells = [form.cell(text) for text in coded.distinct.to_pylist()]
         return Coded(pa.array(cells, TEXT), coded.codes)
-    if batch.lexis is PLAIN:
-        found = batch.texts(column.name)
-        return NOTHING.encode() if found is None else form.written(found)
-    if batch.column(column.name) is None:
-        return NOTHING.encode()
-    return form.written(texts(batch.series(column.name)))
+    found = batch.characters(column.name)
+    return NOTHING.encode() if found is None else form.written(found)
 
 
 def _styles(digits: Sequence[int]) -> str:

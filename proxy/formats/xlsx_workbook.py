@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Final, NamedTuple
 from xml.parsers import expat
 
@@ -34,6 +36,7 @@ _MAIN: Final = frozenset(
     }
 )
 """The namespaces of workbooks, Transitional and Strict."""
+_SHARED: Final = re.compile(rb"<(?:[\w.-]+:)?si(?=[\s/>])")
 _BETWEEN: Final = " "
 """Between an element's namespace and its name."""
 
@@ -73,7 +76,7 @@ def rebuilt(file: IO[bytes], sheet: str | None, limits: Limits) -> io.BytesIO:
     """A package with a workbook's one sheet: the one of that name, else the first that is visible.
 
     Raises SourceRefused. The sheet has no more cells than the limit, counted as if none between the first
-    and the last were left out: that is how much room a reader takes.
+    and the last were left out: that is how much room a reader takes. No more texts are shared either.
     """
     package = Package(file, limits)
     workbook = _workbook(package, sheet)
@@ -86,7 +89,7 @@ def rebuilt(file: IO[bytes], sheet: str | None, limits: Limits) -> io.BytesIO:
         if workbook.styles is not None:
             parts["styles"] = (workbook.styles, iter)
         if workbook.strings is not None:
-            parts["sharedStrings"] = (workbook.strings, iter)
+            parts["sharedStrings"] = (workbook.strings, partial(_shared, most=limits.sheet_cells))
         targets = {kind: f"{kind}.xml" for kind in parts}
         zip_.writestr("xl/_rels/workbook.xml.rels", _relations(**targets))
         for kind, (name, form) in parts.items():
@@ -95,6 +98,19 @@ def rebuilt(file: IO[bytes], sheet: str | None, limits: Limits) -> io.BytesIO:
                     part.write(piece)
     made.seek(0)
     return made
+
+
+def _shared(pieces: Iterator[bytes], *, most: int) -> Iterator[bytes]:
+    """Shared texts, as they are: a reader takes room for each, however little it says.
+
+    One that stands where two pieces meet may be left out of the count.
+    """
+    left = most
+    for piece in pieces:
+        left -= len(_SHARED.findall(piece))
+        if left < 0:
+            raise refused("sheet-too-large")
+        yield piece
 
 
 def _relations(**targets: str) -> str:

@@ -8,15 +8,11 @@ comes after it has no influence on the answer: neither rows nor, where it is sti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import NamedTuple, Self
 
-import polars as pl
-
 from proxy.batch import Batch
-from proxy.few import Cells, Few
-from proxy.gateway.view import Part, Steps, View
-from proxy.masks import Mask, truths
+from proxy.gateway.parts import Failing, Part, those
+from proxy.gateway.view import Steps, View
 from proxy.report import By, Report
 
 
@@ -76,7 +72,9 @@ class PagedView(View):
         return _Cuttable(records=part.records, rows=part.rows, cells=part.cells, batch=batch)
 
     def add(self, part: Part) -> bytes:
-        """What of the next bytes is on the page."""
+        """What of the next bytes is on the page; after it, nothing can fail."""
+        if isinstance(part, Failing):
+            return b"" if self.full else super().add(part)
         assert isinstance(part, _Cuttable)
         wanted = self._page.within(self._met, part.rows)
         self._met += part.rows
@@ -85,17 +83,4 @@ class PagedView(View):
         if not wanted:
             return b""
         released = self._transform.released(part.batch)
-        return super().add(super().part(part.batch.filter(_those(part.batch, released, wanted))))
-
-
-def _those(batch: Batch, released: Mask, wanted: range) -> Cells:
-    """Where a record of `batch` is one of the `wanted` ones among those that are released."""
-    if batch.few:
-        flags = [released] * batch.height if isinstance(released, bool) else released.to_list()
-        numbers = accumulate(map(int, flags))
-        return Few(
-            [flag and number - 1 in wanted for flag, number in zip(flags, numbers, strict=True)]
-        )
-    column = truths(released, batch.height)
-    number = column.cast(pl.UInt32).cum_sum()
-    return column & (number > wanted.start) & (number <= wanted.stop)
+        return super().add(super().part(part.batch.filter(those(part.batch, released, wanted))))

@@ -20,7 +20,8 @@ from proxy.batch import Batch, Lexis
 from proxy.errors import TooLargeToSort
 from proxy.few import Cells, Few
 from proxy.gateway.paging import Page
-from proxy.gateway.view import Part, Steps, View
+from proxy.gateway.parts import Part
+from proxy.gateway.view import Steps, View
 from proxy.plan import Plan
 from proxy.report import By, Ordering, Report
 from proxy.texts import nulls

@@ -25,6 +25,7 @@ from proxy.batch import Batch
 from proxy.codings import IDENTITY, Coding
 from proxy.errors import SourceRefused
 from proxy.formats.base import Decoder, Encoder, Work
+from proxy.gateway.parts import Failing, Part, summed, until
 from proxy.transform import Counts, Transform
 
 BLOCK: Final = 1 << 18
@@ -58,15 +59,6 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """The content coding that the data has."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What some records of the source become: a part of the answer."""
-
-    records: Any
-    """As the encoder has them."""
-    rows: int
-    cells: Counts
-
-
 class Steps(msgspec.Struct, frozen=True, kw_only=True):
     """What the source goes through, made for one request."""
 
@@ -90,6 +82,7 @@ class View:
         self._digest = steps.digest
         self._rows = 0
         self._cells: Counts = {}
+        self._failure: SourceRefused | None = None
 
     @property
     def full(self) -> bool:
@@ -124,18 +117,28 @@ class View:
         self._decoder.close()
 
     def parts(self, work: Work) -> list[Part]:
-        """What the requester gets of some records; raises SourceRefused."""
-        return [self.part(batch) for batch in work()]
+        """What the requester gets of some records, up to what cannot be given; raises SourceRefused."""
+        made: list[Part] = []
+        for batch in work():
+            try:
+                made.append(self.part(batch))
+            except SourceRefused as failure:
+                return made + until(failure, batch, self._transform.released(batch), self.part)
+        return made
 
     def part(self, batch: Batch) -> Part:
-        """What the requester gets of some records."""
+        """What the requester gets of some records; raises SourceRefused where a cell has no place."""
         given = self._transform.apply(batch)
         return Part(
             records=self._encoder.encode(given.batch), rows=given.batch.height, cells=given.cells
         )
 
     def add(self, part: Part) -> bytes:
-        """The next bytes of the answer."""
+        """The next bytes of the answer; raises SourceRefused, and again ever after."""
+        if isinstance(part, Failing):
+            self._failure = part.failure
+        if self._failure is not None:
+            raise SourceRefused(self._failure.cause, str(self._failure))
         self._count(part)
         return self._digested(self._encoder.join(part.records))
 
@@ -145,7 +148,7 @@ class View:
 
     def _count(self, part: Part) -> None:
         self._rows += part.rows
-        self._cells = _sum(self._cells, part.cells) if self._cells else part.cells
+        self._cells = summed(self._cells, part.cells) if self._cells else part.cells
 
     def _digested(self, out: bytes) -> bytes:
         if out:
@@ -179,17 +182,6 @@ class View:
         return self._decoder.compared
 
 
-def _sum(some: Counts, more: Counts) -> Counts:
-    """Field by field, form by form."""
-    return {
-        field: {
-            form: some.get(field, {}).get(form, 0) + more.get(field, {}).get(form, 0)
-            for form in some.get(field, {}) | more.get(field, {})
-        }
-        for field in some | more
-    }
-
-
 class Blocks:
     """The view's blocks, made ahead of their release by at most a few."""
 
@@ -213,10 +205,7 @@ class Blocks:
         """Begin: a short source is worked off at once, a longer one in a task of its own."""
         piece = await self._pieces.next()
         if self._pieces.ended and len(piece) <= _INLINE and not self._view.expands:
-            for work in chain(self._view.records(piece), self._view.rest()):
-                for part in self._view.parts(work):
-                    self._pending += self._view.add(part)
-            self._ready = [await self._coded(block) for block in self._end()]
+            await self._make_at_once(piece)
         else:
             self._queue = asyncio.Queue(_QUEUED_BLOCKS)
             self._maker = asyncio.create_task(self._make(piece))
@@ -247,6 +236,21 @@ class Blocks:
                 return taken
             item = self._queue.get_nowait()
 
+    async def _make_at_once(self, piece: bytes) -> None:
+        """Fill `_ready`; where there are blocks before a failure, as of a longer one they come first."""
+        try:
+            for work in chain(self._view.records(piece), self._view.rest()):
+                for part in self._view.parts(work):
+                    self._pending += self._view.add(part)
+            blocks = self._end()
+        except SourceRefused as failure:
+            blocks = list(self._cut(everything=False))
+            if not blocks:
+                raise
+            self._queue = asyncio.Queue(1)
+            self._queue.put_nowait(failure)
+        self._ready = [await self._coded(block) for block in blocks]
+
     async def _make(self, piece: bytes) -> None:
         try:
             await self._produce(piece)
@@ -276,8 +280,9 @@ class Blocks:
             # The network is read on while threads work.
             ahead = None if self._pieces.ended else asyncio.ensure_future(self._pieces.next())
             try:
-                for work in await self._run(partial(self._view.records, piece)):
-                    await self._begin(work, parts)
+                works = deque(await self._run(partial(self._view.records, piece)))
+                while works:  # one that is done is held no longer: it may hold all that was read
+                    await self._begin(works.popleft(), parts)
                 await self._hand_on(parts, at_most=_AT_ONCE - 1)
                 if ahead is None:
                     rest = self._view.rest()

@@ -326,7 +326,7 @@ def test_a_compressed_body_is_measured_before_it_is_decompressed(compression):
     assert len(body) < 100_000
     limits = Limits(row_group_bytes=1 << 20)
     assert outcome(ARROW, [body], {"a": Type.INTEGER}, limits=limits) == "row-group-too-large"
-    limits = Limits(row_group_bytes=9_000_000, expansion=1)
+    limits = Limits(row_group_bytes=30_000_000, expansion=1)
     twice = stream(
         pa.concat_tables([table, table]), options=pa.ipc.IpcWriteOptions(compression=compression)
     )

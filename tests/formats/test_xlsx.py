@@ -124,6 +124,8 @@ def test_a_number_is_read_as_the_shortest_digits_that_mean_it(numbers):
         ('<c t="inlineStr"><is><t xml:space="preserve"> t="e" </t></is></c>', Type.TEXT, ' t="e" '),
         ("<c><v>nan</v></c>", Type.DECIMAL, "sheet-malformed"),
         ("<c><v>5&#x30;</v></c>", Type.INTEGER, "sheet-malformed"),
+        ('<c s="3"><v>1e10</v></c>', Type.TEXT, "sheet-malformed"),
+        ('<c s="3"><v>1e999</v></c>', Type.TEXT, "sheet-malformed"),
         ('<c r="A2" s="0"><f>1+1</f><v>5&#x30;</v></c>', Type.INTEGER, "sheet-malformed"),
         ("<c><v>5<!-- 0 --></v></c>", Type.INTEGER, "sheet-malformed"),
         ("<c><v><![CDATA[50]]></v></c>", Type.INTEGER, "sheet-malformed"),
@@ -299,6 +301,13 @@ def test_texts_may_be_shared_by_cells():
     with pytest.raises(SourceRefused) as refusal:
         run(XLSX, [made], HEADER, limits=Limits(sheet_bytes=4_000))
     assert refusal.value.cause == "sheet-too-large"
+
+
+def test_room_is_counted_for_texts_that_are_shared_whether_a_cell_has_them_or_not():
+    """A reader keeps all of them, and one takes five bytes in the part."""
+    made = shared(document(), [*map(str, range(500))])
+    assert run(XLSX, [made], HEADER, limits=Limits(sheet_cells=600)) == READ
+    assert outcome(XLSX, [made], HEADER, limits=Limits(sheet_cells=100)) == "sheet-too-large"
 
 
 def test_a_package_of_stored_parts_is_read():

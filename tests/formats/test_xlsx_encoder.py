@@ -26,7 +26,7 @@ from proxy.formats.xlsx_text import Form
 from proxy.report import FormatName
 from proxy.texts import Coded
 from proxy.values import Type, scalar
-from tests.formats.documents import dialect, run
+from tests.formats.documents import batches, dialect, run
 from tests.formats.workbooks import SHEET, unzipped
 from tests.harness.streams import joined
 
@@ -307,3 +307,16 @@ def test_the_first_day_is_where_programs_begin_to_agree():
     assert Form(Type.DATE).cell("1900-03-01") == f'<c s="{xlsx_text.DATE}"><v>61</v></c>'
     moment = datetime(2024, 1, 1, 12, tzinfo=UTC).isoformat()
     assert Form(Type.DATETIME).cell(moment) == f'<c s="{xlsx_text.SECONDS}"><v>45292.5</v></c>'
+
+
+@pytest.mark.parametrize("times", [1, 200])
+def test_a_json_value_of_another_kind_than_its_field_s_arrives(times):
+    """A number under a text, a text under an integer: given in clear it is given, as in every format."""
+    records = b'{"a":12},{"a":true},{"a":"x\\"y"},{"a":null},{"a":{"b":1}},' * times
+    types = {
+        Type.TEXT: ["12", "true", 'x"y', None, None],
+        Type.INTEGER: [12, "true", 'x"y', None, None],
+    }
+    for type_, expected in types.items():
+        source = batches(dialect(FormatName.JSON), b"[" + records[:-1] + b"]", ["a"])
+        assert values(given_as([Output("a", type_)], source)) == expected * times

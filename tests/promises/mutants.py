@@ -22,6 +22,7 @@ import proxy.formats.csv
 import proxy.formats.json_tokens
 import proxy.gateway
 import proxy.gateway.paging
+import proxy.gateway.parts
 import proxy.gateway.record
 import proxy.gateway.recorder
 import proxy.gateway.view
@@ -279,7 +280,7 @@ def _pages_of_the_store_s_rows() -> Iterator[None]:
     def of_all(self: Any, part: Any) -> bytes:
         rows = self._page.within(self._met, part.batch.height)
         self._met += part.batch.height
-        every = proxy.gateway.paging._those(part.batch, True, rows)
+        every = proxy.gateway.parts.those(part.batch, True, rows)
         return View.add(self, View.part(self, part.batch.filter(every)))
 
     with patch.object(proxy.gateway.paging.PagedView, "add", of_all):

@@ -1,0 +1,65 @@
+"""PROMISE 4 (bounded memory): what was worked off is let go of, while the store is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from proxy.gateway.parts import Part
+from proxy.gateway.view import Blocks, Pieces, View
+
+
+class _Records:
+    """All that was read of a piece."""
+
+
+def _batches(_: _Records) -> list:
+    return []
+
+
+class _Watched(View):
+    """A view that notes which records are still held when the next piece comes."""
+
+    expands = adds_lightly = True
+    full = False
+
+    def __init__(self) -> None:
+        self.read: list[weakref.ref[_Records]] = []
+        self.held: list[int] = []
+
+    def records(self, _):
+        self.held.append(sum(each() is not None for each in self.read))
+        records = _Records()
+        self.read.append(weakref.ref(records))
+        return [partial(_batches, records), partial(_batches, records)]
+
+    def parts(self, _):
+        return [Part(records=b"x", rows=1, cells={})]
+
+    def add(self, part):
+        return part.records
+
+    def rest(self):
+        return iter(())
+
+    def finish(self):
+        return b""
+
+    def block(self, data, _, *, last):
+        return data, last
+
+
+async def test_records_that_are_done_are_not_held_until_the_next_come():
+    async def source():
+        for _ in range(3):
+            yield b"x" * 200_000
+            await asyncio.sleep(0.2)
+
+    view = _Watched()
+    pieces = Pieces(source(), most_at_once=1 << 17, most=1 << 30)
+    with ThreadPoolExecutor(2) as executor:
+        async with Blocks(pieces, view, executor=executor) as blocks:
+            assert (await blocks.take())[-1][1]
+    assert len(view.held) > 2 and not any(view.held)
