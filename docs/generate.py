@@ -19,8 +19,8 @@ from proxy.catalogue import entries
 from proxy.formats import FORMATS
 from proxy.identity import subjects
 from proxy.metrics import TABLE
-from proxy.plan import Reason
 from proxy.problems import TYPE_PREFIX
+from proxy.reasons import Reason
 from proxy.report import EXTENSIONS
 from proxy.review import specification
 from proxy.review.lint import LINT

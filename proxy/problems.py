@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:counterfoil:problem:"

@@ -21,12 +21,12 @@ from proxy.gateway.server import Readiness
 from proxy.identity import Identities
 from proxy.keys import Keyring, kek_from
 from proxy.metrics import TABLE as METRICS
-from proxy.plan import Reason
 from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
 from proxy.policy.lines import Action
 from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
+from proxy.reasons import Reason
 from proxy.report import By, Direction, Operator
 from proxy.review.specification import SpecificationFile
 from proxy.subject import AttributeType, Source

@@ -26,7 +26,7 @@ from proxy import config
 from proxy.access import AccessEvent, decode
 from proxy.audit import OUTCOMES, Access, Leaf, Reader
 from proxy.errors import LogUnavailable
-from proxy.plan import Reason
+from proxy.reasons import Reason
 from proxy.values import calendar_date, instant
 
 _POLL: Final = 0.25

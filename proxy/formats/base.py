@@ -246,6 +246,25 @@ class Decoder(ABC):
             self._failure = refused("decoder-failed")
             raise
 
+    def _columns_of(
+        self, names: Sequence[str], declared: Mapping[str, object], reads: AbstractSet[str]
+    ) -> dict[str, int]:
+        """Take the names of a document's columns: which of them each field in `reads` is.
+
+        Raises SourceRefused.
+        """
+        if "" in names:
+            raise refused("column-unnamed")
+        given = frozenset(names)
+        if len(given) != len(names):
+            raise refused("column-duplicated")
+        self._lacks(given, declared)
+        if not reads <= given:
+            raise refused("column-missing")
+        # Only now: the first record of a document without header is data, not names.
+        self._drift(names, declared)
+        return {name: index for index, name in enumerate(names) if name in reads}
+
     def _drift(self, names: Iterable[str], declared: Mapping[str, object]) -> None:
         """Remember undeclared names, none that is long: what a store makes up takes no room."""
         self.compared = True

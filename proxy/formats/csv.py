@@ -159,17 +159,7 @@ class CsvDecoder(Decoder):
             raise refused("too-many-fields")
         places = scan(record, ord(self._delimiter)).separators().tolist()
         names = [fields(record, 0, places, index, width)[0] or "" for index in range(width)]
-        if "" in names:
-            raise refused("column-unnamed")
-        given = frozenset(names)
-        if len(given) != len(names):
-            raise refused("column-duplicated")
-        self._lacks(given, self._fields)
-        if not self._reads <= given:
-            raise refused("column-missing")
-        # Only now: the first record of a document without header is data, not names.
-        self._drift(names, self._fields)
-        wanted = {name: index for index, name in enumerate(names) if name in self._reads}
+        wanted = self._columns_of(names, self._fields, self._reads)
         return Header(delimiter=self._delimiter, width=width, wanted=wanted)
 
 

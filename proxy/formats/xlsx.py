@@ -78,16 +78,7 @@ class XlsxDecoder(Decoder):
         """Take the header: which column each field is."""
         if len(names) > self._limits.fields:
             raise refused("too-many-fields")
-        if "" in names:
-            raise refused("column-unnamed")
-        given = frozenset(names)
-        if len(given) != len(names):
-            raise refused("column-duplicated")
-        self._lacks(given, self._fields)
-        if not self._reads <= given:
-            raise refused("column-missing")
-        self._drift(names, self._fields)
-        return {name: index for index, name in enumerate(names) if name in self._reads}
+        return self._columns_of(names, self._fields, self._reads)
 
     def _batches(self, wanted: dict[str, int], rows: Sequence[Sequence[Any]]) -> list[Batch]:
         """The batch of some rows."""

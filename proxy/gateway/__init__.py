@@ -45,8 +45,9 @@ from proxy.gateway.streamed import Streamed
 from proxy.gateway.validated import etag_of, with_coding
 from proxy.gateway.view import Blocks, View
 from proxy.keys import Keyring
-from proxy.plan import Decision, Deny, Permit, Reason
+from proxy.plan import Decision, Deny, Permit
 from proxy.policy.decide import decide
+from proxy.reasons import Reason
 from proxy.reload import PolicyInForce
 from proxy.report import By, Dialect, Report, Variant
 from proxy.snapshot import Snapshot

@@ -15,7 +15,8 @@ from proxy import problems
 from proxy.access import Receipt
 from proxy.codings import IDENTITY
 from proxy.gateway.view import Block
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 
 EVENT_HEADER: Final = istr("Counterfoil-Event")
 

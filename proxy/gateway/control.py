@@ -33,12 +33,13 @@ from proxy.gateway.answers import EVENT_HEADER
 from proxy.gateway.record import Access
 from proxy.gateway.standing import context_of
 from proxy.keys import Keyring
-from proxy.plan import Context, Deny, Reason
+from proxy.plan import Context, Deny
 from proxy.policy import granting
 from proxy.policy.decide import refusal
 from proxy.policy.granting import GRANTS_FILE, LOCKDOWN_FILE, NothingToGrant
 from proxy.policy.index import Policy
 from proxy.policy.lines import Action
+from proxy.reasons import Reason
 from proxy.reload import NotChanged, PolicyInForce
 from proxy.snapshot import Snapshot
 from proxy.subject import Subject

@@ -24,7 +24,8 @@ from proxy.gateway.drift import Alarm
 from proxy.gateway.record import Access
 from proxy.gateway.tally import NO_REPORT, Tally
 from proxy.gateway.view import Block
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 

@@ -26,7 +26,8 @@ from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
 from proxy.gateway.control import PREFIX, Control
 from proxy.gateway.record import Access
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 
 LIVE: Final = "/-/live"
 READY: Final = "/-/ready"

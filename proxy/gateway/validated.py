@@ -25,7 +25,8 @@ from proxy.gateway.standing import Standing
 from proxy.gateway.streamed import Ahead, Streamed
 from proxy.gateway.view import Block
 from proxy.keys import Keyring
-from proxy.plan import Deny, Permit, Reason
+from proxy.plan import Deny, Permit
+from proxy.reasons import Reason
 from proxy.spool import Spool, Spools
 
 CHANGED: Final = Deny(reason=Reason.PRECONDITION, cause="if-match")

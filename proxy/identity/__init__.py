@@ -29,7 +29,8 @@ from proxy.identity.tokens import (
     check_signature,
     read_claims,
 )
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 from proxy.subject import AttributeType, Realm, Subject
 from proxy.values import Value
 

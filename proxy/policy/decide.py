@@ -10,8 +10,9 @@ import dataclasses
 import logging
 from typing import Final
 
-from proxy.plan import Context, Decision, Deny, Permit, Reason
+from proxy.plan import Context, Decision, Deny, Permit
 from proxy.policy.index import Policy, Slice
+from proxy.reasons import Reason
 from proxy.report import Report
 from proxy.subject import Subject
 

@@ -19,8 +19,9 @@ from typing import Final
 import msgspec
 
 from proxy.audit import Past
-from proxy.plan import Reason, Truth
+from proxy.plan import Truth
 from proxy.policy.conditions import Condition
+from proxy.reasons import Reason
 from proxy.report import Report
 from proxy.review.alike import Alike
 from proxy.review.cells import Cells, FieldChange, doubtful

@@ -17,11 +17,12 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.catalogue import Catalogue
-from proxy.plan import Context, Deny, Plan, Predicate, Reason, Truth
+from proxy.plan import Context, Deny, Plan, Predicate, Truth
 from proxy.policy.conditions import Condition, Scope
 from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Slice
 from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.reasons import Reason
 from proxy.report import Report
 from proxy.review.uses import Use, fault
 from proxy.snapshot import Snapshot

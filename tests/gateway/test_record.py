@@ -9,7 +9,8 @@ from proxy.access import encode
 from proxy.audit.store import LONGEST
 from proxy.gateway.record import Access
 from proxy.gateway.view import Block
-from proxy.plan import Deny, Line, Reason
+from proxy.plan import Deny, Line
+from proxy.reasons import Reason
 from proxy.subject import Subject
 
 WIDEST = "\U0001f600"

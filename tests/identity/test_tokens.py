@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.identity import Identities
-from proxy.plan import Deny, Reason
+from proxy.plan import Deny
+from proxy.reasons import Reason
 from proxy.subject import AttributeType, Subject
 from proxy.values import Type
 from tests.identity.material import (

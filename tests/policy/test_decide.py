@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.plan import Deny, Permit, Reason
+from proxy.plan import Deny, Permit
 from proxy.policy.decide import decide
 from proxy.policy.index import Policy
+from proxy.reasons import Reason
 from proxy.subject import Subject
 from proxy.values import Type
 from tests.policy.example import DAILY, EXPIRES, NOW, REPORTS, STAFF, context, load, report, subject

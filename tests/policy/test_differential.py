@@ -14,10 +14,11 @@ import casbin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.plan import Deny, Permit, Reason
+from proxy.plan import Deny, Permit
 from proxy.policy.conditions import Scope, compile  # noqa: A004
 from proxy.policy.decide import decide
 from proxy.policy.rules import MODEL
+from proxy.reasons import Reason
 from tests.policy.example import ATTRIBUTES, PURPOSES, REPORTS, context, load, subject
 
 ROLES = [f"role:{n}" for n in range(13)]

@@ -32,8 +32,9 @@ import proxy.transform
 from proxy.access import Receipt
 from proxy.errors import SourceRefused
 from proxy.gateway.view import View
-from proxy.plan import Choice, Column, Deny, Plan, Reason
+from proxy.plan import Choice, Column, Deny, Plan
 from proxy.policy.lines import Effect
+from proxy.reasons import Reason
 from proxy.treatments.base import Operation, Site, Treatment
 from proxy.treatments.clear import Clear
 from proxy.treatments.constants import Constant, Redact

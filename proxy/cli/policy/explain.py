@@ -20,9 +20,10 @@ from proxy.cli.policy import explained
 from proxy.cli.policy.explained import Answer, Explained
 from proxy.cli.policy.folder import FAULTY, faulty, policies
 from proxy.errors import CounterfoilError, Faulty
-from proxy.plan import Context, Deny, Permit, Reason
+from proxy.plan import Context, Deny, Permit
 from proxy.policy.conditions.address import address
 from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.reasons import Reason
 from proxy.review.ended import Cut
 from proxy.review.explain import Explanation, explain, explain_change, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
