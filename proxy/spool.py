@@ -17,7 +17,7 @@ from typing import IO, Final
 
 from proxy.errors import SpoolFull, SpoolsFull
 
-_IN_MEMORY: Final = 1 << 20
+_IN_MEMORY: Final = 1 << 18
 
 
 class Spools:

@@ -10,7 +10,9 @@ the released rows' sequence, however batches came.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count, islice, product
+from string import ascii_uppercase
 from typing import ClassVar, Final, NamedTuple
 from xml.sax.saxutils import quoteattr
 
@@ -69,6 +71,10 @@ _WORKBOOK_RELS: Final = (
 _MOMENT: Final = "yyyy\\-mm\\-dd\\ hh:mm:ss"
 _FORMATS: Final = ("yyyy\\-mm\\-dd", _MOMENT, f"{_MOMENT}.000")
 """In the order of `DATE`, `SECONDS`, `MILLISECONDS`; then come those of decimals."""
+_END: Final = b"</row>"
+_NUMBER: Final = "\x01"
+"""No character of XML, so that it is in no cell."""
+_MARK: Final = _NUMBER.encode()
 _CUSTOM: Final = 164
 """The first number of a format that is not built in."""
 _WIDTHS: Final = {Type.DATE: 12, Type.DATETIME: 24, Type.INTEGER: 12, Type.DECIMAL: 14}
@@ -80,6 +86,7 @@ class Rows(NamedTuple):
 
     height: int
     xml: bytes
+    """With `_NUMBER` where the number of a row stands."""
 
 
 class XlsxEncoder(Encoder[Rows]):
@@ -94,6 +101,7 @@ class XlsxEncoder(Encoder[Rows]):
         self._columns = columns
         self._digits = sorted({each for each in map(_digits, columns) if each is not None})
         self._forms = [self._form(each) for each in columns]
+        self._leads = _leads(len(columns))
         self._name = dialect.sheet or _SHEET
         self._zip = Zip(level=_LEVEL)
         self._pending = bytearray()
@@ -116,10 +124,13 @@ class XlsxEncoder(Encoder[Rows]):
                 void if column is None else [form.cell(text) for text in column.to_list()]
                 for column, form in ((batch.plain(each.name), form) for each, form in columns)
             ]
-            rows = [f"<row>{''.join(row)}</row>" for row in zip(*cells, strict=True)]
-            return Rows(batch.height, "".join(rows).encode())
+            rows = [
+                "".join([lead + cell for lead, cell in zip(self._leads, row, strict=True)])
+                for row in zip(*cells, strict=True)
+            ]
+            return Rows(batch.height, "".join([f"{row}</row>" for row in rows]).encode())
         written = {each.name: _written(batch, each, form) for each, form in columns}
-        leads = [b"<row>", *[b""] * (len(written) - 1)]
+        leads = [lead.encode() for lead in self._leads]
         return Rows(
             batch.height, woven(written, leads, b"</row>", source=None, height=batch.height)
         )
@@ -140,13 +151,14 @@ class XlsxEncoder(Encoder[Rows]):
     def _write(self, rows: Rows) -> None:
         if not self._height:
             self._begin()
+        xml = _numbered(rows.xml, self._height + 1)
         self._height += rows.height
-        self._size += len(rows.xml)
+        self._size += len(xml)
         if self._height > MOST_ROWS:
             raise refused("too-many-rows")
         if self._size > MOST_BYTES:
             raise refused("sheet-too-large")
-        self._pending += rows.xml
+        self._pending += xml
         whole = len(self._pending) // _SLICE * _SLICE
         with memoryview(self._pending) as pending:
             for at in range(0, whole, _SLICE):
@@ -171,6 +183,29 @@ class XlsxEncoder(Encoder[Rows]):
         self._pending += _head(self._columns).encode()
         self._size = len(self._pending)
         self._height = 1
+
+
+def _leads(width: int) -> list[str]:
+    """What stands before each cell of a row: where it is, which some readers insist on."""
+    letters = list(islice(_letters(), width))
+    first, *others = (f'<c r="{letter}{_NUMBER}"' for letter in letters)
+    return [f'<row r="{_NUMBER}">{first}', *others]
+
+
+def _letters() -> Iterator[str]:
+    """The names of columns: A to Z, AA to ZZ, AAA and on."""
+    for length in count(1):
+        yield from map("".join, product(ascii_uppercase, repeat=length))
+
+
+def _numbered(xml: bytes, first: int) -> bytes:
+    """Rows with their numbers."""
+    rows = xml.split(_END)
+    rest = rows.pop()
+    numbered = [
+        row.replace(_MARK, b"%d" % number) + _END for number, row in enumerate(rows, start=first)
+    ]
+    return b"".join((*numbered, rest))
 
 
 def _digits(column: Output) -> int | None:
@@ -230,10 +265,11 @@ def _head(columns: Columns) -> str:
     )
     text = Form(Type.TEXT)
     names = "".join(
-        text.cell(column.name).replace("<c ", f'<c s="{BOLD}" ', 1) for column in columns
-    )
+        f'{lead} s="{BOLD}"{text.cell(column.name)}'
+        for lead, column in zip(_leads(len(columns)), columns, strict=True)
+    ).replace(_NUMBER, "1")
     return (
         f'{_XML}<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0">'
         '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/>'
-        f"</sheetView></sheetViews><cols>{widths}</cols><sheetData><row>{names}</row>"
+        f"</sheetView></sheetViews><cols>{widths}</cols><sheetData>{names}</row>"
     )

@@ -29,7 +29,8 @@ from proxy.formats.base import refused
 from proxy.texts import Coded, Texts, by_distinct, column, texts
 from proxy.values import Type, calendar_date, instant, number
 
-NOTHING: Final = "<c/>"
+NOTHING: Final = "/>"
+"""Cells are written from behind their reference on: `<c r="B7"`."""
 BOLD, DATE, SECONDS, MILLISECONDS, DECIMALS = range(1, 6)
 """Numbers of formats in the workbook's styles; from `DECIMALS` on, one for each number of digits."""
 LONGEST: Final = 32_767
@@ -44,8 +45,8 @@ _DAY: Final = 86_400_000
 """Milliseconds."""
 _BEFORE_1970: Final = (date(1970, 1, 1) - _ZERO).days
 
-_OPEN: Final = '<c t="inlineStr"><is><t>'
-_KEPT: Final = '<c t="inlineStr"><is><t xml:space="preserve">'
+_OPEN: Final = ' t="inlineStr"><is><t>'
+_KEPT: Final = ' t="inlineStr"><is><t xml:space="preserve">'
 _CLOSE: Final = "</t></is></c>"
 _UNWRITABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _LOOKS_ESCAPED: Final = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
@@ -119,8 +120,8 @@ def _as_number(text: str, form: Form) -> str:
         return ""
     fits = form.style and len(matched[1] or "") <= form.digits
     if fits and "e" not in text and "E" not in text:
-        return f'<c s="{form.style}"><v>{text}</v></c>'
-    return f"<c><v>{text}</v></c>"
+        return f' s="{form.style}"><v>{text}</v></c>'
+    return f"><v>{text}</v></c>"
 
 
 def _says_the_same(text: str, exact: Fraction) -> bool:
@@ -133,14 +134,14 @@ def _says_the_same(text: str, exact: Fraction) -> bool:
 
 
 def _as_boolean(text: str, _: Form) -> str:
-    return {"true": '<c t="b"><v>1</v></c>', "false": '<c t="b"><v>0</v></c>'}.get(text, "")
+    return {"true": ' t="b"><v>1</v></c>', "false": ' t="b"><v>0</v></c>'}.get(text, "")
 
 
 def _as_date(text: str, _: Form) -> str:
     day = calendar_date(text)
     if day is None or day < _FIRST:
         return ""
-    return f'<c s="{DATE}"><v>{(day - _ZERO).days}</v></c>'
+    return f' s="{DATE}"><v>{(day - _ZERO).days}</v></c>'
 
 
 def _as_instant(text: str, _: Form) -> str:
@@ -154,7 +155,7 @@ def _as_instant(text: str, _: Form) -> str:
 def _moment(since: int) -> str:
     """Of milliseconds since 1899-12-30."""
     style = MILLISECONDS if since % 1000 else SECONDS
-    return f'<c s="{style}"><v>{repr(since / _DAY).removesuffix(".0")}</v></c>'
+    return f' s="{style}"><v>{repr(since / _DAY).removesuffix(".0")}</v></c>'
 
 
 # ── by columns: what is beyond doubt all at once, the rest one by one ──
@@ -186,14 +187,14 @@ def _numbers(cells: pl.Series, form: Form) -> pl.Series:
         sure &= cells.str.len_bytes() <= _EXACT + 1
         if form.style and not most:
             sure &= ~cells.str.contains(".", literal=True)
-    opening = f'<c s="{form.style}"><v>' if form.style else "<c><v>"
+    opening = f' s="{form.style}"><v>' if form.style else "><v>"
     return _finished(cells, sure, opening + cells + "</v></c>", form)
 
 
 def _dates(cells: pl.Series, form: Form) -> pl.Series:
     days = cells.str.to_date("%Y-%m-%d", strict=False).cast(pl.Int32) + _BEFORE_1970
     sure = cells.str.contains("^[0-9]{4}-[0-9]{2}-[0-9]{2}$") & (days > (_FIRST - _ZERO).days)
-    return _finished(cells, sure, f'<c s="{DATE}"><v>' + days.cast(pl.String) + "</v></c>", form)
+    return _finished(cells, sure, f' s="{DATE}"><v>' + days.cast(pl.String) + "</v></c>", form)
 
 
 def _instants(cells: pl.Series, form: Form) -> pl.Series:

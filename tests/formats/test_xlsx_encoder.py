@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import string
 import warnings
 import xml.etree.ElementTree as ET
 import zipfile
@@ -295,7 +296,7 @@ def test_pandas_and_polars_find_the_values_that_were_given():
 @given(TEXTS)
 def test_a_text_is_written_so_that_excel_reads_the_same_characters(text):
     """Part 1, §22.9.2.19, read back by the letter; and XML readers see nothing but a text."""
-    (cell,) = ET.fromstring(f"<row>{Form(Type.TEXT).cell(text)}</row>")
+    (cell,) = ET.fromstring(f"<row><c{Form(Type.TEXT).cell(text)}</row>")
     assert cell.attrib == {"t": "inlineStr"}
     (found,) = cell.iter("t")
     back = re.sub("_x([0-9A-Fa-f]{4})_", lambda m: chr(int(m[1], 16)), found.text or "")
@@ -304,9 +305,9 @@ def test_a_text_is_written_so_that_excel_reads_the_same_characters(text):
 
 
 def test_the_first_day_is_where_programs_begin_to_agree():
-    assert Form(Type.DATE).cell("1900-03-01") == f'<c s="{xlsx_text.DATE}"><v>61</v></c>'
+    assert Form(Type.DATE).cell("1900-03-01") == f' s="{xlsx_text.DATE}"><v>61</v></c>'
     moment = datetime(2024, 1, 1, 12, tzinfo=UTC).isoformat()
-    assert Form(Type.DATETIME).cell(moment) == f'<c s="{xlsx_text.SECONDS}"><v>45292.5</v></c>'
+    assert Form(Type.DATETIME).cell(moment) == f' s="{xlsx_text.SECONDS}"><v>45292.5</v></c>'
 
 
 @pytest.mark.parametrize("times", [1, 200])
@@ -320,3 +321,33 @@ def test_a_json_value_of_another_kind_than_its_field_s_arrives(times):
     for type_, expected in types.items():
         source = batches(dialect(FormatName.JSON), b"[" + records[:-1] + b"]", ["a"])
         assert values(given_as([Output("a", type_)], source)) == expected * times
+
+
+def test_each_cell_says_where_it_is():
+    """Readers that do not count for themselves find it, in rows from many batches, beyond the 26th column."""
+    names = [f"c{number}" for number in range(30)]
+    columns = [Output(name, Type.TEXT) for name in names]
+    encoder = FORMATS[FormatName.XLSX].encoder(columns, dialect(FormatName.XLSX))
+    out = b""
+    for height in (1, 200, 3):
+        cells = {name: pl.Series([f"{name}!"] * height) for name in names}
+        if height < 5:
+            cells = {name: Few(column.to_list()) for name, column in cells.items()}
+        batch = Batch(
+            cells, height=height, lexis=PLAIN, types=dict.fromkeys(names, Type.TEXT), few=height < 5
+        )
+        out += joined(encoder, batch)
+    out += encoder.finish()
+    sheet = zipfile.ZipFile(io.BytesIO(out)).read("xl/worksheets/sheet1.xml").decode()
+    rows = re.findall(r'<row r="(\d+)">(.*?)</row>', sheet)
+    assert [int(number) for number, _ in rows] == list(range(1, 206))
+    for number, row in rows:
+        places = re.findall(r'<c r="([A-Z]+)(\d+)"', row)
+        assert {each for _, each in places} == {number}
+        assert [letters for letters, _ in places] == [
+            *string.ascii_uppercase,
+            "AA",
+            "AB",
+            "AC",
+            "AD",
+        ]
