@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.drain import drain
 from benchmarks.figures import Figure, interleaved, ratio
-from benchmarks.stage import SERVE, start
+from benchmarks.stage import ROLES, SERVE, start
 from tests.harness.proxy import Home
 
 ROUNDS = 5
@@ -44,15 +44,11 @@ reports:
       margin: {type: decimal, class: confidential}
       buyer: {type: text, class: personal}
 """
-RULES = """\
-p,  tool:app,     sales/*, act,  true, allow
-p,  role:owner,   sales/*, read, true, allow
-p,  role:analyst, sales/*, read, true, allow
+RULES = f"""\
+{ROLES}\
 p2, role:owner,   sales/*, row.store_id in sub.stores, @public|units|net_sales|margin, clear
 p2, role:analyst, sales/*, true, @public|units, clear
 p2, role:analyst, sales/*, true, net_sales, round(100)
-g,  group:owners, role:owner
-g,  group:analysts, role:analyst
 """
 ITEMS = "/files/items.parquet"
 

@@ -46,18 +46,21 @@ reports:
       gross_margin: {type: decimal, class: confidential}
       buyer_email: {type: text, class: personal}
 """
-RULES = """\
+ROLES = """\
 p,  tool:app,     sales/*, act,  true, allow
 p,  role:owner,   sales/*, read, true, allow
 p,  role:analyst, sales/*, read, true, allow
+g,  group:owners, role:owner
+g,  group:analysts, role:analyst
+"""
+RULES = f"""\
+{ROLES}\
 p2, role:owner,   sales/*, row.store_id in sub.stores, *, clear
 p2, role:analyst, sales/*, true, @public|units, clear
 p2, role:analyst, sales/*, true, net_sales|gross_margin, round(100)
 p2, role:analyst, sales/*, true, store_name, pseudonym
 p2, role:analyst, sales/*, true, licence_no, partial(last=2)
 p2, role:analyst, sales/*, true, buyer_email, redact
-g,  group:owners, role:owner
-g,  group:analysts, role:analyst
 """
 SERVE = """\
 import sys

@@ -130,9 +130,11 @@ class KeptViews:
         for place in self._places.values():
             if place.whole is not None:
                 bytes_[place.subject] += place.whole.size
-        for subject, _ in bytes_.most_common(1):
-            del self._places[next(iter(self._of(subject)))]
-        return bool(bytes_)
+        if not bytes_:
+            return False
+        ((subject, _),) = bytes_.most_common(1)
+        del self._places[self._of(subject)[0]]
+        return True
 
     def close(self) -> None:
         """Let go of all."""
@@ -158,8 +160,8 @@ class KeptViews:
             self._places.popitem(last=False)
 
 
-class Part:
-    """Some bytes of a view as blocks, each of which counts as all that the view holds."""
+class KeptBlocks:
+    """Some bytes of a kept view as blocks, each of which counts as all that the view holds."""
 
     def __init__(self, whole: Whole, span: range, coding: Coding | None = None) -> None:
         """`span`: which bytes; at least one. `coding` is put on all of them."""

@@ -19,7 +19,7 @@ from proxy.codings import IDENTITY, Coding
 from proxy.errors import SpoolFull, SpoolsFull
 from proxy.gateway.answers import Head, bare, release
 from proxy.gateway.conditional import Wanted
-from proxy.gateway.kept import Part, Whole
+from proxy.gateway.kept import KeptBlocks, Whole
 from proxy.gateway.recorder import Recorder
 from proxy.gateway.standing import Standing
 from proxy.gateway.streamed import Ahead, Streamed
@@ -75,7 +75,7 @@ async def put_aside(
                         digest=block.digest,
                         etag=validator(block),
                     )
-    except Exception:  # its traceback may hold the spool for long
+    except BaseException:  # its traceback may hold the spool for long
         spool.close()
         raise
 
@@ -131,15 +131,15 @@ async def answer(
         access.status, access.span = 206, f"{span.start}-{span.stop - 1}/{size}"
         head = head._replace(status=206, span=access.span, length=len(span))
         coding = None
-    part = Part(whole, span, coding)
-    ready = await part.take()
+    blocks = KeptBlocks(whole, span, coding)
+    ready = await blocks.take()
     await standing.hold()
     if ready[0].coding != IDENTITY:
         head = _coded(head, whole, ready[0].coding)
     if ready[0].last:
         receipt = await recorder.record(access, "complete", block=ready[0], ended="whole")
         return release(receipt, ready[0], head)
-    return await Streamed(part, recorder=recorder, standing=standing).send(ready, head)
+    return await Streamed(blocks, recorder=recorder, standing=standing).send(ready, head)
 
 
 def _coded(head: Head, whole: Whole, coding: str) -> Head:

@@ -13,7 +13,8 @@ from typing import Final
 
 from proxy.policy.lines import ANYONE, Action
 from proxy.review.about import About, Lines
-from proxy.review.pairs import Change, Cover, Pair, Question
+from proxy.review.changes import Change
+from proxy.review.pairs import Cover, Pair, Question
 from proxy.review.sides import MAY, Who, spans
 from proxy.review.solver import SECONDS
 from proxy.review.together import questions

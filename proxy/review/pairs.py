@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from fractions import Fraction
 
 from proxy.policy.conditions.tree import quoted
@@ -19,6 +18,7 @@ from proxy.policy.preference import Place, order
 from proxy.report import Report
 from proxy.review import formulas as logic
 from proxy.review.cells import ABSENT
+from proxy.review.changes import Change, Kind, Turn
 from proxy.review.facts import Unmodelled
 from proxy.review.formulas import Formula
 from proxy.review.sides import MAY, Side, Texts, Who
@@ -32,54 +32,6 @@ Certain = tuple[Fixed, Fixed]
 """Attributes that are certain, then and now."""
 Versions = Sequence[Mapping[str, Formula]]
 """When each form of a field is given, or none, then and now."""
-
-
-class Kind(StrEnum):
-    """What a change is to who it is about."""
-
-    GAINS_ROWS = "gains rows"
-    GAINS = "gains"
-    LOSES_ROWS = "loses rows"
-    LOSES = "loses"
-    CHANGES = "sees otherwise"
-    UNDECIDED = "undecided"
-
-
-class Turn(StrEnum):
-    """Which way a cell turns: to a form that is preferred to what it was, or away from one."""
-
-    MORE = "more"
-    LESS = "less"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """One difference, of all fields and reports that it is about."""
-
-    kind: Kind
-    principal: str
-    also: tuple[str, ...] = ()
-    """Principals that the same requester must be beside; a tool is one through which it asks."""
-    members: tuple[str, ...] = ()
-    """Principals for whom it is the same, as they hold this one."""
-    person: str = ""
-    """What people.csv says otherwise of the principal."""
-    reports: tuple[str, ...]
-    action: str
-    fields: tuple[str, ...]
-    """Empty for an action that gives no cells."""
-    was: str
-    now: str
-    where: str
-    """The condition of the rows, of the version that gives more; `true`: every row."""
-    when: str
-    """The condition of access of that version; `true`: always."""
-    otherwise: str = ""
-    """The condition of the rows in which the other version gives the same; '' where it never does."""
-    otherwise_when: str = ""
-    """The condition of access of the other version, likewise."""
-    witness: tuple[tuple[str, str], ...] = ()
-    """A row and requester of which it is true: names of conditions -> values as written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

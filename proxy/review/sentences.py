@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.review.cells import ABSENT
-from proxy.review.pairs import Change, Kind
+from proxy.review.changes import Change, Kind
 from proxy.review.sides import ANY_TOOL
 
 _MOST_MEMBERS: Final = 6

@@ -19,9 +19,10 @@ from proxy.policy.lines import ANYONE, Action, Effect
 from proxy.review import formulas as logic
 from proxy.review.about import About
 from proxy.review.cells import ABSENT
+from proxy.review.changes import Change, Turn
 from proxy.review.facts import Unmodelled
 from proxy.review.formulas import Formula
-from proxy.review.pairs import Certain, Change, Cover, Pair, Scale, Turn
+from proxy.review.pairs import Certain, Cover, Pair, Scale
 from proxy.review.sides import (
     ALWAYS,
     ANY_TOOL,

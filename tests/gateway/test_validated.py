@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.gateway.kept import Part
+from proxy.gateway.kept import KeptBlocks
 from proxy.gateway.view import BLOCK
 from tests.gateway.reloading import soon
 from tests.harness.proxy import stage
@@ -288,7 +288,7 @@ def test_a_permit_that_ends_while_kept_bytes_are_read_ends_the_range(tmp_path, m
         store.pages["/long.csv"] = Page(LONG.encode())
         token = proxy.issuer.token("alice", groups=("x",))
         size = int(proxy.get("/long.csv", token=token, method="HEAD").headers["content-length"])
-        take, taken = Part.take, []
+        take, taken = KeptBlocks.take, []
 
         async def taking(self):
             found = await take(self)
@@ -298,7 +298,7 @@ def test_a_permit_that_ends_while_kept_bytes_are_read_ends_the_range(tmp_path, m
                 assert await proxy.app.reload()
             return found
 
-        monkeypatch.setattr(Part, "take", taking)
+        monkeypatch.setattr(KeptBlocks, "take", taking)
         answer = proxy.get("/long.csv", token=token, headers={"Range": f"bytes=1-{size - 1}"})
         assert len(taken) == number
 

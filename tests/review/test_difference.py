@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.review.changes import Kind
 from proxy.review.difference import difference
-from proxy.review.pairs import Kind
 from proxy.review.sides import Side, Who
 from proxy.review.solver import Assignment
 from proxy.snapshot import snapshot_of

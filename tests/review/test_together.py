@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from proxy.plan import Context, Permit
 from proxy.policy.decide import decide
+from proxy.review.changes import Kind
 from proxy.review.difference import difference
-from proxy.review.pairs import Kind
 from proxy.review.sides import ANY_TOOL, Side, Who
 from proxy.review.solver import Assignment
 from proxy.snapshot import snapshot_of

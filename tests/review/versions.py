@@ -8,7 +8,7 @@ from proxy.batch import PLAIN, Batch
 from proxy.few import Few
 from proxy.plan import Context, Plan
 from proxy.policy.rules import MODEL
-from proxy.review.pairs import Kind
+from proxy.review.changes import Kind
 from proxy.values import Type
 
 REPORTS = """
