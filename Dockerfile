@@ -10,7 +10,7 @@ WORKDIR /src
 COPY locks/build.txt locks/runtime.txt locks/
 RUN /opt/counterfoil/bin/pip install --require-hashes --only-binary :all: -r locks/runtime.txt \
  && pip install --require-hashes --only-binary :all: -r locks/build.txt
-COPY pyproject.toml ./
+COPY pyproject.toml setup.py ./
 COPY proxy proxy
 RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /tmp/wheels . \
  && /opt/counterfoil/bin/pip install --no-index --no-deps /tmp/wheels/*.whl \

@@ -3,6 +3,7 @@
 #   make test     every test but the long ones              make prove    the long ones: kills, soak, mutation
 #   make lint     style, types, rules of the house          make bench    the figures, each against its bar
 #   make peers    other people's stores, for the tests      make lock     make the locks anew
+#   make threats  the attacks that must fail, and how many tests hold each
 #   make format   put the code in shape                     make docs     docs/*.md from types and examples
 #   make clean    remove what the others made
 # More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=masked-csv
@@ -12,8 +13,10 @@ ARGS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 PEERS  := .venv-peers/.ready
+OIDC   := tests/peers/oidc
 
 # Wheels alone, each with its hash: no code of a package runs, nor is any fetched unpinned, while setting up.
+# A compiler is among them, of which only proxy/kernels makes use.
 PIP     := -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all:
 
@@ -21,14 +24,14 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all:
 export PATH := $(PATH):$(CURDIR)/.venv-peers/bin:/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test prove bench lint format docs peers lock clean
+.PHONY: help setup run test threats prove bench lint format docs peers lock clean
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 setup: $(READY)
 
-$(READY): locks/dev.txt pyproject.toml
+$(READY): locks/dev.txt pyproject.toml setup.py $(wildcard proxy/kernels/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || \
@@ -42,10 +45,13 @@ $(READY): locks/dev.txt pyproject.toml
 run: $(READY)
 	@exec $(BIN)/counterfoil demo run $(ARGS)
 
-# A process a core, which begins with its part of the tests and then takes from the others'. One alone: ARGS=-n0.
-WORKERS := --numprocesses auto --maxprocesses 4 --dist worksteal
+# More processes than cores, since tests wait: each begins with its part and then takes from the others. One: ARGS=-n0.
+WORKERS := --numprocesses 4 --dist worksteal
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not prove' $(WORKERS) $(ARGS)
+
+threats: $(READY)
+	@$(BIN)/python -m tests.threats
 
 prove: $(READY)
 	$(BIN)/python -m pytest -m prove $(ARGS)
@@ -66,12 +72,17 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-peers: $(PEERS)
+peers: $(PEERS) $(OIDC)/node_modules/.ready
 
 $(PEERS): locks/peers.txt
 	@$(PYTHON) -m venv --clear .venv-peers
 	@.venv-peers/bin/python $(INSTALL) -r locks/peers.txt
 	@touch $@
+
+# By the hashes of its lock, and no code of a package runs while it is installed (.npmrc there).
+$(OIDC)/node_modules/.ready: $(OIDC)/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix $(OIDC) --ignore-scripts --silent && touch $@; \
+	else echo "without npm there is no identity provider for the tests; on Debian: apt-get install nodejs npm"; fi
 
 # On Python 3.11, the oldest supported: what newer ones need is a part of what it needs.
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
@@ -85,6 +96,6 @@ lock: $(READY)
 	$(COMPILE) --upgrade --output-file locks/peers.txt locks/peers.in
 
 clean:
-	rm -rf .venv .venv-peers .demo certs/dev build dist *.egg-info
+	rm -rf .venv .venv-peers $(OIDC)/node_modules .demo certs/dev build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find proxy tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

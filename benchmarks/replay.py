@@ -16,6 +16,7 @@ from benchmarks.figures import Figure
 from benchmarks.stage import REPORTS
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit import AccessLog, Reader
+from proxy.keys import Keyring
 from proxy.policy.rules import MODEL
 from proxy.review.replay import Replay
 from proxy.snapshot import snapshot_of, version_of
@@ -82,7 +83,7 @@ def _event(number: int, version: str) -> AccessEvent:
 
 
 async def _write(path: Path, version: str) -> None:
-    log = await AccessLog.open(path)
+    log = await AccessLog.open(path, keyring=Keyring.generate())
     numbers = iter(range(ACCESSES))
 
     async def appender() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,15 @@ from proxy.cli import main
 main()
 """
 """The proxy as it is installed: pyarrow imports pandas where that is there, which it is for us alone."""
+UNSYNCED = SERVE.replace(
+    "main()",
+    """\
+from proxy.audit import embedded, store
+embedded.journal = lambda connection, _: store.journal(connection, "OFF")
+main()
+""",
+)
+"""Has SQLite wait for no disk: what is on record may be gone with the machine's power."""
 OWNED = tuple(str(2001 + 10 * n) for n in range(133))
 """Every tenth store of the sample."""
 
@@ -84,6 +94,8 @@ class Stage:
     """Where the processes listen, the tokens, and Counterfoil's process id and folder."""
 
     passthrough: str
+    own_client: str
+    """A passthrough with the product's own client."""
     proxy: str
     pid: int
     owner: str
@@ -111,13 +123,21 @@ def start(stack: ExitStack, words: list[str], pattern: str, **more: str) -> tupl
     for line in process.stdout:
         said += line
         if found := re.search(pattern + r" on (https?://\S+)", line):
+            # What it says later must not fill the pipe, and keep it.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
             return found[1], process.pid
     raise RuntimeError(f"{words[:4]} did not start:\n{said}")
 
 
 @contextmanager
-def stage(*, repeat: int = 1, rows: int = 120_000) -> Iterator[Stage]:
-    """Everything running, on loopback without TLS; all of it stopped at the end."""
+def stage(
+    *, repeat: int = 1, rows: int = 120_000, workers: int = 1, synced: bool = True
+) -> Iterator[Stage]:
+    """Everything running, on loopback without TLS; all of it stopped at the end.
+
+    Both proxies, and the one with our client, have so many `workers` on one port. Without `synced`, as no
+    product runs, the access log waits for no disk.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="counterfoil-bench-")))
         store, _ = start(
@@ -127,16 +147,41 @@ def stage(*, repeat: int = 1, rows: int = 120_000) -> Iterator[Stage]:
             "report store",
         )  # fmt: skip
         passthrough, _ = start(
-            stack, [sys.executable, "-m", "benchmarks.passthrough", store, TOKEN], "passthrough"
+            stack,
+            [sys.executable, "-m", "benchmarks.passthrough", store, TOKEN, str(workers)],
+            "passthrough",
         )
-        home = Home(folder / "home", reports=REPORTS, rules=RULES, store=store)
+        own_client, _ = start(
+            stack,
+            [sys.executable, "-m", "benchmarks.passthrough", store, TOKEN, "own", str(workers)],
+            "passthrough",
+        )
+        limits = (
+            "limits: {requests_per_minute_per_subject: 100000000,"
+            " requests_per_minute_per_address: 100000000}\n"
+        )
+        home = Home(
+            folder / "home",
+            reports=REPORTS,
+            rules=RULES,
+            store=store,
+            settings=f"workers: {workers}\n{limits}",
+        )
         proxy, pid = start(
             stack,
-            [sys.executable, "-c", SERVE, "serve", "-c", str(home.settings)],
+            [
+                sys.executable,
+                "-c",
+                SERVE if synced else UNSYNCED,
+                "serve",
+                "-c",
+                str(home.settings),
+            ],
             "counterfoil listens",
         )
         yield Stage(
             passthrough=passthrough,
+            own_client=own_client,
             proxy=proxy,
             pid=pid,
             owner=home.issuer.token("sam", groups=("owners",), stores=list(OWNED), lifetime=7200),

@@ -37,10 +37,10 @@ def run() -> Iterator[Figure]:
     for name, rates in measured.items():
         yield Figure(name=name, value=statistics.median(rates), unit="MB/s")
     for name, base, bar in (
-        ("filtered-csv", "passthrough-csv", 0.3),
-        ("masked-csv", "passthrough-csv", 0.15),
+        ("filtered-csv", "passthrough-csv", 0.5),
+        ("masked-csv", "passthrough-csv", 0.25),
         ("filtered-json", "passthrough-json", None),
-        ("masked-json", "passthrough-json", 0.08),
+        ("masked-json", "passthrough-json", 0.15),
     ):
         yield Figure(
             name=f"{name}-ratio", value=ratio(measured[name], measured[base]), unit="×", bar=bar

@@ -1,4 +1,4 @@
-"""Make docs/configuration.md and docs/faults.md: `make docs`, from what the program is held to."""
+"""Make docs/configuration.md, faults.md and treatments.md: `make docs`, from what the program is held to."""
 
 from __future__ import annotations
 
@@ -8,29 +8,40 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 
-from proxy import config, treatments
+from proxy import front, settings, treatments
+from proxy.alarms.kinds import HOUR, Kind
+from proxy.batch import PLAIN, Batch
 from proxy.catalogue import entries
+from proxy.few import Few
 from proxy.formats import FORMATS
-from proxy.identity import subjects
-from proxy.metrics import TABLE
+from proxy.gateway.tracing import ATTRIBUTES, STEPS
+from proxy.identity import entries as subjects
+from proxy.identity import tools
+from proxy.keys import Keyring, MasterKey
+from proxy.metrics.table import TABLE
+from proxy.metrics.workers import TABLE as OF_WORKERS
+from proxy.policy import limits
 from proxy.problems import TYPE_PREFIX
 from proxy.reasons import Reason
 from proxy.report import EXTENSIONS
 from proxy.review import specification
 from proxy.review.lint import LINT
+from proxy.treatments.base import Site, Treatment
+from proxy.treatments.groups import Tally
 from proxy.values import Type
 
 HERE = Path(__file__).parent
 
 FAULT_PAGES = (
     "files", "lines", "rules", "conditions", "treatments", "people", "yaml", "reports", "subjects",
-    "tests",
+    "limits", "tests",
 )  # fmt: skip
 """The pages of docs/faults, in the order in which a reader may want them."""
 
@@ -131,10 +142,16 @@ def warnings() -> str:
     return "\n".join(lines + [f"| `{kind}` | {row.why} |" for kind, row in LINT.items()])
 
 
+def pairs(what: str, rows: Mapping[str, str]) -> str:
+    """A table of words and what they mean."""
+    lines = [f"| {what} | |", "| --- | --- |"]
+    return "\n".join(lines + [f"| `{name}` | {text} |" for name, text in rows.items()])
+
+
 def metrics() -> str:
     """The table of metrics."""
     lines = ["| metric | kind | labels | |", "| --- | --- | --- | --- |"]
-    for row in TABLE:
+    for row in (*TABLE, *OF_WORKERS):
         labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
         lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.help} |")
     return "\n".join(lines)
@@ -151,6 +168,124 @@ def formats() -> str:
         written = " | ".join(row.written[type_] for type_ in Type)
         lines.append(f"| `{name}` | `{EXTENSIONS[name]}` | `{media_type}` | {written} |")
     return "\n".join(lines)
+
+
+_KEYRING = Keyring(
+    [
+        MasterKey(
+            id="example", created="", state="active", secret=b"for documentation, nowhere else."
+        )
+    ]
+)
+"""The key of the examples: with another one, they come out otherwise."""
+_PERSON = "C-17"
+"""What the other fields hold that a treatment of an example looks at."""
+_YES = {True: "yes", False: "no"}
+_TRIES = 8
+"""So often is an example made that differs each time, to find out what of it does not."""
+
+
+def given(text: str, type_: Type, cell: str | None, *, rows: int = 1) -> str | None:
+    """What the treatment that `text` writes makes of a cell of that type, where it is one of so many rows."""
+    treatment = treatments.parse(text)
+    site = Site(
+        report="sales/daily",
+        field="field",
+        type=type_,
+        key=(),
+        purpose="",
+        subject="user:ada",
+        keyring=_KEYRING,
+    )
+    others = treatment.needs
+    batch = Batch(
+        {"field": Few([cell] * rows), **{name: Few([_PERSON] * rows) for name in others}},
+        height=rows,
+        lexis=PLAIN,
+        types={"field": type_, **dict.fromkeys(others, Type.TEXT)},
+        few=True,
+    )
+    choosing, counting = treatment.choosing(site), treatment.counting
+    if choosing is None or counting is None:
+        found = treatment.bind(site)(batch)
+    else:
+        tally = Tally(counting, dict.fromkeys(counting.by, Type.TEXT), most=1 << 20)
+        tally.count(batch)
+        found = choosing(batch, tally.groups().shown(batch))
+    return typing.cast("str | None", found.to_list()[0])
+
+
+def _shown(text: str, type_: Type, cell: str | None) -> str:
+    """The same as the page writes it."""
+    first = given(text, type_, cell)
+    counting = treatments.parse(text).counting
+    if counting is not None and cell is not None:
+        assert first is None
+        found = given(text, type_, cell, rows=counting.least)
+        return f"`{found}` in a group of {counting.least} rows, no value in a smaller one"
+    if first is None:
+        return "no value"
+    if treatments.parse(text).repeats:
+        return f"`{first}`"
+    tries = [first, *(given(text, type_, cell) or "" for _ in range(_TRIES))]
+    alike = takewhile(lambda at: len(set(at)) == 1, zip(*tries, strict=False))
+    return f"`{''.join(at[0] for at in alike)}…`, {len(first)} characters, others each time"
+
+
+def _treatment(kind: type[Treatment], place: int) -> str:
+    """The section of one treatment."""
+    lines = [f"## `{kind.name}`", "", kind.summary]
+    if kind.parameters:
+        lines += ["", "| parameter | |", "| --- | --- |"]
+        lines += [
+            f"| `{each.name}`{' (required)' if each.required else ''} | {each.summary} |"
+            for each in kind.parameters
+        ]
+    lines += ["", "| form | type | before | after |", "| --- | --- | --- | --- |"]
+    for text, type_, cell in kind.shown:
+        written = text.replace("|", "\\|")
+        lines.append(f"| `{written}` | {type_} | `{cell}` | {_shown(text, type_, cell)} |")
+    on = "any type" if kind.accepts == frozenset(Type) else ", ".join(sorted(kind.accepts))
+    text, type_, _ = kind.shown[0]
+    facts = {
+        "takes": on,
+        "gives": kind.output,
+        "an empty cell is given as": _shown(text, type_, None),
+        "deterministic": _YES[kind.deterministic],
+        "reversible": _YES[kind.reversible],
+        "a value is given as it is": kind.unchanged,
+        "twice is once": _YES[kind.idempotent],
+        "place in the order of preference": str(place),
+    }
+    lines += [
+        "",
+        f"- **What it tells**: {kind.tells}",
+        f"- **When to use it**: {kind.use}",
+        f"- **When not**: {kind.avoid}",
+        f"- {' · '.join(f'{what}: {answer}' for what, answer in facts.items())}",
+    ]
+    return "\n".join(lines)
+
+
+def treatments_page() -> str:
+    """The page of the treatments."""
+    kinds = [*treatments.TABLE.values()]
+    overview = [
+        "| | treatment | what is given | type given | deterministic | reversible |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for place, kind in enumerate(kinds, 1):
+        name = f"[`{kind.name}`](#{kind.name})"
+        answers = f"{_YES[kind.deterministic]} | {_YES[kind.reversible]}"
+        overview.append(f"| {place} | {name} | {kind.summary} | {kind.output} | {answers} |")
+    return (
+        (HERE / "treatments.in.md")
+        .read_text("utf-8")
+        .format(
+            overview="\n".join(overview),
+            treatments="\n\n".join(_treatment(kind, n) for n, kind in enumerate(kinds, 1)),
+        )
+    )
 
 
 class Told(typing.NamedTuple):
@@ -219,24 +354,57 @@ def page() -> str:
         .read_text("utf-8")
         .format(
             settings=structs(
-                config.Settings,
-                config.Listen,
-                config.KeyringFile,
-                config.Metrics,
-                config.Limits,
-                config.StoreLimits,
+                settings.Settings,
+                front.Listen,
+                front.Clients,
+                front.Balancers,
+                settings.KeyringFile,
+                settings.DatabaseOfLog,
+                settings.Metrics,
+                settings.Limits,
+                settings.Reveal,
+                settings.StoreLimits,
+                settings.Command,
+                settings.Budgets,
+                settings.Alarms,
+                settings.Traces,
             ),
             catalogue=structs(*_entries(entries)),
-            subjects=structs(*_entries(subjects)),
+            subjects=structs(*_entries(subjects), tools.ToolEntry),
             tests=structs(*_entries(specification)),
             warnings=warnings(),
             treatments=treatments.documentation(),
             forms=treatments.by_type(),
             formats=formats(),
             metrics=metrics(),
+            steps=pairs("step", STEPS),
+            attributes=pairs("attribute", ATTRIBUTES),
             reasons=reasons(),
         )
     )
+
+
+def limits_page() -> str:
+    """The page of limits and alarms."""
+    kinds = "\n".join(
+        f"| `{row.slug}` | {row.severity} | {row.title} | {row.do} | {_long(row.again)} |"
+        for row in (kind.value for kind in Kind)
+    )
+    return (
+        (HERE / "limits.in.md")
+        .read_text("utf-8")
+        .format(
+            limits=structs(limits.LimitEntry),
+            budgets=structs(settings.Budgets),
+            alarms=structs(settings.Alarms),
+            kinds=kinds,
+        )
+    )
+
+
+def _long(seconds: int) -> str:
+    hours = seconds // HOUR
+    return f"{hours // 24} d" if hours % 24 == 0 else f"{hours} h"
 
 
 def _entries(module: types.ModuleType) -> list[type[msgspec.Struct]]:
@@ -254,3 +422,5 @@ def _entries(module: types.ModuleType) -> list[type[msgspec.Struct]]:
 if __name__ == "__main__":
     (HERE / "configuration.md").write_text(page(), "utf-8")
     (HERE / "faults.md").write_text(faults(), "utf-8")
+    (HERE / "limits.md").write_text(limits_page(), "utf-8")
+    (HERE / "treatments.md").write_text(treatments_page(), "utf-8")

@@ -13,6 +13,14 @@ An access has one id and one or more records, told apart by `step`:
                 records cover was released
     opened      a writer opened the log
     burst       refusals of unauthenticated requests from one address that were counted together
+    alive       nothing else was on record for a while: an hour without events is no hour cut out
+
+What an operator does to the log itself, or with its files, is on record before it is done. `subject` is
+`operator:UID@HOST`, as the machine knows whoever it is:
+
+    prune       entries of a log go, and their hashes stay; `parameters` say which, `count` how many
+    hold        a legal hold begins, or ends another one (`ends`); `parameters` say what it covers
+    operated    a verb that reads the log or changes keys was used on the files; `action` says which
 
 What changes the rules of all accesses is on record in the same log, before it is in force:
 
@@ -24,14 +32,19 @@ What changes the rules of all accesses is on record in the same log, before it i
                      `count` how many faults, `lines` where the first one is. Again after a `change`
                      beside them: what is newest of the two is how things stand
 
+    keys-loaded      the keyring of which `parameters` tell is in force: the ids of the keys that seal, name,
+                     are on standby or retired; at each start too, and once a refusal is over
+    keys-refused     the keyring's file was not taken, as `cause` says; `parameters` tell of what stays
+
 What is odd about a store is on record once:
 
     drift            the store of `report` gives `count` fields that the catalogue does not declare, or
                      lacks as many that it does, as `cause` says; the former are given to nobody, and
                      their names, which may be data, are not recorded
 
-Records may overstate what a requester received, never understate it. They hold no cell value, no
-token and no credential. A sample, as stored (one line, keys sorted):
+Records may overstate what a requester received, never understate it. They hold no token and no credential,
+and of cells the values of open classes by which rows are found, and keyed digests of others (`evidence`).
+A sample, as stored (one line, keys sorted):
 
     {"access":"0193…","action":"read","address":"127.0.0.1","at":"2026-11-23T22:58:40.123456Z", …}
 """
@@ -47,11 +60,12 @@ import msgspec
 
 Step = Literal[
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "opened", "burst",
-    "change", "policy-loaded", "policy-refused", "drift",
+    "change", "policy-loaded", "policy-refused", "keys-loaded", "keys-refused", "drift", "alive",
+    "prune", "hold", "operated",
 ]  # fmt: skip
 Ended = Literal[
     "whole", "client-gone", "store-failed", "expired", "policy-changed", "log-failed", "stopped",
-    "internal-error",
+    "internal-error", "budget-spent", "budget-failed",
 ]  # fmt: skip
 
 
@@ -74,6 +88,8 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Opaque: keyed HMAC of the principal; the directory (erasable) knows the name."""
     groups: tuple[str, ...] = ()
     tool: str = ""
+    certificate: str = ""
+    """SHA-256 (hex) of the client certificate that came with the request; refused, it may be nobody's."""
     address: str = ""
     method: str = ""
     path: str = ""
@@ -98,9 +114,17 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     lines: tuple[str, ...] = ()
     """The policy lines that applied: `policy.csv:12`; policy-refused: the place of the first fault."""
     parameters: dict[str, str] = {}
-    """Name -> value of declared non-confidential fields, else `hmac:…`."""
+    """Name -> value of declared non-confidential fields, else `hmac:…`; keys-…: what they do -> ids."""
     fields: dict[str, dict[str, int]] = {}
     """Field -> treatment -> cells covered so far; in an intent, what the first block covers."""
+    unrevealed: dict[str, int] = {}
+    """Action `reveal`: the cells that are not given back, by the cause, which whoever asks is not told:
+    `not-sealed`, `unknown-key`, `not-authentic`, `not-granted`. Those given back are in `fields`, `rows`."""
+    keys: tuple[str, ...] = ()
+    """Action `reveal`: the ids of the keys under which the opened cells were sealed."""
+    evidence: tuple[str, ...] = ()
+    """Which rows are covered beside those that records before it of this access cover, and in which forms
+    (proxy/evidence): itself in base64, or `sha256:` and the digest of an attachment that holds it."""
     rows: int = 0
     bytes: int = 0
     """Of the body without content coding: what a requester holds once it has taken that off."""
@@ -110,9 +134,10 @@ class AccessEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     micros: int = 0
     """Duration so far."""
     count: int = 0
-    """burst: how many refusals; policy-refused: how many faults; drift: how many fields by now."""
+    """burst: how many refusals; policy-refused: how many faults; drift: how many fields by now;
+    prune: how many entries."""
     log: str = ""
-    """opened: the log's name; unresolved: the log that the open intent is in."""
+    """opened, alive: the log's name; unresolved: the log that the open intent is in."""
 
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")

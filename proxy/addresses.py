@@ -16,10 +16,21 @@ _URL = re.compile(
 )
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\Z")
 _NUMBER = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
-_METADATA: Final = frozenset(
-    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200"))
-)
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_METADATA: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "169.254.0.0/16",      # nearly all, and credentials of containers
+            "fd00:ec2::/32",       # AWS
+            "fd20:ce::254/128",    # Google
+            "100.100.100.200/32",  # Alibaba
+            "192.0.0.192/32",      # Oracle
+            "168.63.129.16/32",    # Azure
+        ),
+    )
+)  # fmt: skip
+_NAT64: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
+"""RFC 6052 and 8215; of the latter an address is taken to have IPv4 in its last 32 bits."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -59,7 +70,7 @@ def literal(host: str) -> Address | None:
         return None
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in _NAT64:
+    if any(address in each for each in _NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
 
@@ -69,9 +80,17 @@ def is_loopback_name(host: str) -> bool:
     return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
+def is_local(url: str) -> bool:
+    """Whether a URL, which has no fault, names this machine, or an address of it."""
+    matched = _URL.match(url)
+    host = matched["host"] if matched is not None else ""
+    address = literal(host)
+    return address.is_loopback if address is not None else is_loopback_name(host)
+
+
 def refused(address: Address, *, loopback: bool) -> str | None:
     """Why no store may be at `address`; None where one may."""
-    if address in _METADATA:
+    if any(address in each for each in _METADATA):
         return "an address of a cloud's metadata service is no store"
     if address.is_loopback:
         return None if loopback else LOOPBACK

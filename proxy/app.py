@@ -6,43 +6,76 @@ import asyncio
 import gc
 import logging
 import signal
-import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
+import aiohttp
 import aiohttp.http_parser
 from aiohttp import web
 
+from proxy import fitted, listening
+from proxy.alarms.kinds import Kind, everything
+from proxy.alarms.noticed import Manners, Noticed
+from proxy.alarms.raised import Alarms
+from proxy.alarms.watching import Watching
 from proxy.audit.log import AccessLog
-from proxy.codings import Limits as CodingLimits
-from proxy.config import Config, Metrics
+from proxy.audit.retaining import (
+    TIMEOUT,
+    Retaining,
+)
+from proxy.budgets.spending import Budgets
+from proxy.config import Config
 from proxy.errors import CounterfoilError
-from proxy.formats.base import Limits as FormatLimits
 from proxy.gateway import Gateway
+from proxy.gateway.askers import Askers
+from proxy.gateway.connections import Connections, make_room
 from proxy.gateway.control import Control
-from proxy.gateway.making import Bounds
+from proxy.gateway.listener import Front, Listener, bind
+from proxy.gateway.revealing import Reveals
 from proxy.gateway.server import Server
-from proxy.keys import Keyring, kek_from
-from proxy.metrics import Watched
-from proxy.metrics.listener import PATH, Listener
-from proxy.reload import PolicyInForce
+from proxy.identity.single_use import Elsewhere, nowhere_else
+from proxy.metrics import exposition, readings
+from proxy.metrics.listener import PATH
+from proxy.metrics.listener import Listener as MetricsListener
+from proxy.metrics.table import Watched
+from proxy.reload import PolicyInForce, Spread, nobody_else
 from proxy.review.specification import failures
-from proxy.spool import Spools
-from proxy.upstream import Stores
+from proxy.rotation import KeysInForce
+from proxy.settings import Metrics
 from proxy.versions import Versions
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 _BURST_SECONDS: Final = 10
+OTHER_FILES: Final = 256
+"""The log's, the policy's, spools, threads; beside connections of clients and to stores."""
+_FRESH_SECONDS: Final = 1
 _YOUNG: Final = 5_000
 """New objects after which the garbage collector looks for rings; 64 requests under way hold fewer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Among:
+    """How many processes share the port, and how they are told of a change that one of them makes."""
+
+    workers: int = 1
+    spread: Spread = nobody_else
+    elsewhere: Elsewhere = nowhere_else
+    """Takes a token that is good for one request in all of them."""
+
+
+ALONE: Final = Among()
 
 
 class App:
     """The running proxy; an asynchronous context manager."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, among: Among = ALONE) -> None:
         self._config = config
+        self._among = among
         self._stack = AsyncExitStack()
         self.url = ""
         """`http(s)://host:port`, once it listens."""
@@ -68,145 +101,199 @@ class App:
 
     async def _start(self) -> None:
         config, settings = self._config, self._config.settings
-        keyring = Keyring.open(
-            config.path(settings.keyring.file),
-            kek_from(config.key_encryption_key, config.environment),
+        self.keys = KeysInForce(partial(fitted.keyring, config), paths=config.key_files)
+        await self.keys.open()
+        self.tls = listening.tls(config)
+        await self.tls.open()
+        log = await AccessLog.open(
+            config.path(settings.log), keyring=self.keys.keyring, database=config.database
         )
-        tls = self._tls()
-        log = await AccessLog.open(config.path(settings.log))
         self._stack.push_async_callback(log.close)
+        self.log = log
+        await self.keys.start(log)
         self.policy = PolicyInForce(
             folder=config.path(settings.policies),
-            environment=config.environment,
+            environment=config.lent,
+            commands=frozenset(settings.commands),
+            closed=config.closed,
             log=log,
-            keyring=keyring,
+            opaque=self.keys.opaque,
             versions=Versions.beside(log.path),
             must_be=settings.policies_must_be,
             expectations=failures,
+            spread=self._among.spread,
         )
         await self.policy.start()
         executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="counterfoil-view")
         self._stack.callback(executor.shutdown)
         stores = await self._stack.enter_async_context(
-            Stores(
-                connect=settings.stores.connect_seconds,
-                first_byte=settings.stores.first_byte_seconds,
-                total=settings.stores.total_seconds,
-                most=settings.stores.connections,
-                coded=CodingLimits(
-                    bytes=settings.limits.source_bytes, ratio=settings.limits.compression_ratio
-                ),
-                executor=executor,
-            )
+            fitted.stores(config, executor, workers=self._among.workers)
         )
         limits = settings.limits
-        spool = None if settings.spool is None else config.path(settings.spool)
+        listen = settings.listen
+        balancers = fitted.balancers(listen)
+        counters = fitted.counters(config, log, workers=self._among.workers)
+        self._stack.push_async_callback(counters.close)
+        webhook = fitted.webhook(config)
+        self.alarms = Alarms(counters.claim, told=webhook, names=settings.alarms.names)
+
+        def all_reports() -> tuple[str, ...]:
+            return everything(self.policy.snapshot.catalogue.reports)
+
+        noticed = Noticed(
+            self.alarms,
+            manners=Manners(
+                refusals=settings.alarms.refusals, seconds=settings.alarms.refusals_seconds
+            ),
+            log=log.up_to_date,
+            keyring=lambda: self.keys.keyring,
+            everything=all_reports,
+        )
+        budgets = Budgets(counters, log=log.up_to_date, nearly=noticed.nearly)
+        exporter, tracer = fitted.tracing(config, log)
         self.gateway = Gateway(
             policy=self.policy,
+            keys=self.keys,
             log=log,
             stores=stores,
-            keyring=keyring,
-            bounds=Bounds(
-                source_bytes=limits.source_bytes,
-                requests_per_subject=limits.requests_per_subject,
-                sort_bytes=limits.sort_bytes,
-                sorts=limits.sorts,
-                formats=FormatLimits(
-                    record_bytes=limits.record_bytes,
-                    fields=limits.record_fields,
-                    sheet_bytes=limits.sheet_bytes,
-                    sheet_cells=limits.sheet_cells,
-                    sheet_ratio=limits.sheet_ratio,
-                    row_group_bytes=limits.row_group_bytes,
-                    expansion=limits.expansion,
-                ),
-                spools=Spools(
-                    most=limits.spools_bytes,
-                    most_each=limits.spool_bytes,
-                    folder=spool,
-                ),
-                kept=Spools(most=limits.kept_bytes, most_each=limits.kept_view_bytes, folder=spool),
-                kept_seconds=limits.kept_seconds,
+            bounds=fitted.bounds(config),
+            askers=Askers(
+                rates=fitted.rates(limits),
+                tls=self.tls,
+                balancers=balancers,
+                elsewhere=self._among.elsewhere,
             ),
             executor=executor,
+            workers=self._among.workers,
+            budgets=budgets,
+            noticed=noticed,
+            tracer=tracer,
         )
         self._stack.push_async_callback(self.gateway.close)
-        for work in (self._close_bursts(), self.policy.watch()):
+        retaining = await self._retaining(log)
+        for work in (
+            self._close_bursts(),
+            self._keep_issuers_fresh(),
+            self.policy.watch(),
+            self.keys.watch(),
+            self.tls.watch(),
+            retaining.run(),
+            *((webhook.run(),) if webhook is not None else ()),
+            *((exporter.run(),) if exporter is not None else ()),
+            self.alarms.run(),
+            noticed.run(),
+            Watching(
+                self.alarms,
+                state=lambda: self._wrong(log, retaining),
+                log=log.up_to_date,
+                looks=lambda: log.keeps,
+                everything=all_reports,
+            ).run(),
+            log.beat(settings.heartbeat_seconds),
+        ):
             self._stack.push_async_callback(_cancel, asyncio.create_task(work))
-        runner = web.ServerRunner(
-            Server(
-                self.gateway,
-                Control(gateway=self.gateway, policy=self.policy, keyring=keyring),
-                stall=limits.stall_seconds,
-                access_log=None,
-                keepalive_timeout=limits.keep_alive_seconds,
-                max_line_size=limits.header_bytes,
-                max_field_size=limits.header_bytes,
-                lingering_time=1.0,
-                auto_decompress=False,
+        make_room(limits.connections + settings.stores.connections + OTHER_FILES)
+        self.connections = Connections(
+            most=limits.connections, most_each=limits.connections_per_address
+        )
+        server = Server(
+            self.gateway,
+            Control(gateway=self.gateway, policy=self.policy),
+            Reveals(
+                gateway=self.gateway,
+                bounds=fitted.reveal_bounds(settings.reveal),
+                executor=executor,
             ),
-            shutdown_timeout=limits.drain_seconds,
+            held=self.connections,
+            stall=limits.stall_seconds,
+            head=limits.head_seconds,
+            access_log=None,
+            keepalive_timeout=limits.keep_alive_seconds,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=limits.drain_seconds)
+        self._watched = Watched(
+            policy=self.policy,
+            keys=self.keys,
+            gateway=self.gateway,
+            log=log,
+            retaining=retaining,
+            tls=self.tls,
+            connections=self.connections,
+            alarms=self.alarms,
+            webhook=webhook,
+            exporter=exporter,
         )
         if settings.metrics is not None:
-            watched = Watched(policy=self.policy, gateway=self.gateway, log=log)
-            await self._serve_metrics(settings.metrics, watched, tls)
-        listen = settings.listen
-        self.url = await self._listen(runner, listen.host, listen.port, tls)
-        gc.freeze()  # a full collection would stop every request to look at what never goes
-        gc.set_threshold(
-            _YOUNG
-        )  # what a request makes goes with it: to look for rings is mostly in vain
-
-    async def _serve_metrics(
-        self, metrics: Metrics, watched: Watched, tls: ssl.SSLContext | None
-    ) -> None:
-        token = self._config.metrics_token(metrics)
-        runner = web.ServerRunner(Listener(watched, token=token, access_log=None))
-        url = await self._listen(runner, metrics.host, metrics.port, tls)
-        self.metrics_url = f"{url}{PATH}"
-
-    async def _listen(
-        self, runner: web.ServerRunner, host: str, port: int, tls: ssl.SSLContext | None
-    ) -> str:
-        """Serve there; gives the URL, without a path."""
+            self.metrics_url = await self._serve_metrics(settings.metrics)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024)
-        try:
-            await site.start()
-        except OSError as exc:
-            raise CounterfoilError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'https' if tls else 'http'}://{shown}:{runner.addresses[0][1]}"
+        listener = Listener(
+            runner,
+            await bind(listen.host, listen.port, shared=self._among.workers > 1),
+            opened=server.opened,
+            tls=lambda: self.tls.context,
+            connections=self.connections,
+            front=Front(
+                balancers=balancers.addresses,
+                proxy_protocol=listen.balancers is not None and listen.balancers.proxy_protocol,
+                seconds=limits.head_seconds,
+            ),
+        )
+        await listener.start()
+        self.url = listening.url(listen.host, listener.port, encrypted=self.tls.plain is not None)
+        gc.freeze()  # a full collection would stop every request to look at what never goes
+        gc.set_threshold(_YOUNG)  # what a request makes goes with it: rings are rare
 
-    def _tls(self) -> ssl.SSLContext | None:
-        listen = self._config.settings.listen
-        if listen.certificate is None or listen.key is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(
-                self._config.path(listen.certificate),
-                self._config.path(listen.key),
-                password=lambda: b"",  # nobody is there to be asked for one
-            )
-        except (OSError, ssl.SSLError) as exc:
-            raise CounterfoilError(
-                "the server's certificate or key cannot be loaded (both in PEM, the key of this"
-                " certificate and without a pass phrase): see `listen`"
-            ) from exc
-        return context
+    def _wrong(self, log: AccessLog, retaining: Retaining) -> dict[Kind, dict[str, int | str]]:
+        """What alarms are raised of for as long as it is so."""
+        found: dict[Kind, dict[str, int | str]] = {}
+        if self.gateway.stale:
+            found[Kind.POLICY] = {"cause": self.gateway.stale}
+        if not log.healthy:
+            found[Kind.LOG] = {}
+        if log.publishing_failure or retaining.failures:
+            failing = len(retaining.failures)
+            found[Kind.EVIDENCE] = {"places that take no checkpoints": failing}
+        return found
+
+    async def exposed(self) -> bytes:
+        """The metrics."""
+        # Read where it is counted, at one instant; put into words where nobody waits for it.
+        return await asyncio.to_thread(exposition, readings(self._watched))
+
+    async def _serve_metrics(self, metrics: Metrics) -> str:
+        token = self._config.metrics_token(metrics)
+        runner = web.ServerRunner(MetricsListener(self.exposed, token=token, access_log=None))
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        url = await listening.listen(runner, metrics.host, metrics.port, self.tls.plain)
+        return f"{url}{PATH}"
+
+    async def _retaining(self, log: AccessLog) -> Retaining:
+        """What gives checkpoints to the places that the settings name; raises CounterfoilError."""
+        session = await self._stack.enter_async_context(aiohttp.ClientSession(timeout=TIMEOUT))
+        sinks = fitted.sinks(self._config, session)
+        return Retaining(log.files, sinks, keeps=lambda: log.keeps)
 
     async def _close_bursts(self) -> None:
         while True:
             await asyncio.sleep(_BURST_SECONDS)
             await self.gateway.recorder.close_bursts()
 
+    async def _keep_issuers_fresh(self) -> None:
+        while True:
+            self.gateway.snapshot.identities.keep_fresh(time.time())
+            self.gateway.let_go()
+            await asyncio.sleep(_FRESH_SECONDS)
+
     async def reload(self) -> bool:
-        """PROMISE 3 (all or nothing): take the folder's policy whole, or keep the last good one, loudly."""
-        return await self.policy.reload()
+        """PROMISE 3 (all or nothing): take each whole, or keep the last good one, loudly."""
+        tls, keys = await self.tls.reload(), await self.keys.reload()
+        return await self.policy.reload() and keys and tls
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -216,7 +303,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 async def serve(config: Config) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP takes the policy files anew."""
+    """Run until SIGINT or SIGTERM; SIGHUP takes policy files and keyring anew."""
     loop = asyncio.get_running_loop()
     stop, started = asyncio.Event(), asyncio.Event()
     reloads: set[asyncio.Task[bool]] = set()

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import polars as pl
 
 from proxy.few import Cells, Few, filtered
-from proxy.texts import Coded, Texts, plain, texts
+from proxy.texts import Coded, Codes, Texts, numbered, plain, texts
+from proxy.texts import column as column_of
 from proxy.values import Type
+
+REPEATS: Final = 2
+"""How often distinct cells occur on average at least where they are numbered."""
 
 
 class Lexis(ABC):
@@ -92,6 +96,13 @@ class Unread(ABC):
     def texts(self, name: str) -> Texts:
         """The same of one field, as Arrow has it."""
 
+    def numbered(self, name: str) -> Coded | None:
+        """The same with each distinct cell once, in the order of the first of each.
+
+        None where cells occur fewer than `REPEATS` times on average, or seem to.
+        """
+        return numbered(self.texts(name), repeats=REPEATS)
+
     @abstractmethod
     def where(self, keep: Cells) -> Unread:
         """The records where the Boolean column `keep` is true."""
@@ -117,7 +128,7 @@ class Output(NamedTuple):
 class Batch:
     """Records as named columns of equal height; columns and `values` are made once and kept."""
 
-    __slots__ = ("_cells", "_types", "_unread", "_values", "few", "height", "lexis")
+    __slots__ = ("_cells", "_numbered", "_types", "_unread", "_values", "few", "height", "lexis")
 
     def __init__(
         self,
@@ -144,6 +155,7 @@ class Batch:
         self._unread = unread
         self._types = types
         self._values: dict[str, Cells] = {}
+        self._numbered: dict[str, Coded | None] = {}
 
     @property
     def cells(self) -> Mapping[str, Cells]:
@@ -187,6 +199,21 @@ class Batch:
         found = self._cells.get(field)
         return found if isinstance(found, Coded) else None
 
+    def numbered(self, field: str) -> Coded | None:
+        """A column with each distinct cell once, in the order of the first of each.
+
+        Of a batch that is not `few`. None where the field has no values, or cells seldom are like others.
+        """
+        if field not in self._numbered:
+            held = self._cells.get(field)
+            if held is None and self._unread is not None and field in self._unread.names:
+                found = self._unread.numbered(field)
+            else:
+                cells = self.texts(field)
+                found = None if cells is None else numbered(cells, repeats=REPEATS)
+            self._numbered[field] = found
+        return self._numbered[field]
+
     def texts(self, field: str) -> Texts | None:
         """The same as Arrow has it, of a batch that is not `few`."""
         if self._unread is not None and field in self._unread.names and field not in self._cells:
@@ -204,6 +231,19 @@ class Batch:
                 self.repeated(None) if cells is None else self.lexis.read(cells, self._types[field])
             )
         return column
+
+    def coded_values(self, field: str) -> tuple[pl.Series, Codes] | None:
+        """The values of each distinct cell, and which of them each row has.
+
+        None as of `numbered`, or where to number the cells, which are there, would cost more.
+        """
+        there = field in self._cells and field not in self._numbered
+        coded = None if there or field in self._values else self.numbered(field)
+        if coded is None:
+            return None
+        values = self.lexis.read(column_of(coded.distinct), self._types[field])
+        assert isinstance(values, pl.Series)
+        return values, coded.codes
 
     def plain(self, field: str) -> Cells | None:
         """The characters of each cell, of whatever kind it is; None where the field has no values.
@@ -257,4 +297,7 @@ class Batch:
             unread=None if self._unread is None else self._unread.where(keep),
         )
         batch._values = {name: filtered(column, keep) for name, column in self._values.items()}
+        batch._numbered = {
+            name: coded.where(keep) for name, coded in self._numbered.items() if coded is not None
+        }
         return batch

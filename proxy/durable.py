@@ -22,13 +22,35 @@ def write(path: Path, content: bytes, *, mode: int | None = None) -> None:
             mode = path.stat().st_mode & 0o777
         except FileNotFoundError:
             mode = PRIVATE_FILE
+    put(path, content, mode=mode)
+    sync_folder(path.parent)
+
+
+def put(path: Path, content: bytes, *, mode: int) -> None:
+    """Put `content` at `path`, whole; its name is durable once the caller has synced the folder.
+
+    Raises OSError.
+    """
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         _fill(descriptor, content, mode)
-        Path(scratch).replace(path)
+        os.replace(scratch, path)  # noqa: PTH105 - a Path is made for nothing
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def write_new(path: Path, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
+    """Put `content` at `path`, in one step, where there is nothing, a link neither.
+
+    Raises OSError: FileExistsError where there is something, which stays as it is.
+    """
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        _fill(descriptor, content, mode)
+        os.link(scratch, path)  # unlike a rename, a link never replaces what is there
+    finally:
+        Path(scratch).unlink()
     sync_folder(path.parent)
 
 

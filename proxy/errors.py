@@ -4,10 +4,13 @@
     ├── Faulty             files that a person wrote are wrong: all faults at once, each with its place
     ├── SourceRefused      the store's answer is not the document that the catalogue declares
     │   ├── TooLargeToSort … or has too many rows to sort for one who may not know their order
+    │   ├── TooLargeToCount … or to count them first, for one who may see large groups alone
+    │   │   └── TooManyGroups … or has too many groups of them
     │   └── SpoolFull      … or is too much to put aside
     │       └── SpoolsFull … beside all that is put aside at this moment
     ├── StoreUnavailable   the store did not answer, or answered with an error
-    │   └── StoreTimeout   … in time
+    │   ├── StoreTimeout   … in time
+    │   └── StoreNotAsked  … for it is not asked at the moment
     ├── MalformedTarget    a request's target is none that a client of reports sends   (catalogue)
     ├── BadParameter       a query is not one that the catalogue declares              (catalogue)
     ├── LogUnavailable     an access event could not be made durable
@@ -76,6 +79,22 @@ class TooLargeToSort(SourceRefused):
         super().__init__("too-large-to-sort", "the rows to sort are over the limit")
 
 
+class TooLargeToCount(SourceRefused):
+    """The document whose rows must be counted before any is given is over the limit."""
+
+    def __init__(self) -> None:
+        super().__init__("too-large-to-count", "the document to count rows of is over the limit")
+
+
+class TooManyGroups(TooLargeToCount):
+    """The groups in which its rows are counted are over the limit."""
+
+    def __init__(self) -> None:
+        super(TooLargeToCount, self).__init__(
+            "too-many-groups", "the groups of rows are over the limit"
+        )
+
+
 class SpoolFull(SourceRefused):
     """A document has to be put aside before it can be read, and is over the limit for that."""
 
@@ -100,6 +119,14 @@ class StoreUnavailable(CounterfoilError):
 
 class StoreTimeout(StoreUnavailable):
     """The store did not answer within its deadline."""
+
+
+class StoreNotAsked(StoreUnavailable):
+    """The store is left alone for a while, or has as many requests as it may; `after` is in seconds."""
+
+    def __init__(self, cause: str, message: str, *, after: int) -> None:
+        self.after = after
+        super().__init__(cause, message)
 
 
 class LogUnavailable(CounterfoilError):

@@ -69,6 +69,13 @@ def like(column: Cells, items: list[Any]) -> Cells:
     return Few(items) if isinstance(column, Few) else pl.Series(items, dtype=pl.String)
 
 
+def decided(truths: Cells, *, unknown: bool) -> Cells:
+    """The truths, with what is unknown as said."""
+    if isinstance(truths, pl.Series) and not truths.null_count():
+        return truths
+    return truths.fill_null(value=unknown)
+
+
 def filtered(column: Cells, keep: Cells) -> Cells:
     """The cells where `keep`, a column of the same kind, is true."""
     if isinstance(column, Few):

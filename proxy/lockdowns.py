@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from proxy.audit import Reader
+from proxy.audit import Asked, Reader
 from proxy.errors import CounterfoilError, Fault
 from proxy.policy import granting
 from proxy.policy.granting import LOCKDOWN_FILE
@@ -63,14 +63,14 @@ def left(log: Path, versions: Versions, files: Mapping[str, bytes]) -> tuple[str
     `files` are those that are to follow. Raises CounterfoilError where it cannot be told.
     """
     with Reader(log) as reader:
-        (last,) = reader.query(outcome="policy-loaded", limit=1) or (None,)
+        (last,) = reader.query(Asked(outcome="policy-loaded"), limit=1) or (None,)
         if last is None or last.policy == version_of(files):
             return "", set()
         since = datetime.fromisoformat(last.started)
         changes = [
             change
             for outcome in _CHANGES
-            for change in reader.query(outcome=outcome, since=since, limit=_MOST_CHANGES)
+            for change in reader.query(Asked(outcome=outcome, since=since), limit=_MOST_CHANGES)
         ]
     try:
         before = versions.files(last.policy)
@@ -78,6 +78,17 @@ def left(log: Path, versions: Versions, files: Mapping[str, bytes]) -> tuple[str
         raise CounterfoilError(f"a lockdown may be in force, which cannot be told: {exc}") from exc
     ended = {change.parameters.get("ends", "") for change in changes}
     return before.get(LOCKDOWN_FILE, b"").decode(), ended
+
+
+def lifted(log: Path, ids: AbstractSet[str]) -> set[str]:
+    """Those of the lockdowns that a command ended, whichever process was asked; by the access log."""
+    with Reader(log) as reader:
+        return {
+            id_
+            for id_ in ids
+            for outcome in _CHANGES
+            if reader.query(Asked(outcome=outcome, parameters=(("ends", (id_,)),)), limit=1)
+        }
 
 
 def _rules(name: str, content: bytes) -> list[tuple[str, ...]]:

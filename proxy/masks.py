@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from proxy.few import Cells, Few, both, filtered, one_of
+from proxy.few import Cells, Few, both, decided, filtered, one_of
 from proxy.plan import Truth
 
 Mask = bool | Cells
@@ -21,7 +23,7 @@ def known_true(outcome: Truth | Cells) -> Mask:
     """Where an allow line's condition holds: unknown is false."""
     if outcome is None or isinstance(outcome, bool):
         return outcome is True
-    return outcome.fill_null(value=False)
+    return decided(outcome, unknown=False)
 
 
 def hidden(denies: Sequence[int], outcomes: Sequence[Truth | Cells]) -> Mask:
@@ -32,7 +34,7 @@ def hidden(denies: Sequence[int], outcomes: Sequence[Truth | Cells]) -> Mask:
         if outcome is None or outcome is True:
             return True
         if outcome is not False:
-            found = _or(found, outcome.fill_null(value=True))
+            found = _or(found, decided(outcome, unknown=True))
     return found
 
 
@@ -89,3 +91,17 @@ def truths(mask: Mask, height: int) -> pl.Series:
     if isinstance(mask, bool):
         return pl.Series([mask], dtype=pl.Boolean).new_from_index(0, height)
     return pl.Series(mask, dtype=pl.Boolean) if isinstance(mask, Few) else mask
+
+
+def numbered(masks: Sequence[Mask], height: int) -> int | npt.NDArray[np.int16]:
+    """Which of exclusive masks each of `height` rows has, -1 where none; one number where it is the same."""
+    constant = [place for place, mask in enumerate(masks) if mask is True]
+    if constant:
+        return constant[0]
+    number: npt.NDArray[np.int16] | None = None
+    for place, mask in enumerate(masks):
+        if not isinstance(mask, bool):
+            if number is None:
+                number = np.full(height, -1, np.int16)
+            number[np.array(mask) if isinstance(mask, Few) else mask.to_numpy()] = place
+    return -1 if number is None else number

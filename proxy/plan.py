@@ -24,11 +24,11 @@ from proxy.reasons import Reason
 from proxy.report import By, Field, Parameter, Report, Variant
 from proxy.subject import Subject
 from proxy.treatments.base import Treatment
+from proxy.treatments.groups import Counting
 from proxy.values import Type, Value
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What conditions may look at beside the row; frozen for the whole request (`now` and `date` too)."""
 
     attributes: Mapping[str, Value]
@@ -74,6 +74,10 @@ class Predicate(Protocol):
         """Fold in the request's attributes and context; a constant where no row is needed any more."""
 
 
+_CONSTANTS: Final = frozenset({"true", "false"})
+"""Conditions that are the same everywhere."""
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A policy line's place, for the record: `policy.csv:12`."""
 
@@ -103,6 +107,8 @@ class Column:
     """Most preferred first; never empty unless the report's shape is stable (then: all nulls)."""
     denies: tuple[int, ...] = ()
     """Numbers of the predicates that hide the cell unless they are false."""
+    carried: tuple[str, ...] = ()
+    """The fields that its cells take along, sealed, where a form does so (`Treatment.carries`)."""
 
 
 _CLOCK: Final = frozenset({"now", "date", "method"})
@@ -122,15 +128,44 @@ class Plan:
 
     @cached_property
     def reads(self) -> frozenset[str]:
-        """Every field whose cells are needed to build the answer; nothing else is even decoded."""
+        """Every field whose cells are needed to build the answer.
+
+        Nothing else is even decoded, but for the fields by which rows are known (`Report.found_by`).
+        """
         names = {column.field.name for column in self.columns if column.choices}
         for predicate in self.predicates:
             names |= predicate.fields
-        if any(
-            c.treatment.reversible and c.treatment.rank for k in self.columns for c in k.choices
-        ):
-            names |= set(self.report.key)
+        for column in self.columns:
+            names.update(column.carried)
+            for choice in column.choices:
+                names |= choice.treatment.needs
         return frozenset(names)
+
+    @cached_property
+    def stated(self) -> frozenset[str]:
+        """The report's key fields that whoever is given a row is given in clear: it can say which row."""
+        return self.clear & frozenset(self.report.key)
+
+    @cached_property
+    def counting(self) -> Counting | None:
+        """By what the source's rows are counted before any is given; None where none are.
+
+        A report has one way to count (policy/differencing.py); raises ValueError where there are two.
+        """
+        found = {choice.treatment.counting for c in self.columns for choice in c.choices} - {None}
+        if len(found) > 1:
+            raise ValueError("rows of one report are counted in one way")
+        return next(iter(found), None)
+
+    @cached_property
+    def unconditional(self) -> bool:
+        """Whether it depends on nothing which cells it gives: neither on rows nor on who asks, and when."""
+        return all(predicate.text in _CONSTANTS for predicate in self.predicates)
+
+    @cached_property
+    def order_tells(self) -> bool:
+        """Whether the store's order would tell of a field that is not clear in every row that may be seen."""
+        return not self.clear.issuperset(self.report.ordered_by)
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -150,7 +185,7 @@ class Plan:
     def repeatable(self) -> bool:
         """Whether the same rows of the store come out as the same bytes, whenever they are asked for."""
         return not any(_CLOCK & predicate.reads for predicate in self.predicates) and all(
-            choice.treatment.deterministic for column in self.columns for choice in column.choices
+            choice.treatment.repeats for column in self.columns for choice in column.choices
         )
 
     @cached_property
@@ -238,8 +273,7 @@ def _first_clear(column: Column) -> set[int]:
     return {choice.when for choice in forms}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
     """The requester may have `plan`'s view of the report until `valid_until`."""
 
     subject: Subject
@@ -267,6 +301,8 @@ class Deny:
     """The methods for `Allow` (405)."""
     size: int | None = None
     """The bytes of the whole answer, for `Content-Range` (416)."""
+    after: int = 5
+    """In how many seconds to ask again, for `Retry-After` (429, 503)."""
 
 
 Decision = Permit | Deny

@@ -55,8 +55,17 @@ def headers(deny: Deny) -> dict[str, str]:
             fields["Allow"] = ", ".join(deny.allow)
         case Reason.RANGE:
             fields["Content-Range"] = f"bytes */{deny.size}"
-        case Reason.BUSY | Reason.CHANGING | Reason.LOG_UNAVAILABLE:
-            fields["Retry-After"] = "5"
+        case (
+            Reason.BUSY
+            | Reason.REVEALED_OFTEN
+            | Reason.BUDGET_SPENT
+            | Reason.BUDGETS_UNAVAILABLE
+            | Reason.CHANGING
+            | Reason.IDENTITY
+            | Reason.STORE_NOT_ASKED
+            | Reason.LOG_UNAVAILABLE
+        ):
+            fields["Retry-After"] = str(deny.after)
         case _:
             pass
     return fields

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit.log import AccessLog
 from proxy.errors import Fault, Faulty, LogUnavailable
-from proxy.keys import Keyring
 from proxy.worktree import Commit
 
 _LOGGER: Final = logging.getLogger("counterfoil")
@@ -55,9 +54,10 @@ class NotTaken(Faulty):
 class Readings:
     """Puts on record how readings of the folder ended, and whose commit each was."""
 
-    def __init__(self, log: AccessLog, keyring: Keyring) -> None:
+    def __init__(self, log: AccessLog, opaque: Callable[[str], str]) -> None:
+        """`opaque` gives the id by which a principal is on record."""
         self._log = log
-        self._keyring = keyring
+        self._opaque = opaque
 
     async def taken(self, version: str, *, previous: str, commit: Commit | None) -> None:
         """Put it on record that a version follows another; raises LogUnavailable."""
@@ -66,7 +66,7 @@ class Readings:
             access=new_access_id(),
             step="policy-loaded",
             at=timestamp(time.time()),
-            subject=self._keyring.opaque(author) if author else "",
+            subject=self._opaque(author) if author else "",
             policy=version,
             previous=previous,
             commit=id_,
@@ -81,7 +81,7 @@ class Readings:
             access=new_access_id(),
             step="policy-refused",
             at=timestamp(refused.at),
-            subject=self._keyring.opaque(author) if author else "",
+            subject=self._opaque(author) if author else "",
             commit=id_,
             previous=previous,
             cause=refused.cause,

@@ -31,13 +31,24 @@ class Reason(Enum):
         "A valid token is needed",
         "Sign in again and send the access token as `Authorization: Bearer …`.",
     )
+    IDENTITY = ReasonRow(
+        "identity-unavailable",
+        503,
+        "Whether the token is good cannot be told now",
+        "Try again in a moment, with the same token; if it persists, tell the operator.",
+    )
     NOT_FOUND = ReasonRow(
         "not-found",
         404,
         "No such report for you",
         "Check the path; if it is right, ask the report's owner for access and quote the event id.",
     )
-    METHOD = ReasonRow("method-not-allowed", 405, "Reports can only be read", "Use GET or HEAD.")
+    METHOD = ReasonRow(
+        "method-not-allowed",
+        405,
+        "That method is not for this path",
+        "Use one that `Allow` names: GET or HEAD for a report.",
+    )
     NOT_ACCEPTABLE = ReasonRow(
         "not-acceptable",
         406,
@@ -92,6 +103,30 @@ class Reason(Enum):
         "The policy was not changed",
         "See to the reason that is given, and ask again.",
     )
+    BAD_REVEAL = ReasonRow(
+        "bad-reveal",
+        400,
+        "What is to be revealed is not asked for as it must be",
+        "Ask with `counterfoil reveal`.",
+    )
+    REVEALED_OFTEN = ReasonRow(
+        "too-many-reveals",
+        429,
+        "Too many cells were asked for in a short time",
+        "Wait as long as `Retry-After` says, and ask for fewer cells.",
+    )
+    BUDGET_SPENT = ReasonRow(
+        "budget-spent",
+        429,
+        "You have been given as much as you may in this time",
+        "Wait as long as `Retry-After` says, ask for less, or ask the report's owner for a larger limit.",
+    )
+    BUDGETS_UNAVAILABLE = ReasonRow(
+        "budgets-unavailable",
+        503,
+        "It is not known how much you have been given",
+        "Nothing that is limited is released uncounted. Try again later; the operator has been told.",
+    )
     TOO_LARGE = ReasonRow(
         "request-too-large",
         431,
@@ -129,11 +164,23 @@ class Reason(Enum):
         "The report has too many rows to sort them for you",
         "Ask for a smaller part of the report, by its parameters.",
     )
+    TOO_LARGE_TO_COUNT = ReasonRow(
+        "too-large-to-count",
+        413,
+        "The report is too large to count its rows for you",
+        "Tell the operator and quote the event id: a limit must be raised, or the report divided.",
+    )
     STORE_TIMEOUT = ReasonRow(
         "store-timeout",
         504,
         "The report store did not answer in time",
         "Try again later, or ask for a smaller part of the report.",
+    )
+    STORE_NOT_ASKED = ReasonRow(
+        "store-not-asked",
+        503,
+        "The report store is not asked at the moment",
+        "It has failed, or has too much to do. Try again after the time that `Retry-After` says.",
     )
     LOG_UNAVAILABLE = ReasonRow(
         "access-log-unavailable",

@@ -20,25 +20,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy import durable, lockdowns
+from proxy.audit.locks import Locks
 from proxy.audit.log import AccessLog
 from proxy.errors import CounterfoilError, Fault, Faulty, LogUnavailable, where
-from proxy.keys import Keyring
 from proxy.policy import granting
 from proxy.policy.granting import LOCKDOWN_FILE
 from proxy.policy.index import Policy
-from proxy.policy.piecemeal import free_gently
+from proxy.policy.piecemeal import free_gently, yielding
 from proxy.policy.source import POLICY_FILE
 from proxy.readings import PASSING, NotTaken, Readings, Refused
-from proxy.seal import LOCK, MustBe, uncommitted, unsealed
+from proxy.seal import LOCK, MustBe, uncommitted, unlike
 from proxy.snapshot import FILES, Snapshot, misnamed, read_folder, snapshot_of, with_rules
 from proxy.versions import Versions
 from proxy.watching import Look, changes, look
@@ -46,13 +45,23 @@ from proxy.worktree import Commit, head_of, marks_of
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 
-_SWITCH_SECONDS: Final = 0.0005
-"""How long a reading may keep the interpreter from a request (Python's own choice is ten times that)."""
-
 _AGAIN_SECONDS: Final = 5.0
 """When it is tried again, where the policy was not to blame."""
 
+_CHANGE_SECONDS: Final = 30.0
+"""How long a change waits for one that another process makes."""
+_LOOK_SECONDS: Final = 0.01
+
 T = TypeVar("T")
+Spread = Callable[[str, bytes], Awaitable[int]]
+"""Tells the other processes of a file that was changed; how many have not taken it yet."""
+
+
+async def nobody_else(name: str, content: bytes) -> int:  # noqa: ARG001 - there is nobody to tell
+    """This process is the only one."""
+    return 0
+
+
 Expectations = Callable[[Snapshot, Mapping[str, bytes]], Sequence[Fault]]
 """What of the policy, as its authors wrote it, is not as its own tests.yaml says; raises Faulty."""
 
@@ -80,12 +89,18 @@ class PolicyInForce:
         folder: Path,
         environment: Mapping[str, str],
         log: AccessLog,
-        keyring: Keyring,
+        opaque: Callable[[str], str],
         versions: Versions,
         must_be: MustBe | None = None,
         expectations: Expectations | None = None,
+        spread: Spread = nobody_else,
+        commands: frozenset[str] = frozenset(),
+        closed: frozenset[Path] = frozenset(),
     ) -> None:
-        """`start` is called before anything else."""
+        """`start` is called before anything else; `opaque` gives the id by which an author is on record.
+
+        `commands` are those that counterfoil.yaml names; files that are `closed` are shown to no store.
+        """
         self.folder = folder
         self.snapshot: Snapshot
         """PROMISE 3: the one reference; a request takes it once."""
@@ -96,8 +111,10 @@ class PolicyInForce:
         self.outcomes = {"taken": 0, "unchanged": 0, "refused": 0}
         """How many readings and changes ended how, since the start."""
         self._environment = environment
+        self._commands = commands
+        self._closed = closed
         self._log = log
-        self._readings = Readings(log, keyring)
+        self._readings = Readings(log, opaque)
         self._versions = versions
         self._must_be = must_be
         self._marks: tuple[Path, ...] = ()
@@ -108,6 +125,7 @@ class PolicyInForce:
         """The ids of lockdowns that a command ended."""
         self._seen: Look = {}
         self._turn = asyncio.Lock()
+        self._spread = spread
 
     async def start(self) -> None:
         """Put the folder's policy in force; raises Faulty, LogUnavailable or CounterfoilError."""
@@ -137,7 +155,7 @@ class PolicyInForce:
         What nobody `asked` for is said once, however often it is found.
         """
         async with self._turn:  # an older reading never follows a newer one
-            refused, before = await self._reload(), self.refused
+            before, refused = self.refused, await self._reload()
             self.refused = refused
             self.outcomes["refused"] += refused is not None
             if refused is not None and (asked or not refused.is_as(before)):
@@ -176,7 +194,11 @@ class PolicyInForce:
         """All that the policy in force, or the next one, is read from, and what keeps it from being."""
         beside: tuple[str, ...] = ()
         if self._started:
-            beside = (*self.snapshot.catalogue.files, *self.snapshot.identities.files)
+            beside = (
+                *self.snapshot.catalogue.files,
+                *self.snapshot.identities.files,
+                *self.snapshot.identities.secrets,
+            )
         names = (LOCK, *FILES, *misnamed(self.folder), *beside)
         return (*self._marks, *[self.folder / name for name in names])
 
@@ -203,17 +225,23 @@ class PolicyInForce:
                 raise NotTaken(faults, cause, author)
 
         unfit = f"not-{self._must_be}"
-        check(self._unfit(files, commit), unfit)
-        with _yielding():
+        check(unlike(self._must_be, self.folder, files, commit), unfit)
+        with yielding():
             try:
                 snapshot = snapshot_of(
-                    files, folder=self.folder, environment=self._environment, previous=previous
+                    files,
+                    folder=self.folder,
+                    environment=self._environment,
+                    previous=previous,
+                    commands=self._commands,
+                    closed=self._closed,
                 )
             except Faulty as exc:
                 raise NotTaken(exc.faults, "faulty", author) from None
             if previous is None or snapshot.policy is not previous.policy:
                 free_gently(snapshot.policy, snapshot.policy.pieces)
-            check(self._unfit(snapshot.identities.files, commit, keys=True), unfit)
+            keys = snapshot.identities.files
+            check(unlike(self._must_be, self.folder, keys, commit, keys=True), unfit)
             check(self._lost(files), "lockdown-lost")
             if self._expectations is not None:
                 check(self._expectations(snapshot, files), "faulty")
@@ -223,21 +251,65 @@ class PolicyInForce:
         """Step 4; at a start, by what the access log says was in force."""
         locked, lifted = self.text(LOCKDOWN_FILE), self._lifted
         if not self._started:
-            locked, lifted = lockdowns.left(self._log.path, self._versions, files)
-        return list(lockdowns.lost(locked, files, lifted=lifted))
+            locked, lifted = lockdowns.left(self._log.up_to_date(), self._versions, files)
+        gone = list(lockdowns.lost(locked, files, lifted=lifted))
+        if gone and self._started:  # unless another process was asked for that
+            lifted = lifted | lockdowns.lifted(
+                self._log.up_to_date(), granting.ids(locked.encode())
+            )
+            gone = list(lockdowns.lost(locked, files, lifted=lifted))
+        return gone
 
     async def change(
         self,
         name: str,
         edit: Callable[[Policy, str], str],
         record: Callable[[], Awaitable[T]],
-    ) -> T:
+    ) -> tuple[T, int]:
         """Put the policy in force with another `name`, one of the server's own files.
 
         `edit` makes its text anew, `record` puts the change on record before anything is written. The
-        rest is as it is in force, whatever the folder holds meanwhile. Raises NotChanged, and what
-        `edit` and `record` raise.
+        rest is as it is in force, whatever the folder holds meanwhile. Gives how many other processes have
+        not taken it yet, too. Raises NotChanged, and what `edit` and `record` raise.
         """
+        async with self._alone():
+            receipt, content = await self._change(name, edit, record)
+            return receipt, await self._spread(name, content)
+
+    async def take(self, name: str, content: bytes) -> None:
+        """Put in force here what another process was asked for, has put on record and has written.
+
+        The rest is as it is in force here. Raises CounterfoilError.
+        """
+        async with self._turn:
+            before = self._files.get(name, b"")
+            if before == content:
+                return
+            changed = {**self._files, name: content}
+            snapshot = await asyncio.to_thread(self._changed, changed)
+            self._lifted |= granting.ids(before) - granting.ids(content)
+            await self._put_in_force_beside(snapshot, changed)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While no other process changes the server's own files. Raises NotChanged."""
+        locks = Locks(self._log.files.locks)
+        until = time.monotonic() + _CHANGE_SECONDS
+        while (held := locks.take(Locks.CHANGES)) is None:
+            if time.monotonic() > until:
+                raise NotChanged("another process is changing the policy")
+            await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            held.release()
+
+    async def _change(
+        self,
+        name: str,
+        edit: Callable[[Policy, str], str],
+        record: Callable[[], Awaitable[T]],
+    ) -> tuple[T, bytes]:
         async with self._turn:
             files, before = self._files, self._files.get(name, b"")
             content = edit(self.snapshot.policy, before.decode()).encode()
@@ -254,8 +326,8 @@ class PolicyInForce:
             receipt = await record()
             try:
                 await asyncio.to_thread(durable.write, path, content, mode=self._mode())
-                self._lifted |= _ids(before) - _ids(content)
-                await self._put_in_force(_Candidate(snapshot=snapshot, files=changed, commit=None))
+                self._lifted |= granting.ids(before) - granting.ids(content)
+                await self._put_in_force_beside(snapshot, changed)
             except OSError as exc:
                 raise NotChanged(f"`{name}` cannot be written: {exc.strerror}") from exc
             except CounterfoilError as exc:
@@ -263,12 +335,18 @@ class PolicyInForce:
                 self.refused = Refused(at=time.time(), cause="not-kept", why=str(exc))
                 await self._record_refused(self.refused)
                 raise NotChanged(f"it is written, but not in force yet: {exc}") from exc
-            if self.refused is not None:  # nor is what is in force now all that the folder has
-                await self._record_refused(replace(self.refused, at=time.time()))
-            return receipt
+            return receipt, content
+
+    async def _put_in_force_beside(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
+        """The same, where the folder may hold something else that is refused: it still is."""
+        refused = self.refused
+        await self._put_in_force(_Candidate(snapshot=snapshot, files=files, commit=None))
+        if refused is not None:
+            self.refused = replace(refused, at=time.time())
+            await self._record_refused(self.refused)
 
     def _changed(self, files: Mapping[str, bytes]) -> Snapshot:
-        with _yielding():
+        with yielding():
             snapshot = with_rules(self.snapshot, files)
         free_gently(snapshot.policy, snapshot.policy.pieces)
         return snapshot
@@ -276,18 +354,6 @@ class PolicyInForce:
     def _mode(self) -> int:
         """Who may read a policy file may read what the server writes beside it."""
         return (self.folder / POLICY_FILE).stat().st_mode & 0o666
-
-    def _unfit(
-        self, files: Mapping[str, bytes], commit: Commit | None, *, keys: bool = False
-    ) -> list[Fault]:
-        """Why the files may not be taken, whatever they say."""
-        match self._must_be:
-            case "sealed":
-                return unsealed(self.folder, files, keys=keys)
-            case "committed":
-                return uncommitted(self.folder, files, commit, keys=keys)
-            case None:
-                return []
 
     async def _put_in_force(self, candidate: _Candidate) -> None:
         """Steps 6 to 8; raises CounterfoilError where one is not done."""
@@ -300,10 +366,10 @@ class PolicyInForce:
         await self._record_taken(candidate)
         if self._started:
             fewer = self.snapshot.policy.denials - candidate.snapshot.policy.denials
-            if (
-                fewer > 0
-            ):  # a file that was cut off at a line's end looks like this, and like nothing else
+            # A file that was cut off at a line's end looks like this, and like nothing else.
+            if fewer > 0:
                 _LOGGER.warning("policy %s has %d fewer lines that deny", version[:12], fewer)
+        self.refused = None  # first: nobody sees the new policy beside the old one's refusal
         self.snapshot, self._files = candidate.snapshot, candidate.files
         self.since = time.time()
         self.outcomes["taken"] += self._started
@@ -323,25 +389,11 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _ids(content: bytes) -> set[str]:
-    return {block.id for block in granting.blocks(content.decode())}
-
-
 def _same(one: Snapshot, other: Snapshot) -> bool:
     """Whether both decide alike and know the same tokens and credentials."""
     return (
         one.version == other.version
         and one.catalogue.stores == other.catalogue.stores
         and one.identities.files == other.identities.files
+        and one.identities.clients == other.identities.clients
     )
-
-
-@contextmanager
-def _yielding() -> Iterator[None]:
-    """Let requests have the interpreter often while a big policy is parsed beside them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

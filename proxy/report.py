@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from proxy.credentials import SYSTEM, Credential, Tls
 from proxy.values import Type
 
 OPEN_CLASSES: Final = frozenset({"public", "internal"})
@@ -199,8 +200,12 @@ class Store:
 
     name: str
     url: str
-    credential: str | None = field(default=None, repr=False)
-    """The value of the Authorization header that the proxy itself presents, already resolved."""
+    credential: Credential | None = None
+    """What the proxy itself presents in `Authorization`."""
+    tls: Tls = SYSTEM
+    """How the store is known, and the proxy by it."""
+    limits: tuple[tuple[str, float], ...] = ()
+    """What the catalogue says otherwise of it than the settings of all stores, by name."""
     loopback: bool = False
     """Whether the catalogue allows this store to be on this machine."""
     compression: bool = False
@@ -220,10 +225,16 @@ class Report:
     parameters: Mapping[str, Parameter]
     key: tuple[str, ...] = ()
     """The fields that identify a row; ciphertexts are bound to them."""
+    found_by: tuple[str, ...] = ()
+    """The fields by whose values the access log tells which rows were given: the key's, then others."""
     ordered_by: tuple[str, ...] = ()
     """The fields on which the order depends in which the store gives the rows."""
     prefer: tuple[str, ...] = ()
     """Treatment names, most preferred first, where forms that have no order between them can meet."""
+    audience: frozenset[str] = frozenset()
+    """The audiences that open it; empty: any that is not `reserved`."""
+    reserved: frozenset[str] = frozenset()
+    """The audiences that the catalogue names: they open nothing but what they are named for."""
     stable: bool = False
     """`shape: stable`: columns that are not granted are given as nulls."""
     types: Mapping[str, Type] = field(init=False, repr=False, compare=False)
@@ -240,6 +251,14 @@ class Report:
         object.__setattr__(self, "closed", frozenset(closed))
         shaping = [each.name for each in self.parameters.values() if each.by is not By.FILTER]
         object.__setattr__(self, "shaping", frozenset(shaping))
+
+    def opened_by(self, audiences: frozenset[str] | None) -> bool:
+        """Whether a token that is for `audiences` is for this report; None: no token says for what."""
+        if audiences is None:
+            return True
+        if self.audience:
+            return not self.audience.isdisjoint(audiences)
+        return not audiences <= self.reserved
 
     def _is_open(self, parameter: Parameter) -> bool:
         """Whether its value is no data of a closed class; one that names fields or counts rows is no data.

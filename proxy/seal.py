@@ -48,6 +48,24 @@ def seal(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(sealed))
 
 
+def unlike(
+    must_be: MustBe | None,
+    folder: Path,
+    files: Mapping[str, bytes],
+    commit: Commit | None,
+    *,
+    keys: bool = False,
+) -> list[Fault]:
+    """Why the files may not be taken, whatever they say; `keys`: they are key files, else policy files."""
+    match must_be:
+        case "sealed":
+            return unsealed(folder, files, keys=keys)
+        case "committed":
+            return uncommitted(folder, files, commit, keys=keys)
+        case None:
+            return []
+
+
 def unsealed(folder: Path, files: Mapping[str, bytes], *, keys: bool = False) -> list[Fault]:
     """What of the policy files, or else of the `keys`, is not as the folder's manifest has it.
 

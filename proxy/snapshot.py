@@ -24,15 +24,15 @@ from proxy.identity import Identities
 from proxy.policy import granting
 from proxy.policy.granting import GRANTS_FILE
 from proxy.policy.index import Policy
+from proxy.policy.limits import LIMITS_FILE, Limits, read_limits
 from proxy.policy.people import PEOPLE_FILE, read_people
 from proxy.policy.source import load as load_policy
 from proxy.policy.source import written
 
 _NEEDED: Final = ("model.conf", "policy.csv", "reports.yaml", "subjects.yaml")
 TESTS_FILE: Final = "tests.yaml"
-_OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv", TESTS_FILE)
-_NOT_YET: Final = ("limits.yaml",)
-FILES: Final = (*_NEEDED, *_OPTIONAL, *_NOT_YET)
+_OPTIONAL: Final = ("grants.csv", "lockdown.csv", "people.csv", LIMITS_FILE, TESTS_FILE)
+FILES: Final = (*_NEEDED, *_OPTIONAL)
 """The names that are looked for in the folder."""
 _SETTINGS: Final = "counterfoil.yaml"
 """What may lie beside them, and is not the policy's."""
@@ -49,6 +49,7 @@ class Snapshot:
     catalogue: Catalogue
     identities: Identities
     policy: Policy
+    limits: Limits
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -122,15 +123,6 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
         path = folder / name
         try:
             if name not in _NEEDED and not _is_there(path):
-                continue
-            if name in _NOT_YET:
-                faults.append(
-                    Fault(
-                        file=name,
-                        message=f"`{name}` is not read by this version, so what it asks for would not hold",
-                        hint="take it out of the folder",
-                    )
-                )
                 continue
             if not path.is_file():
                 raise OSError(None, "not a file" if path.exists() else "no such file")
@@ -217,6 +209,8 @@ def snapshot_of(
     folder: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
     previous: Snapshot | None = None,
+    commands: frozenset[str] = frozenset(),
+    closed: frozenset[Path] = frozenset(),
 ) -> Snapshot:
     """Everything that decides, from the policy files' contents; raises Faulty with all faults.
 
@@ -224,7 +218,7 @@ def snapshot_of(
     decides as it would, which is all that a review needs, but knows no token and opens no store.
     """
     with _uncollected():
-        return _snapshot_of(files, folder, environment, previous)
+        return _snapshot_of(files, folder, environment, previous, commands, closed)
 
 
 @contextmanager
@@ -247,23 +241,33 @@ def _snapshot_of(
     folder: Path | None,
     environment: Mapping[str, str],
     previous: Snapshot | None,
+    commands: frozenset[str],
+    closed: frozenset[Path],
 ) -> Snapshot:
     _all_read(files)
     version = version_of(files)
     faults: list[Fault] = []
     catalogue = identities = None
     try:
-        catalogue = Catalogue.load(
-            files["reports.yaml"], file="reports.yaml", environment=environment, folder=folder
-        )
-    except Faulty as exc:
-        faults.extend(exc.faults)
-    try:
         identities = Identities.load(
             files["subjects.yaml"],
             file="subjects.yaml",
             folder=folder,
+            environment=environment,
             previous=previous.identities if previous else None,
+            closed=closed,
+        )
+    except Faulty as exc:
+        faults.extend(exc.faults)
+    try:
+        catalogue = Catalogue.load(
+            files["reports.yaml"],
+            file="reports.yaml",
+            environment=environment,
+            folder=folder,
+            audiences=identities.audiences if identities is not None else None,
+            commands=commands,
+            closed=closed,
         )
     except Faulty as exc:
         faults.extend(exc.faults)
@@ -283,7 +287,15 @@ def _snapshot_of(
         faults.extend(exc.faults)
     if policy is None or faults:
         raise Faulty(faults)
-    return Snapshot(version=version, catalogue=catalogue, identities=identities, policy=policy)
+    return Snapshot(
+        version=version,
+        catalogue=catalogue,
+        identities=identities,
+        policy=policy,
+        limits=read_limits(
+            files, policy=policy, reports=catalogue.reports, classes=catalogue.classes
+        ),
+    )
 
 
 def with_rules(previous: Snapshot, files: Mapping[str, bytes]) -> Snapshot:

@@ -25,8 +25,13 @@ class Subject:
     groups: tuple[str, ...] = ()
     tool: str | None = None
     attributes: Mapping[str, Value] = field(default_factory=lambda: _NONE, hash=False)
+    audiences: frozenset[str] | None = None
+    """What its token is good for, of the audiences that the catalogue and its issuer name; None where no
+    token says so (a review asks about subjects, not tokens)."""
     expires: float
     """When the identity ends, in seconds since the epoch."""
+    vouched: float = math.inf
+    """Until when its issuer's word counts that it has not ended before."""
 
     def __post_init__(self) -> None:
         if self.user is None and self.tool is None:

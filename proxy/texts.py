@@ -16,8 +16,13 @@ from proxy.few import Cells
 
 Texts: TypeAlias = Any
 """A pyarrow.LargeStringArray; pyarrow ships no types."""
+Codes: TypeAlias = npt.NDArray[np.integer[Any]]
+"""Which of some texts each cell is."""
 TEXT: Final = pa.large_string()
 _NONE: Final = np.empty(0, np.uint8)
+_MANY: Final = 1 << 15
+_SAMPLE: Final = 1 << 12
+"""Of so many cells some are looked at first, since to number distinct ones costs more than most forms."""
 
 
 def nulls(height: int) -> pl.Series:
@@ -59,7 +64,7 @@ class Coded:
 
     distinct: Texts
     """Null where that is what cells are."""
-    codes: npt.NDArray[np.integer[Any]]
+    codes: Codes
     """Which of them each cell is."""
 
     @classmethod
@@ -83,9 +88,31 @@ class Coded:
         return column(self.distinct.take(pa.array(self.codes)))
 
     def where(self, keep: Cells) -> Coded:
-        """The cells where the Boolean column `keep` is true."""
+        """The cells where the Boolean column `keep` is true; of the others' texts none is left."""
         assert isinstance(keep, pl.Series)
-        return Coded(self.distinct, self.codes[keep.to_numpy()])
+        codes = self.codes[keep.to_numpy()]
+        first = np.full(len(self.distinct), len(codes), np.int64)
+        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+        there = np.flatnonzero(first < len(codes))
+        there = there[np.argsort(first[there])]  # as they come: whatever was between them
+        first[there] = np.arange(len(there))
+        return Coded(self.distinct.take(pa.array(there)), first[codes])
+
+    def formed(self, form: Callable[[list[str]], list[str | None]]) -> Coded:
+        """The same with each distinct text in its `form`, which is asked for at once; null stays null."""
+        known: list[str | None] = self.distinct.to_pylist()
+        if not self.distinct.null_count:
+            return Coded(pa.array(form(known), TEXT), self.codes)  # type: ignore[arg-type]
+        given = iter(form([each for each in known if each is not None]))
+        formed = [None if each is None else next(given) for each in known]
+        return Coded(pa.array(formed, TEXT), self.codes)
+
+    def apart(self) -> Coded:
+        """The same where texts that were held apart may be equal."""
+        found = pc.dictionary_encode(self.distinct, null_encoding="encode")
+        if len(found.dictionary) == len(self.distinct):
+            return self
+        return Coded(found.dictionary, found.indices.to_numpy()[self.codes])
 
     def mapped(self, form: Callable[[pl.Series], Cells]) -> Coded:
         """The same with each distinct text in another form."""
@@ -104,15 +131,28 @@ def by_distinct(
 ) -> Coded | None:
     """Each cell's `form`, asked for once for each distinct cell; null stays null.
 
-    None where cells occur fewer than `repeats` times on average: then it hardly pays.
+    None where cells occur fewer than `repeats` times on average, or seem to: then it hardly pays.
     """
-    numbered = pc.dictionary_encode(cells)
-    distinct = numbered.dictionary
-    if len(distinct) * repeats > len(cells):
+    found = numbered(cells, repeats=repeats)
+    return None if found is None else found.formed(form)
+
+
+def numbered(cells: Texts, *, repeats: int) -> Coded | None:
+    """The cells, each distinct one once; None where they occur fewer than `repeats` times on average."""
+    if len(cells) >= _MANY and _seldom_repeated(cells, repeats):
         return None
-    formed: list[str | None] = form(distinct.to_pylist())
-    codes = numbered.indices
-    if codes.null_count:
-        codes = codes.fill_null(len(distinct))
-        formed = [*formed, None]
-    return Coded(pa.array(formed, TEXT), codes.to_numpy())
+    found = pc.dictionary_encode(cells, null_encoding="encode")
+    known = found.dictionary
+    if (len(known) - known.null_count) * repeats > len(cells):
+        return None
+    return Coded(known, found.indices.to_numpy())
+
+
+def _seldom_repeated(cells: Texts, repeats: int) -> bool:
+    """Whether cells taken at random, always the same ones, are too seldom equal for `repeats` of each.
+
+    Were each of them there so often, m of n would hold some m²·repeats/2n repetitions or more.
+    """
+    places = np.unique(np.random.default_rng(0).integers(len(cells), size=_SAMPLE))
+    distinct: int = pc.count_distinct(cells.take(pa.array(places)), mode="all").as_py()
+    return 4 * (len(places) - distinct) * len(cells) < len(places) ** 2 * repeats

@@ -14,35 +14,46 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
 
 import msgspec
 import polars as pl
 
-from proxy.batch import Batch, Lexis, Output
-from proxy.few import Cells, Few, either
+from proxy.batch import Batch, Output
+from proxy.evidence import Shapes
+from proxy.evidence.witness import Codes, Forms, combined
+from proxy.few import FEW, Cells, either
+from proxy.forms import Form, KeyedColumn, formed
 from proxy.keys import Keyring
-from proxy.masks import Mask, exclusive, hidden, known_true, over, released, truths
+from proxy.masks import Mask, exclusive, hidden, known_true, numbered, over, released, truths
 from proxy.plan import ColumnTest, Context, Plan, Truth
-from proxy.remembered import Remembered
-from proxy.texts import Coded, by_distinct, plain
-from proxy.texts import column as column_of
-from proxy.treatments.base import Operation, Site
+from proxy.texts import Coded, plain
+from proxy.treatments.base import Site
 from proxy.treatments.clear import Clear
+from proxy.treatments.groups import Groups
 from proxy.values import Type
-
-_REPEATS: Final = 4
-"""Where cells occur so often on average, each distinct one is treated once."""
 
 Counts = dict[str, dict[str, int]]
 """Field -> treatment -> cells given; never changed once it is given away."""
 
 
-def bind(plan: Plan, *, context: Context, subject: str, keyring: Keyring) -> Transform:
-    """Tie a plan to one request; `subject` is the principal that per-recipient forms are keyed by."""
+def bind(
+    plan: Plan,
+    *,
+    context: Context,
+    subject: str,
+    keyring: Keyring,
+    groups: Groups | None = None,
+) -> Transform:
+    """Tie a plan to one request; `subject` is the principal that per-recipient forms are keyed by.
+
+    `groups` are those that may be given of the source, where the plan has its rows counted; without
+    them, what depends on them is not given.
+    """
     recipient = subject if plan.per_recipient else ""
+    if plan.unconditional and groups is None:
+        return _bound(plan, context.purpose, recipient, keyring)
     keyed = _keyed(plan, context.purpose, recipient, keyring)
-    return Transform(keyed, [predicate.bind(context) for predicate in plan.predicates])
+    return Transform(keyed, [predicate.bind(context) for predicate in plan.predicates], groups)
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,27 +61,11 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: Batch
     cells: Counts
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Form:
-    """One form that a cell can have; without an operation it passes as it is written."""
-
-    name: str
-    operation: Operation | None
-    per_value: bool
-    known: dict[Lexis, Remembered] = field(default_factory=dict)
-    """Of no use where the form is not per value."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _KeyedColumn:
-    field: str
-    type: Type
-    source: Type
-    """The field's own type."""
-    group: int
-    forms: tuple[_Form, ...]
+    source: Batch
+    """The released records, as the store gives them."""
+    masks: Sequence[Sequence[Mask]] = ()
+    """For each group of columns, for each choice, in which of them it is the one given; () where none is, or
+    each is given in the same forms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -79,11 +74,9 @@ class _Keyed:
 
     groups: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     """Each distinct (predicates of the choices, predicates of the denies) of the plan's columns."""
-    columns: tuple[_KeyedColumn, ...]
+    columns: tuple[KeyedColumn, ...]
     types: Mapping[str, Type]
     outputs: tuple[Output, ...]
-    tested: frozenset[str]
-    """The fields that predicates look at."""
 
 
 @lru_cache(maxsize=64)
@@ -100,20 +93,24 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
             purpose=purpose,
             subject=recipient,
             keyring=keyring,
+            types=plan.report.types,
+            stated=plan.stated,
+            carried=column.carried,
         )
         columns.append(
-            _KeyedColumn(
+            KeyedColumn(
                 field=column.field.name,
                 type=column.type,
                 source=column.field.type,
                 group=groups.setdefault(signature, len(groups)),
                 forms=tuple(
-                    _Form(
+                    Form(
                         name=str(choice.treatment),
                         operation=None
                         if isinstance(choice.treatment, Clear)
                         else choice.treatment.bind(site),
                         per_value=choice.treatment.per_value,
+                        choosing=choice.treatment.choosing(site),
                     )
                     for choice in column.choices
                 ),
@@ -124,7 +121,6 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
         columns=tuple(columns),
         types={column.field: column.type for column in columns},
         outputs=plan.outputs,
-        tested=frozenset().union(*(predicate.fields for predicate in plan.predicates)),
     )
 
 
@@ -134,14 +130,23 @@ class _Settled:
 
     as_is: tuple[str, ...]
     """The columns of which each cell is what the document has, to the character."""
-    formed: tuple[tuple[_KeyedColumn, _Form], ...]
+    formed: tuple[tuple[KeyedColumn, Form], ...]
     """The other columns that have values."""
     forms: tuple[tuple[str, str | None], ...]
     """The form's name for each column, in order."""
+    shapes: Shapes
+
+    counted: dict[int, Counts] = field(default_factory=dict)
+    """What `counts` gave of few records."""
 
     def counts(self, height: int) -> Counts:
-        """How many cells have each form in so many records."""
-        return {field: {form: height} if form else {} for field, form in self.forms}
+        """How many cells have each form in so many records; not to be changed."""
+        found = self.counted.get(height)
+        if found is None:
+            found = {field: {form: height} if form else {} for field, form in self.forms}
+            if height <= FEW:
+                self.counted[height] = found
+        return found
 
 
 @lru_cache(maxsize=256)
@@ -162,15 +167,43 @@ def _settled(keyed: _Keyed, outcomes: tuple[Truth, ...]) -> _Settled | None:
         as_is=tuple([column.field for column, form in given if _as_is(column, form)]),
         formed=tuple([(column, form) for column, form in given if not _as_is(column, form)]),
         forms=tuple([(column.field, form.name if form else None) for column, form in forms]),
+        shapes=Shapes((_by_form((column.field, form.name) for column, form in given),), None),
     )
+
+
+def _by_form(given: Iterable[tuple[str, str]]) -> Forms:
+    fields: dict[str, list[str]] = {}
+    for name, form in given:
+        fields.setdefault(form, []).append(name)
+    return tuple([(form, tuple(names)) for form, names in sorted(fields.items())])
+
+
+@lru_cache(maxsize=1024)
+def _forms(keyed: _Keyed, chosen: tuple[int, ...]) -> Forms:
+    """What a row is given of whose groups of columns these choices are made, -1 being none."""
+    return _by_form(
+        (column.field, column.forms[place].name)
+        for column in keyed.columns
+        if (place := chosen[column.group]) >= 0
+    )
+
+
+@lru_cache(maxsize=64)
+def _bound(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> Transform:
+    """What every request of one purpose gets, where no condition looks at the request."""
+    outcomes = [predicate.text == "true" for predicate in plan.predicates]
+    return Transform(_keyed(plan, purpose, recipient, keyring), outcomes)
 
 
 class Transform:
     """A plan bound to one request; pure, so that blocks can be worked on at once."""
 
-    def __init__(self, keyed: _Keyed, tests: Sequence[Truth | ColumnTest]) -> None:
+    def __init__(
+        self, keyed: _Keyed, tests: Sequence[Truth | ColumnTest], groups: Groups | None = None
+    ) -> None:
         self._keyed = keyed
         self._tests = tests
+        self._groups = groups
         known = [test for test in tests if not callable(test)]
         self._looks = len(known) < len(tests)
         """Whether a condition looks at rows."""
@@ -188,12 +221,13 @@ class Transform:
         granted = self._granted(batch)
         given = released(granted)
         if given is False:
-            return self._given(batch, 0, {}, {})
+            return self._nothing(batch)
         if given is not True:
             batch = batch.filter(given)
             granted = [[over(mask, given) for mask in masks] for masks in granted]
         columns = self._keyed.columns
         as_read = _as_read(batch, (c.field for c in columns if _untouched(c, granted[c.group])))
+        shown = self._shown(batch)
         cells: dict[str, Cells | Coded] = {}
         counts: Counts = {}
         for column in columns:
@@ -202,10 +236,25 @@ class Transform:
                 if batch.height:
                     counted[Clear.name] = batch.height
                 continue
-            built = _build(column, granted[column.group], batch, counted)
+            built = _build(column, granted[column.group], batch, counted, shown)
             if built is not None:
                 cells[column.field] = built
-        return self._given(batch, batch.height, cells, counts, as_read)
+        return self._given(batch, cells, counts, as_read, granted)
+
+    def shapes(self, given: Given) -> Shapes:
+        """In which forms the records that are given are."""
+        if not given.masks:
+            return self._settled.shapes if self._settled else Shapes((), None)
+        height = given.source.height
+        return self._shaped([numbered(masks, height) for masks in given.masks], height)
+
+    def shapes_of(self, chosen: Sequence[pl.Series]) -> Shapes:
+        """The same by what `chosen` gave of some records."""
+        return self._shaped([each.to_numpy() for each in chosen], len(chosen[0]) if chosen else 0)
+
+    def _shaped(self, chosen: Sequence[int | Codes], height: int) -> Shapes:
+        distinct, codes = combined(chosen, height)
+        return Shapes(tuple([_forms(self._keyed, each) for each in distinct]), codes)
 
     def released(self, batch: Batch) -> Mask:
         """Which of `batch`'s records are given."""
@@ -235,52 +284,61 @@ class Transform:
                     counted[form.name] = counted.get(form.name, 0) + given
         return counts
 
+    def _shown(self, batch: Batch) -> Cells | None:
+        """Where a record's group may be given; None where nothing was counted."""
+        return None if self._groups is None else self._groups.shown(batch)
+
     def _granted(self, batch: Batch) -> list[list[Mask]]:
         """For each group of columns, for each choice, the rows in which it is the one given."""
-        batch.load(self._keyed.tested)
         return _masks(self._keyed, [t(batch) if callable(t) else t for t in self._tests])
 
     def _all_alike(self, batch: Batch) -> Given:
         """The same where each row is given in the same forms."""
         settled, height = self._settled, batch.height
         if settled is None or not height:
-            return self._given(batch, 0, {}, {})
+            return self._nothing(batch)
         as_read = _as_read(batch, settled.as_is)
         as_is = [name for name in settled.as_is if name not in as_read]
         columns = zip(as_is, batch.columns(as_is), strict=True)
         cells: dict[str, Cells | Coded] = {name: c for name, c in columns if c is not None}
+        shown = self._shown(batch)
         for column, form in settled.formed:
-            built = _formed(column, form, batch)
+            built = formed(column, form, batch, shown)
             if built is not None:
                 cells[column.field] = built
-        return self._given(batch, height, cells, settled.counts(height), as_read)
+        return self._given(batch, cells, settled.counts(height), as_read)
 
     def _given(
         self,
         source: Batch,
-        height: int,
         cells: Mapping[str, Cells | Coded],
         counts: Counts,
         as_read: Collection[str] = (),
+        masks: Sequence[Sequence[Mask]] = (),
     ) -> Given:
         """`as_read` are the columns that stay what they are in the source's document."""
         batch = Batch(
             cells,
-            height=height,
+            height=source.height,
             lexis=source.lexis,
             types=self._keyed.types,
             few=source.few,
             unread=source.unread.only(as_read) if source.unread and as_read else None,
         )
-        return Given(batch=batch, cells=counts)
+        return Given(batch=batch, cells=counts, source=source, masks=masks)
+
+    def _nothing(self, source: Batch) -> Given:
+        types, few = self._keyed.types, source.few
+        batch = Batch({}, height=0, lexis=source.lexis, types=types, few=few)
+        return Given(batch=batch, cells={}, source=batch)
 
 
-def _as_is(column: _KeyedColumn, form: _Form) -> bool:
+def _as_is(column: KeyedColumn, form: Form) -> bool:
     """Whether cells in that form are what the document has, to the character."""
     return form.operation is None and column.type is column.source
 
 
-def _untouched(column: _KeyedColumn, masks: list[Mask]) -> bool:
+def _untouched(column: KeyedColumn, masks: list[Mask]) -> bool:
     """Whether each cell of the column is what the document has."""
     return any(
         mask is True and _as_is(column, form)
@@ -302,7 +360,11 @@ def _masks(keyed: _Keyed, outcomes: Sequence[Truth | Cells]) -> list[list[Mask]]
 
 
 def _build(
-    column: _KeyedColumn, masks: list[Mask], batch: Batch, counts: dict[str, int]
+    column: KeyedColumn,
+    masks: list[Mask],
+    batch: Batch,
+    counts: dict[str, int],
+    shown: Cells | None,
 ) -> Cells | Coded | None:
     """One column of the answer, in the lexical form of the batch; None where all of it is null.
 
@@ -314,68 +376,10 @@ def _build(
         if not given:
             continue
         counts[form.name] = counts.get(form.name, 0) + given
-        cells = _formed(column, form, batch)
+        cells = formed(column, form, batch, shown)
         if cells is None:
             continue
         if isinstance(mask, bool):
             return cells
         built = either(plain(cells), mask, built if built is not None else batch.repeated(None))
     return built
-
-
-def _formed(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | Coded | None:
-    """All cells of a field in one form, in the lexical form of the batch; None where all are null."""
-    operation = form.operation
-    if operation is None:
-        cells = batch.column(column.field)
-        if cells is None or column.type is column.source:
-            return cells  # to the character
-        return batch.lexis.texts(cells)
-    if form.per_value:
-        return _per_value(column, form, batch)
-    given = operation(batch)
-    if isinstance(given, Coded):
-        return given.mapped(lambda values: batch.lexis.write(values, column.type))
-    return batch.lexis.write(given, column.type)
-
-
-def _per_value(column: _KeyedColumn, form: _Form, batch: Batch) -> Cells | Coded | None:
-    """Cells in a form that depends on the cell alone: each distinct one is treated once, if it pays."""
-    lexis = batch.lexis
-    if batch.few:
-        few = batch.column(column.field)
-        return None if few is None else Few(_remembered(column, form, lexis, few.to_list()))
-    cells = batch.texts(column.field)
-    if cells is None:
-        return None
-    given = by_distinct(
-        cells, lambda distinct: _remembered(column, form, lexis, distinct), repeats=_REPEATS
-    )
-    return _treated(column, form, lexis, column_of(cells)) if given is None else given
-
-
-def _remembered(
-    column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Sequence[str | None]
-) -> list[str | None]:
-    """Each cell in its form; one that was met before is not treated again."""
-
-    def treat(distinct: list[str]) -> list[str | None]:
-        treated: list[str | None] = _treated(column, form, lexis, Few(distinct)).to_list()
-        return treated
-
-    known = form.known.get(lexis)
-    if known is None:
-        known = form.known.setdefault(lexis, Remembered())
-    return known.forms(cells, treat)
-
-
-def _treated(column: _KeyedColumn, form: _Form, lexis: Lexis, cells: Cells) -> Cells:
-    assert form.operation is not None
-    alone = Batch(
-        {column.field: cells},
-        height=len(cells),
-        lexis=lexis,
-        types={column.field: column.source},
-        few=isinstance(cells, Few),
-    )
-    return lexis.write(plain(form.operation(alone)), column.type)

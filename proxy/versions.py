@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy import durable
-from proxy.audit import Reader
+from proxy.audit import Asked, Reader
 from proxy.errors import CounterfoilError
 from proxy.snapshot import version_of
 
@@ -106,7 +106,7 @@ def reigns(reader: Reader) -> list[Reign]:
     """
     found: list[Reign] = []
     until = ""
-    for load in reader.query(outcome="policy-loaded", limit=_MOST_LOADS):
+    for load in reader.query(Asked(outcome="policy-loaded"), limit=_MOST_LOADS):
         if found and found[-1].version == load.policy:
             found[-1] = replace(found[-1], since=load.started)
         else:

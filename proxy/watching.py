@@ -35,23 +35,27 @@ async def look(paths: Iterable[Path]) -> Look:
 
 
 async def changes(
-    paths: Callable[[], Iterable[Path]], *, seen: Look, due: Callable[[], bool]
+    paths: Callable[[], Iterable[Path]], *, seen: Look, due: Callable[[], bool], told: bool = True
 ) -> AsyncIterator[None]:
-    """Tell each time that what the `paths` lead to is not what was `seen`, and when `due` says so."""
+    """Tell each time that what the `paths` lead to is not what was `seen`, and when `due` says so.
+
+    `told` False: the system is not asked to tell of changes, for it tells of all in the folder. That is for
+    files that lie beside others which change all the time; they are looked at each second.
+    """
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of each change by name
     while True:
         now = await _settled(paths, seen)
         if now != seen or due():
             seen = now
             yield
-        folders = _folders(paths())
+        folders = _folders(paths()) if told else frozenset()
         async with aclosing(_stirs(folders)) as stirs:
             async for _ in stirs:
                 now = await _settled(paths, seen)
                 if now != seen or due():
                     seen = now
                     yield
-                if _folders(paths()) != folders:
+                if told and _folders(paths()) != folders:
                     break
 
 
@@ -90,6 +94,9 @@ def _folders(paths: Iterable[Path]) -> frozenset[tuple[str, int]]:
 async def _stirs(folders: frozenset[tuple[str, int]]) -> AsyncGenerator[None, None]:
     """Something may have happened in one of the folders, or some time has gone by."""
     names = sorted(name for name, _ in folders)
+    while not names:
+        await asyncio.sleep(_LOOK_SECONDS)
+        yield
     try:
         told = watchfiles.awatch(
             *names,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.harness import postgres as servers
+from tests.harness import telltale
+from tests.harness.background import Background
 
 settings.register_profile(
     "test",
@@ -16,6 +21,37 @@ settings.register_profile(
 )
 settings.register_profile("prove", parent=settings.get_profile("test"), max_examples=2000)
 settings.load_profile(os.environ.get("COUNTERFOIL_PROFILE", "test"))
+
+LISTENER = telltale.Listener()
+
+
+def pytest_configure():
+    """Every test of the suite is one of what is logged: at DEBUG, no cell and no token."""
+    logging.getLogger().setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(LISTENER)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_told_in_logs():
+    """PROMISE 1 (no cell without a grant): what is logged while a test runs holds none of its canaries."""
+    LISTENER.wrong = ""
+    yield
+    assert not LISTENER.wrong, LISTENER.wrong
+
+
+@pytest.fixture
+def background():
+    """An event loop in a thread of its own, for what has to run beside the test."""
+    running = Background()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, for the tests of one process."""
+    with servers.serving() as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

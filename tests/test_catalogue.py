@@ -20,6 +20,7 @@ from proxy.catalogue import (
     read_parameters,
     store_target,
 )
+from proxy.credentials import Bearer, Secret
 from proxy.errors import Faulty
 from proxy.report import FormatName, Operator
 from proxy.values import Type
@@ -96,7 +97,9 @@ def test_a_catalogue_holds_what_the_file_declares():
     report = CATALOGUE.reports["sales/store-daily"]
     assert report.store is CATALOGUE.stores["demo"]
     assert report.store.url == "http://127.0.0.1:8701/base"
-    assert report.store.credential == "s3cret-token"
+    assert report.store.credential == Bearer(
+        token=Secret(kind="env", place="DEMO_STORE_TOKEN", value="s3cret-token")
+    )
     assert list(report.fields) == ["date", "store_id", "net_sales"]
     assert report.fields["net_sales"].class_ == "confidential"
     assert report.key == ("date", "store_id")
@@ -119,14 +122,17 @@ def test_a_credential_is_in_no_repr():
 def test_a_credential_comes_from_a_file_beside_the_catalogue(tmp_path):
     (tmp_path / "token").write_text("abc\n")
     text = TEXT.replace("env:DEMO_STORE_TOKEN", "file:token")
-    assert catalogue(text, tmp_path).stores["demo"].credential == "abc"
+    assert catalogue(text, tmp_path).stores["demo"].credential == Bearer(
+        token=Secret(kind="file", place=str(tmp_path / "token"), value="abc")
+    )
 
 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
         ("env:NONE", "the environment variable `NONE` is not set"),
-        ("hunter2hunter2", "a credential is written as `env:NAME` or `file:PATH`"),
+        ("hunter2hunter2", "a credential is written as `env:NAME`, `file:PATH` or `command:NAME`"),
+        ("command:none", "counterfoil.yaml has no command `none`"),
         ("'env:'", "a credential is written as"),
         ("env:EMPTY", "the credential is empty or has characters that no token has"),
         ("env:LINES", "the credential is empty or has characters that no token has"),

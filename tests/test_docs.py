@@ -17,12 +17,16 @@ import yaml
 from proxy import config, documents
 from proxy.catalogue import Catalogue
 from proxy.cli import main
-from proxy.gateway.server import Readiness
+from proxy.errors import Faulty
+from proxy.gateway.health import Readiness
 from proxy.identity import Identities
-from proxy.keys import Keyring, kek_from
-from proxy.metrics import TABLE as METRICS
+from proxy.keys import file as keyring_file
+from proxy.keys.kek import kek_of
+from proxy.metrics.table import TABLE as METRICS
+from proxy.metrics.workers import TABLE as OF_WORKERS
 from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
+from proxy.policy.limits import LimitsFile
 from proxy.policy.lines import Action
 from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
@@ -62,6 +66,25 @@ def generate():
 def test_the_page_is_the_generated_one():
     """docs/configuration.md is what `make docs` makes."""
     assert generate().page() == PAGE
+
+
+def test_the_page_of_limits_is_the_generated_one():
+    """docs/limits.md is what `make docs` makes, is linked to, and its example is one that is taken."""
+    page = (ROOT / "docs/limits.md").read_text("utf-8")
+    assert generate().limits_page() == page and "(docs/limits.md)" in README
+    example = re.search(r"```yaml\n(limits:.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert (
+        len(documents.load(example[1].encode(), LimitsFile, file="limits.yaml").value.limits) == 4
+    )
+
+
+def test_the_page_of_treatments_is_the_generated_one():
+    """docs/treatments.md is what `make docs` makes, shows each treatment, and is linked to."""
+    page = (ROOT / "docs/treatments.md").read_text("utf-8")
+    assert generate().treatments_page() == page
+    assert re.findall(r"^## `(\w+)`$", page, re.MULTILINE) == [*TABLE]
+    assert "(docs/treatments.md)" in README and "(treatments.md)" in PAGE
 
 
 @pytest.mark.parametrize(
@@ -118,9 +141,12 @@ def test_the_readme_s_policy_is_one():
 
 def test_the_page_s_examples_are_a_configuration(tmp_path):
     """The page's files load without a fault, and fit one another."""
-    settings, reports, parameters, variants, subjects, tests, metrics, scrape = blocks(PAGE, "yaml")
-    people, rules, controls = blocks(PAGE, "csv")
-    (tmp_path / "counterfoil.yaml").write_text(settings + metrics)
+    settings, reports, stores, commands, parameters, variants, subjects, tests, *operations = (
+        blocks(PAGE, "yaml")
+    )
+    metrics, scrape, traces = operations
+    people, rules, _, reveals, controls = blocks(PAGE, "csv")
+    (tmp_path / "counterfoil.yaml").write_text(settings + commands + metrics + traces)
     loaded = config.load(tmp_path / "counterfoil.yaml", {}).settings
     assert loaded.policies == "policies"
     (job,) = yaml.safe_load(scrape)["scrape_configs"]
@@ -132,6 +158,12 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
         environment={"SALES_STORE_TOKEN": "s3cret"},
         folder=None,
     )
+    (command,) = loaded.commands
+    assert f"command:{command}" in stores
+    shown = Catalogue.load(
+        f"{stores}reports: {{}}\n".encode(), file="reports.yaml", environment={}, folder=None
+    )
+    assert shown.stores.keys() == {"files", "bi", "lake"}
     before, _, after = reports.partition("    parameters:\n")
     fields = after[after.index("    fields:\n") :] + "      city: {type: text, class: public}\n"
     more = "".join(f"    {line}\n" for line in parameters.splitlines())
@@ -143,16 +175,76 @@ def test_the_page_s_examples_are_a_configuration(tmp_path):
         folder=None,
     )
     identities = Identities.load(subjects.encode(), file="subjects.yaml", folder=None)
-    policy_of(rules + controls, catalogue, identities.attributes)
+    policy_of(rules + reveals + controls, catalogue, identities.attributes)
     assert len(read_people(people.encode(), identities.realms)) == 3
     expected = documents.load(tests.encode(), SpecificationFile, file="tests.yaml").value.tests
     assert {each.on for each in expected} <= set(catalogue.reports)
 
 
+IDENTITY = (ROOT / "docs/identity.md").read_text("utf-8")
+
+
+def test_the_page_of_identity_providers_shows_what_loads(tmp_path):
+    """Each example of subjects.yaml loads; the first is as short as is said, the catalogue's fits its own."""
+    first, audiences, reports, several, opaque = blocks(IDENTITY, "yaml")
+    assert len(first.splitlines()) == 5
+    (tmp_path / "introspection-secret").write_text("s3cret")
+
+    def read(text):
+        return Identities.load(text.encode(), file="subjects.yaml", folder=tmp_path, environment={})
+
+    assert [issuer.issuer for issuer in read(first).issuers] == ["https://id.example.com"]
+    named = read(audiences).audiences
+    Catalogue.load(
+        reports.encode(), file="reports.yaml", environment={}, folder=None, audiences=named
+    )
+    assert [issuer.prefix for issuer in read(several).issuers] == ["", "partner/"]
+    assert read(opaque).clients[0].secret == "s3cret"
+
+
+def test_the_page_of_identity_providers_names_causes_that_there_are():
+    """Each cause of its table is a slug that the code refuses with."""
+    code = "".join(
+        path.read_text("utf-8")
+        for path in (*ROOT.glob("proxy/identity/*.py"), ROOT / "proxy/policy/decide.py")
+    )
+    table = IDENTITY[
+        IDENTITY.index("| `cause` on record") : IDENTITY.index("Providers are asked over")
+    ]
+    first = "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))
+    causes = re.findall(r"`([a-z]+(?:-[a-z]+)+)`", first)
+    assert len(causes) > 10
+    assert not [cause for cause in causes if f'"{cause}"' not in code]
+
+
+def test_the_page_s_lines_on_large_groups_are_a_policy():
+    """They load on a report that has their fields, and not where it has a parameter that selects rows."""
+    _, _, lines, _, _ = blocks(PAGE, "csv")
+    lines += "p, role:researcher, health/visits, read, true, allow\n"
+    names = ("date", "region", "city", "diagnosis", "cost")
+    report = {
+        "title": "Visits",
+        "store": "main",
+        "variants": [{"path": "/visits.csv", "format": "csv"}],
+        "fields": {name: {"type": "text", "class": "personal"} for name in names},
+    }
+    stores = {"main": {"url": "https://store.invalid"}}
+
+    def read(**more):
+        declared = {"stores": stores, "reports": {"health/visits": {**report, **more}}}
+        text = yaml.safe_dump(declared).encode()
+        catalogue = Catalogue.load(text, file="reports.yaml", environment={}, folder=None)
+        return policy_of(lines, catalogue, {})
+
+    read(parameters={"sort": {"by": "order", "fields": ["city"]}})
+    with pytest.raises(Faulty, match="`city` of `health/visits` selects rows"):
+        read(parameters={"city": {"type": "text", "field": "city"}})
+
+
 def test_the_page_s_queries_ask_for_metrics_that_there_are():
     """Each query of the page names a metric, and labels, of the table."""
     (queries,) = (block for block in blocks(PAGE, "") if "counterfoil_" in block)
-    known = {row.name: row for row in METRICS}
+    known = {row.name: row for row in (*METRICS, *OF_WORKERS)}
     for line in queries.splitlines():
         (name,) = re.findall(r"counterfoil_[a-z_]+", line)
         row = known[name.removesuffix("_bucket")]
@@ -172,12 +264,15 @@ def test_the_page_s_keyring_opens(tmp_path):
     (commands,) = blocks(PAGE, "sh")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
+    settings, *_ = blocks(PAGE, "yaml")
+    (tmp_path / "counterfoil.yaml").write_text(settings)
     made = subprocess.run(
         ["sh", "-ec", f"{commands}\nprintf %s $COUNTERFOIL_KEK"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    kek = kek_from("env:COUNTERFOIL_KEK", {"COUNTERFOIL_KEK": made.stdout})
-    assert len(Keyring.open(tmp_path / "keyring.json", kek).ids) == 1
+    told, _, key = made.stdout.partition("\n")
+    kek = kek_of("env:COUNTERFOIL_KEK", {"COUNTERFOIL_KEK": key})
+    assert told.startswith(keyring_file.read(tmp_path / "keyring.json", kek).sealing)
 
 
 def test_the_page_says_what_is_not_in_this_version():

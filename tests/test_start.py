@@ -12,21 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.gateway.reloading import soon
 from tests.harness import sales, wire
+from tests.harness.certificate import certify
 from tests.harness.process import ROOT, Served
 from tests.harness.proxy import Home
 
 TLS = ("port: 0", "port: 0, certificate: server.crt, key: server.key")
-DAY = timedelta(days=1)
 
 
 def start(home: Home, settings: Path | None = None) -> tuple[int, str]:
@@ -84,36 +80,6 @@ def metrics(home: Home, what: str) -> None:
         file.write(f"metrics: {{port: 0, {what}}}\n")
 
 
-def certify(home: Home, *, passphrase: bytes = b"", other_key: bool = False) -> Path:
-    """`server.crt` and `server.key`; gives the certificate, which is its own issuer."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    written = ec.generate_private_key(ec.SECP256R1()) if other_key else key
-    (home.folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (home.folder / "server.key").write_bytes(
-        written.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(passphrase)
-            if passphrase
-            else serialization.NoEncryption(),
-        )
-    )
-    return home.folder / "server.crt"
-
-
 def _key_of_another(home: Home) -> None:
     edit(home, *TLS)
     certify(home, other_key=True)
@@ -126,6 +92,31 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
     "no certificate": (lambda home: edit(home, *TLS), "certificate or key cannot be loaded"),
     "the key of another certificate": (_key_of_another, "the key of this certificate"),
     "no TLS in the open": (lambda home: edit(home, "127.0.0.1", "0.0.0.0"), "loopback address only"),
+    "clients' certificates without TLS": (
+        lambda home: edit(home, "port: 0", "port: 0, clients: {authority: ca.pem}"),
+        "without TLS no client shows a certificate",
+    ),
+    "a balancer by its name": (
+        lambda home: edit(home, "port: 0", "port: 0, balancers: {addresses: [balancer]}"),
+        "`balancer` is no address or network",
+    ),
+    "a balancer's certificates for nobody": (
+        lambda home: edit(
+            home, "port: 0", "port: 0, balancers: {addresses: [10.0.0.7], client_certificate: true}"
+        ),
+        "no client certificate counts without `listen.clients`",
+    ),
+    "an authority that is missing": (
+        lambda home: edit(home, "port: 0", TLS[1] + ", clients: {authority: ca.pem}"),
+        "`authority` of `listen.clients` cannot be read: no such file",
+    ),
+    "an authority that is none": (
+        lambda home: [
+            edit(home, "port: 0", TLS[1] + ", clients: {authority: ca.pem}"),
+            (home.folder / "ca.pem").write_text("canary\n"),
+        ],
+        "`authority` has no certificate in PEM",
+    ),
     "metrics in the open": (
         lambda home: metrics(home, "host: 0.0.0.0, token: 'env:HOME'"),
         "the metrics are served on a loopback address only",
@@ -144,13 +135,19 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: metrics(home, "token: 'file:t'"),
         "the token of `metrics` cannot be read: no such file",
     ),
+    "more cells at once than in a minute": (
+        lambda home: home.settings.write_text(
+            home.settings.read_text() + "reveal: {cells: 100, cells_per_minute: 99}\n"
+        ),
+        "`cells` is more than may be asked for in a minute",
+    ),
     "no keyring": (
         lambda home: (home.folder / "keyring.json").unlink(),
-        "keyring.json cannot be read: No such file or directory (docs/configuration.md has the commands",
+        "keyring.json cannot be read: No such file or directory (`counterfoil keys init` makes it, once)",
     ),
     "no key-encryption key": (
         lambda home: edit(home, "file:kek", "env:NO_SUCH_VARIABLE"),
-        "NO_SUCH_VARIABLE is not set (docs/configuration.md has the commands",
+        "NO_SUCH_VARIABLE is not set: it holds the key-encryption key",
     ),
     "a broken keyring": (
         lambda home: (home.folder / "keyring.json").write_bytes(b"\xff{"),
@@ -218,10 +215,12 @@ def test_a_port_that_is_taken_is_named(home):
         refused(start(home), f"cannot listen on 127.0.0.1:{port}")
 
 
-def test_a_log_that_another_process_writes_to_is_named(home):
+def test_a_log_whose_lock_is_held_already_is_named(home):
     """Two writers of one log there are never."""
-    with (home.folder / "access.db.lock").open("w") as fence:
-        fcntl.flock(fence, fcntl.LOCK_EX)
+    locks = home.folder / "access-locks"
+    locks.mkdir()
+    with (locks / "1").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         refused(start(home), "another process writes to this access log")
 
 
@@ -264,6 +263,7 @@ def test_metrics_are_served_over_tls_where_reports_are(home):
     metrics(home, "token: 'file:t'")
     with Served(home) as proxy:
         wire.get(proxy.url.replace("127.0.0.1", "localhost"), "/-/ready", ca=str(certificate))
+        soon(lambda: "metrics are read at" in proxy.output)
         port = int(
             re.search(r"metrics are read at https://127.0.0.1:(\d+)/metrics", proxy.output)[1]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,3 +41,25 @@ def test_each_distinct_cell_is_asked_for_once(cells, repeats):
     assert len(found) == len(cells)
     assert found.column().to_list() == [None if c is None or "é" in c else c * 2 for c in cells]
     assert sorted(asked) == sorted(distinct)
+
+
+@pytest.mark.parametrize("distinct", [1, 1_333, 10_000, 30_000, 60_000])
+@pytest.mark.parametrize("order", ["in turn", "in runs"])
+def test_a_long_column_that_repeats_is_seen_to(distinct, order):
+    """However cells follow each other, a column in which each is there often is numbered."""
+    numbers = [
+        n % distinct if order == "in turn" else n * distinct // 250_000 for n in range(250_000)
+    ]
+    cells = [str(number) for number in numbers]
+    found = texts.by_distinct(
+        texts.texts(pl.Series(cells, dtype=pl.String)), lambda each: [*each], repeats=4
+    )
+    assert found is not None
+    assert len(found.distinct) == distinct
+    assert found.column().to_list() == cells
+
+
+def test_a_long_column_that_does_not_repeat_is_left():
+    """Nobody is asked for forms where each cell is there once."""
+    cells = pl.Series([str(n) for n in range(40_000)], dtype=pl.String)
+    assert texts.by_distinct(texts.texts(cells), lambda each: [*each], repeats=4) is None

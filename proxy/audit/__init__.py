@@ -2,19 +2,27 @@
 
 log        append an event, get a receipt        (the gateway's side)
 writer     the one thread that commits
+ledger     where it does: this process's log      locks      what other processes know of it
+keeper     which process does what one does alone
 recover    what a start owes to the run before
 follower   the thread that keeps projection and names
-projection one row an access
+projection the index, which follows the leaves
+merging    … one row an access       facets   … by what it is found, and what is counted
 accesses   what readers are given
+asked      what is asked of accesses, in words of SQL      finding   … found by the index
+stats      what is counted of them
 query      reading, beside a running server
 names      opaque subject -> principal, erasable
+export     delivering events to receivers, as ocsf has them or as they are stored
 store      files, schema, SQLite's faults in words
 """
 
 from __future__ import annotations
 
 from proxy.audit.accesses import OUTCOMES, Access, End, Leaf, Past
+from proxy.audit.asked import Asked
 from proxy.audit.log import AccessLog
 from proxy.audit.query import Reader
+from proxy.audit.stats import Stats
 
-__all__ = ["OUTCOMES", "Access", "AccessLog", "End", "Leaf", "Past", "Reader"]
+__all__ = ["OUTCOMES", "Access", "AccessLog", "Asked", "End", "Leaf", "Past", "Reader", "Stats"]

@@ -10,7 +10,8 @@ from proxy.access import Ended
 
 OUTCOMES: Final = frozenset({
     "open", "refused", "unresolved", *get_args(Ended),
-    "opened", "policy-loaded", "policy-refused", "change", "drift",
+    "opened", "policy-loaded", "policy-refused", "keys-loaded", "keys-refused", "change", "drift",
+    "prune", "hold", "operated",
 })  # fmt: skip
 """What `Access.outcome` can be; any other word of an outcome is a decision, a reason or a cause."""
 
@@ -18,8 +19,8 @@ OUTCOMES: Final = frozenset({
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     """One entry as it is stored."""
 
-    place: int
-    """Its cursor: places grow from leaf to leaf, over all logs."""
+    number: int
+    """Its cursor: numbers grow from leaf to leaf in the order of commits, over all logs."""
     log: str
     index: int
     entry: bytes
@@ -63,6 +64,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lines: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
     fields: dict[str, dict[str, int]] = {}
+    unrevealed: dict[str, int] = {}
+    keys: tuple[str, ...] = ()
     rows: int = 0
     bytes: int = 0
     digest: str = ""
@@ -81,7 +84,7 @@ class End(NamedTuple):
 class Past(NamedTuple):
     """What is decided about one access, as texts of the index; fields are those of `AccessEvent`."""
 
-    place: int
+    number: int
     started: str
     access: str
     address: str
@@ -103,3 +106,10 @@ class Past(NamedTuple):
     reason: str
     cause: str
     policy: str
+
+
+def csv_cell(value: object) -> str:
+    """A value as a cell of CSV; lists and what is given by name are JSON."""
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value, order="sorted").decode() if value else "0" * (value == 0)

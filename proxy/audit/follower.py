@@ -1,5 +1,8 @@
 """The thread that follows the leaves: it keeps the query projection and the directory of subjects.
 
+The directory learns from each process what that has seen; the projection is kept by one of them, the keeper
+(keeper.py), and the others look at how far it is.
+
 Nothing waits for it and nothing fails with it: what it could not do, it tries again; readers look
 at the leaves that it has not got. So it leaves the processor and the disk to a burst of accesses, and
 takes in what they wrote once it is over, or once that is so much that a query would be slow.
@@ -14,8 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.audit.names import Names
-from proxy.audit.projection import Projection
-from proxy.audit.store import Files, epoch_and_index, explain, place_of, primary_code
+from proxy.audit.projection import Projection, standing
+from proxy.audit.store import Files, explain, primary_code
 from proxy.errors import LogUnavailable
 
 _EVERY: Final = 0.25
@@ -34,20 +37,31 @@ _RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class Follower:
     """Owns the connections to projection and directory; all but `learn` happens in its thread."""
 
-    def __init__(self, files: Files, epoch: int, *, size: Callable[[], int]) -> None:
-        """Follow the log that `epoch` writes, of `size` leaves by now; `start` begins to."""
+    def __init__(
+        self,
+        files: Files,
+        *,
+        keeps: Callable[[], bool],
+        written: Callable[[], int],
+        share: Callable[[list[tuple[str, str]]], None] | None = None,
+    ) -> None:
+        """Where this process `keeps` it, follow the leaves; `written` is the newest of its own.
+
+        `share` tells other machines of names, where there are any; raises LogUnavailable.
+        `start` begins to.
+        """
         self.failure = ""
-        self.place = 0
+        self.number = 0
         """Of the last leaf that is in the projection."""
-        self.backlog = 0
-        """How many leaves of earlier logs are not."""
         self._files = files
-        self._epoch = epoch
-        self._size = size
-        self._seen = 0
-        """The log's size at the last look."""
+        self._keeps = keeps
+        self._written = written
+        self._head = 0
+        """The number of the newest leaf at the last look."""
         self._names: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._unwritten: list[tuple[str, str]] = []
+        self._share = share
+        self._unshared: list[tuple[str, str]] = []
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._projection: Projection | None = None
@@ -57,11 +71,8 @@ class Follower:
 
     @property
     def lag(self) -> int:
-        """How many leaves are not in the projection yet."""
-        epoch, index = epoch_and_index(self.place)
-        if epoch == self._epoch:
-            return max(0, self._size() - index - 1)
-        return self.backlog + self._size()
+        """How many leaves, of all logs, are not in the projection yet."""
+        return max(0, max(self._head, self._written()) - self.number)
 
     def learn(self, subject: str, principal: str) -> None:
         """Have the directory know `subject` as `principal`, soon."""
@@ -107,22 +118,31 @@ class Follower:
             if self._directory is None:
                 self._directory = Names(self._files.names)
             self._directory.learn(self._unwritten)
+            if self._share is not None:
+                self._unshared = (self._unshared + self._unwritten)[-_MOST_NAMES:]
             self._unwritten = []
+        if self._unshared and self._share is not None:
+            self._share(self._unshared)
+            self._unshared = []
 
     def _project(self) -> None:
+        if not self._keeps():
+            self._head, self.number = standing(self._files)
+            return
+        if self._projection is not None and not self._projection.stands:  # it was deleted
+            self._projection.close()
+            self._projection = None
         if self._projection is None:
             self._projection = Projection(self._files)
-            self.backlog = self._projection.missing(place_of(self._epoch, 0))
-        if self._stands_back():
+            self.number = self._projection.number
+        if self._stands_back(self._projection.head):
             return
         while True:
-            taken, self.place = self._projection.step()
-            self.backlog = max(0, self.backlog - taken)
+            taken, self.number = self._projection.step()
             if not taken or self._stopping.is_set():
                 break
 
-    def _stands_back(self) -> bool:
+    def _stands_back(self, head: int) -> bool:
         """Whether a burst goes on that may still do so by itself."""
-        size = self._size()
-        new, self._seen = size - self._seen, size
+        new, self._head = head - self._head, head
         return new > _CALM and self.lag < _MOST_BEHIND and not self._stopping.is_set()

@@ -4,7 +4,8 @@ PROMISE 2 (no record, no data): `AccessLog.append` is the one place that makes a
 
     asyncio loop     append: encode, queue, await          … resolve a whole batch in one callback
     writer thread    take all that waits, one statement, one commit, one fsync
-    follower thread  query projection and names, later
+    follower thread  query projection and names, later     (the projection: in one process alone,
+    publisher thread tiles and signed roots, once a second  as are these; see keeper.py)
 
 An append that fails raises LogUnavailable within the deadline. Its event may still become durable:
 records may overstate what was released, never understate it.
@@ -15,58 +16,64 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import fcntl
-import os
-import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from proxy.access import AccessEvent, Receipt, encode, timestamp
+from proxy.access import AccessEvent, Receipt, encode, new_access_id, timestamp
+from proxy.audit import shared
 from proxy.audit.durations import Durations
+from proxy.audit.embedded import Embedded
 from proxy.audit.follower import Follower
+from proxy.audit.keeper import Keeper
+from proxy.audit.ledger import Ledger
+from proxy.audit.locks import Locks
+from proxy.audit.postgres.database import Database
+from proxy.audit.publishing import Publishing
 from proxy.audit.query import Reader
-from proxy.audit.recover import Epoch, begin
-from proxy.audit.store import (
-    LONGEST,
-    Files,
-    connect,
-    create,
-    failing_as_unavailable,
-    journal,
-)
+from proxy.audit.store import Files, failing_as_unavailable
+from proxy.audit.tiles import LONGEST
 from proxy.audit.writer import Waiting, Writer
 from proxy.errors import LogUnavailable
+from proxy.evidence import Attachment
+from proxy.keys import Keyring
+
+if TYPE_CHECKING:
+    from proxy.audit.postgres.mirror import Mirror
 
 _MOST_KNOWN: Final = 100_000
 """How many subjects are remembered as known to the directory."""
 
 
 class AccessLog:
-    """One log, open for writing by this process alone; appended to from one event loop."""
+    """One log, of this process alone, beside those of others; appended to from one event loop."""
 
     def __init__(
         self,
         *,
         files: Files,
-        fence: int,
-        connection: sqlite3.Connection,
-        epoch: Epoch,
+        keyring: Keyring,
+        locks: Locks,
+        ledger: Ledger,
         loop: asyncio.AbstractEventLoop,
         deadline: float,
         waiting: int,
+        mirror: Mirror | None = None,
     ) -> None:
         """Use `AccessLog.open`."""
+        epoch = ledger.epoch
+        self.files = files
+        self.keyring = keyring
+        """The newest one, by which checkpoints of all logs are signed."""
         self.path = files.leaves
         self.name = epoch.name
         self.opened = epoch.opened
         """The access id of the record with which it was opened."""
         self.unresolved = epoch.unresolved
-        """How many accesses of earlier runs were found without an end."""
+        """How many accesses of dead processes were found without an end."""
         self.commits = Durations()
         """How long the first event of each commit waited to be durable."""
-        self._fence = fence
         self._deadline = deadline
         self._most = waiting
         self._loop = loop
@@ -75,28 +82,59 @@ class AccessLog:
         self._stalled = False
         self._watch: asyncio.TimerHandle | None = None
         self._known: set[str] = set()
+        self._last = loop.time()
+        """When an event came in."""
         self._closed = False
-        self._writer = Writer(connection, files, epoch, deliver=self._deliver)
-        self._follower = Follower(files, epoch.number, size=lambda: self._writer.size)
+        self._writer = Writer(ledger, deliver=self._deliver)
+        self._keeper = Keeper(locks)
+        self._follower = Follower(
+            files,
+            keeps=lambda: self._keeper.is_here,
+            written=lambda: self._writer.head,
+            share=None if mirror is None else mirror.learn,
+        )
+        self._mirror = mirror
+        self._publishing = Publishing(
+            files,
+            self._keeper,
+            lambda: self.keyring,
+            epoch=epoch.number,
+            size=lambda: self._writer.size,
+            mirror=mirror,
+        )
 
     @classmethod
     async def open(
         cls,
         path: Path,
         *,
+        keyring: Keyring,
         origin: str = "counterfoil",
+        database: Database | None = None,
         deadline: float = 5.0,
         waiting: int = 10_000,
+        by_hand: bool = False,
     ) -> Self:
         """Open a new log in the file at `path`, made where there is none; call `close` in the end.
 
-        Takes the fence, seals the logs before, closes what they left open as `unresolved`. An
-        append waits `deadline` seconds at most, and `waiting` of them at once.
-        Raises LogUnavailable: another process writes to it, or the file cannot be used.
+        Where there is a `database`, the log is in that, and the file is a copy of it.
+        Its checkpoints are signed by a key that is derived from `keyring`. Seals the logs of processes
+        that have died, and closes what they left open as `unresolved`; logs of others that live go on. An
+        append waits `deadline` seconds at most, and `waiting` of them at once. What is written `by_hand`,
+        some records now and then, goes on in one log for a day.
+        Raises LogUnavailable: the file cannot be used.
         """
         loop = asyncio.get_running_loop()
         return await asyncio.to_thread(
-            cls._open, path, origin=origin, deadline=deadline, waiting=waiting, loop=loop
+            cls._open,
+            path,
+            keyring=keyring,
+            origin=origin,
+            database=database,
+            deadline=deadline,
+            waiting=waiting,
+            by_hand=by_hand,
+            loop=loop,
         )
 
     @classmethod
@@ -104,34 +142,54 @@ class AccessLog:
         cls,
         path: Path,
         *,
+        keyring: Keyring,
         origin: str,
+        database: Database | None,
         deadline: float,
         waiting: int,
+        by_hand: bool,
         loop: asyncio.AbstractEventLoop,
     ) -> Self:
         files = Files.at(path)
-        with contextlib.ExitStack() as undo, failing_as_unavailable(files.leaves):
+        with failing_as_unavailable(files.leaves):
             files.leaves.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fence = _take(files.fence)
-            undo.callback(os.close, fence)
-            connection = connect(files.leaves, busy_seconds=deadline / 2)
-            undo.callback(connection.close)
-            create(connection, files)
-            journal(connection, "FULL")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer's own business
-            epoch = begin(connection, origin=origin, at=timestamp(time.time()))
-            log = cls(
-                files=files,
-                fence=fence,
-                connection=connection,
-                epoch=epoch,
-                loop=loop,
-                deadline=deadline,
-                waiting=waiting,
+            locks = Locks(files.locks)
+        at, patience = timestamp(time.time()), deadline / 2
+        ledger: Ledger
+        mirror = None
+        if database is None:
+            ledger = Embedded.begin(
+                files,
+                locks,
+                origin=origin,
+                at=at,
+                keyring=keyring,
+                patience=patience,
+                by_hand=by_hand,
             )
-            undo.pop_all()
+        else:
+            mirror, ledger = shared.begin(
+                files,
+                database,
+                origin=origin,
+                at=at,
+                keyring=keyring,
+                patience=patience,
+                by_hand=by_hand,
+            )
+        log = cls(
+            files=files,
+            keyring=keyring,
+            locks=locks,
+            ledger=ledger,
+            loop=loop,
+            deadline=deadline,
+            waiting=waiting,
+            mirror=mirror,
+        )
         log._writer.start()
         log._follower.start()
+        log._publishing.start()
         return log
 
     @property
@@ -147,9 +205,19 @@ class AccessLog:
         return not self.failure
 
     @property
+    def lost(self) -> bool:
+        """Whether nothing can be written to it ever again; a log that is begun anew may do better."""
+        return self._writer.sealed
+
+    @property
     def size(self) -> int:
         """How many events this process has made durable."""
         return self._writer.size
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this process does for all what one has to do alone: follow, publish, retain."""
+        return self._keeper.is_here
 
     @property
     def waiting(self) -> int:
@@ -158,7 +226,7 @@ class AccessLog:
 
     @property
     def lag(self) -> int:
-        """How many durable events the query projection has not taken in yet."""
+        """How many durable events, of all processes, the query projection has not taken in yet."""
         return self._follower.lag
 
     @property
@@ -166,12 +234,31 @@ class AccessLog:
         """Why the query projection or the directory cannot follow; '' while they can."""
         return self._follower.failure
 
-    async def append(self, event: AccessEvent, *, principal: str = "") -> Receipt:
-        """Make `event` durable. `principal` is the name of its subject, for the directory alone.
+    @property
+    def unpublished(self) -> int:
+        """How many durable events of this process no checkpoint covers yet."""
+        return self._publishing.lag
+
+    @property
+    def publishing_failure(self) -> str:
+        """Why tiles and checkpoints cannot follow; '' while they can."""
+        return self._publishing.failure
+
+    async def append(
+        self,
+        event: AccessEvent,
+        *,
+        principal: str = "",
+        attachments: Sequence[Attachment] = (),
+    ) -> Receipt:
+        """Make `event` durable, and the attachments that it names.
+
+        `principal` is the name of its subject, for the directory alone.
 
         Raises LogUnavailable: it is not durable, or that is not known in time.
         """
         loop = self._loop
+        self._last = loop.time()
         try:
             entry = encode(event)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no record
@@ -187,7 +274,7 @@ class AccessLog:
         if principal and event.subject and event.subject not in self._known:
             self._introduce(event.subject, principal)
         future: asyncio.Future[Receipt] = loop.create_future()
-        item = Waiting(event.access, event.step, entry, future, loop.time())
+        item = Waiting(event.access, event.step, entry, future, loop.time(), attachments)
         self._waiting.append(item)
         self._queued += 1
         if self._watch is None:
@@ -195,8 +282,20 @@ class AccessLog:
         self._writer.put(item)
         return await future
 
+    async def beat(self, seconds: float) -> None:
+        """Put on record that the log is alive whenever nothing was for so long; until cancelled."""
+        while True:
+            quiet = self._loop.time() - self._last
+            if quiet < seconds:
+                await asyncio.sleep(seconds - quiet)
+                continue
+            now = timestamp(time.time())
+            alive = AccessEvent(access=new_access_id(), step="alive", at=now, log=self.name)
+            with contextlib.suppress(LogUnavailable):  # which is told of where it matters
+                await self.append(alive)
+
     async def close(self) -> None:
-        """Make durable what waits, seal the log unless an access is open, release the fence."""
+        """Make durable what waits, seal the log unless an access is open."""
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._close)
@@ -206,8 +305,19 @@ class AccessLog:
     def _close(self) -> None:
         self._writer.stop()
         self._follower.stop()
+        self._publishing.stop()
         self._writer.close()
-        os.close(self._fence)
+        if self._mirror is not None:
+            self._mirror.close()
+
+    def up_to_date(self) -> Path:
+        """The log's file, with all that is durable by now; raises LogUnavailable.
+
+        Not for the thread of the event loop: it may ask a database.
+        """
+        if self._mirror is not None:
+            self._mirror.catch_up()
+        return self.path
 
     def _introduce(self, subject: str, principal: str) -> None:
         if len(self._known) >= _MOST_KNOWN:
@@ -248,22 +358,6 @@ class AccessLog:
         if waiting:
             again = waiting[0].since + self._deadline
             self._watch = self._loop.call_at(again, self._expire)
-
-
-def _take(path: Path) -> int:
-    """The descriptor that holds the fence. Raises LogUnavailable where another process holds it."""
-    fence = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fence, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fence)
-        raise LogUnavailable(
-            f"{path} is held: another process writes to this access log"
-        ) from error
-    except OSError:
-        os.close(fence)
-        raise
-    return fence
 
 
 def leaves(path: Path) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ a change to the log. What was erased is overwritten (`secure_delete`), in the wr
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from proxy.audit.store import connect, failing_as_unavailable, journal
@@ -28,6 +28,10 @@ class Names:
                 " (subject TEXT PRIMARY KEY, principal TEXT NOT NULL) STRICT, WITHOUT ROWID"
             )
             self._connection.execute(
+                # How far it has what other machines have seen (postgres/mirror.py).
+                "CREATE TABLE IF NOT EXISTS told (number INTEGER NOT NULL) STRICT"
+            )
+            self._connection.execute(
                 "CREATE INDEX IF NOT EXISTS name_by_principal ON name (principal)"
             )
 
@@ -40,6 +44,31 @@ class Names:
         except BaseException:
             self._connection.rollback()
             raise
+
+    @property
+    def told(self) -> int:
+        """The number of the newest that it was told of. Raises sqlite3.Error."""
+        (number,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM told").fetchone()
+        return int(number)
+
+    def be_told(self, names: Sequence[tuple[str, str]], number: int) -> None:
+        """Take what others have learnt, or erased (''), up to that number. Raises sqlite3.Error."""
+        run = self._connection.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            for subject, principal in names:
+                if principal:
+                    run("INSERT OR REPLACE INTO name VALUES (?, ?)", (subject, principal))
+                else:
+                    run("DELETE FROM name WHERE subject = ?", (subject,))
+            run("DELETE FROM told")
+            run("INSERT INTO told VALUES (?)", (number,))
+            run("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+        if not all(principal for _, principal in names):
+            run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def erase(self, principal: str) -> int:
         """Forget all ids of `principal`; how many there were. Raises LogUnavailable."""

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
-from proxy.access import timestamp
-from proxy.audit import projection
-from proxy.audit.accesses import OUTCOMES, Access, End, Leaf, Past
+from proxy.audit import attachments, finding, merging, projection
+from proxy.audit.accesses import Access, End, Leaf, Past
+from proxy.audit.asked import Asked, going_on, of_rows
+from proxy.audit.merkle import HASH_BYTES
 from proxy.audit.names import principal_of, subjects_of
+from proxy.audit.released import Released, released
+from proxy.audit.stats import Stats, counted, daily_rows
 from proxy.audit.store import (
     INDEX_BITS,
     Files,
@@ -42,7 +46,7 @@ def _text_of(name: str) -> str:
     if name not in _DECIDED:
         return f"coalesce(\"{name}\", '')"
     entry = "replace(CAST(entry AS TEXT), '\\u0000', '\\u2400')"  # as the projection reads it
-    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE place = first)"  # noqa: S608 - names of ours
+    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE number = first)"  # noqa: S608 - names of ours
     return f"coalesce(iif(records = 1, \"{name}\", {begun}), '')"
 
 
@@ -53,10 +57,12 @@ _PAST_AT_ONCE: Final = 5_000
 _AT_ONCE: Final = 500
 """Leaves that are fetched together."""
 
+_ALL: Final = Asked()
+
 _COLUMNS: Final = (
     "access", "first", "records", "outcome", "started", "at",
-    *(name for name in projection.TEXTS if name != "log"),
-    *projection.DOCUMENTS, *projection.NUMBERS, *projection.GROWING,
+    *(name for name in merging.TEXTS if name != "log"),
+    *merging.DOCUMENTS, *merging.NUMBERS, *merging.GROWING,
 )  # fmt: skip
 
 _DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -64,6 +70,8 @@ _DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "lines": msgspec.json.Decoder(tuple[str, ...]),
     "parameters": msgspec.json.Decoder(dict[str, str]),
     "fields": msgspec.json.Decoder(dict[str, dict[str, int]]),
+    "unrevealed": msgspec.json.Decoder(dict[str, int]),
+    "keys": msgspec.json.Decoder(tuple[str, ...]),
 }
 
 
@@ -75,7 +83,8 @@ class Reader:
         files = Files.at(path)
         if not files.leaves.is_file():
             raise LogUnavailable(f"there is no access log at {files.leaves}")
-        self._files = files
+        self.files = files
+        """Where it is."""
         self._identity = identity(files.leaves)
         self._connection = sqlite3.connect(
             "", timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=True
@@ -86,11 +95,11 @@ class Reader:
                 (application,) = self._run("PRAGMA leaves.application_id").fetchone()
                 (version,) = self._run("PRAGMA leaves.user_version").fetchone()
                 check_kind(application, version, files)
-                self._indexed = self._attach_index()
+                self._attached = self._indexed = self._attach_index()
                 self._named = self._attach("names", files.names) and bool(
                     self._run("SELECT count(*) FROM names.sqlite_schema").fetchone()[0]
                 )  # a server that just made the file has not made its table yet
-                self._connection.executescript(projection.SCHEMA)
+                self._connection.executescript(merging.SCHEMA)
         except BaseException:
             self.close()
             raise
@@ -105,14 +114,21 @@ class Reader:
         """Close it."""
         self._connection.close()
 
+    @property
+    def pruned(self) -> int:
+        """How many entries are gone, of which hashes alone are left."""
+        with self._reading():
+            sizes = self._run("SELECT coalesce(sum(length(hashes)), 0) FROM leaves.pruned")
+            return int(sizes.fetchone()[0]) // HASH_BYTES
+
     def _run(self, statement: str, *parameters: object) -> sqlite3.Cursor:
         return self._connection.execute(statement, parameters)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        if identity(self._files.leaves) != self._identity:
-            raise LogUnavailable(f"{self._files.leaves} was removed or replaced")
-        with failing_as_unavailable(self._files.leaves):
+        if identity(self.files.leaves) != self._identity:
+            raise LogUnavailable(f"{self.files.leaves} was removed or replaced")
+        with failing_as_unavailable(self.files.leaves):
             yield
 
     @contextlib.contextmanager
@@ -138,7 +154,7 @@ class Reader:
         return True
 
     def _attach_index(self) -> bool:
-        if not self._attach("kept", self._files.index):
+        if not self._attach("kept", self.files.index):
             return False
         with contextlib.suppress(sqlite3.Error):
             if projection.fits(self._connection, "kept"):
@@ -147,45 +163,37 @@ class Reader:
         return False
 
     def _projected(self) -> int:
-        """The place of the last leaf that the index has got."""
+        """The number of the last leaf that the index has got."""
         if not self._indexed:
             return 0
-        return int(self._run("SELECT place FROM kept.projected").fetchone()[0])
+        return int(self._run("SELECT number FROM kept.projected").fetchone()[0])
 
     def _overlay(self) -> None:
         """Merge the leaves that the index has not got, on top of its rows of the same accesses.
 
-        The index is looked at first: in one snapshot the leaves are never behind it.
+        The index is looked at first: in one snapshot the leaves are never behind it, unless something was
+        taken away since; then it is done without.
         """
-        after = self._projected()
-        if self._indexed:
-            self._run(
-                "INSERT INTO main.access SELECT * FROM kept.access WHERE access IN"
-                " (SELECT CAST(entry AS TEXT) ->> '$.access' FROM leaves.leaf"
-                "  WHERE place > ? AND json_valid(CAST(entry AS TEXT)))",
-                after,
-            )
-        projection.apply(self._connection, after, self._head())
+        self._indexed = self._attached and projection.fits(self._connection, "kept")
+        merge = merging.overlay if self._indexed else merging.apply
+        merge(self._connection, self._projected(), self._head())
 
     def _head(self) -> int:
-        (place,) = self._run("SELECT coalesce(max(place), 0) FROM leaves.leaf").fetchone()
-        return int(place)
+        (number,) = self._run("SELECT coalesce(max(number), 0) FROM leaves.leaf").fetchone()
+        return int(number)
 
     @property
     def head(self) -> int:
-        """The place of the newest leaf; 0 where there is none."""
+        """The number of the newest leaf; 0 where there is none."""
         with self._reading():
             return self._head()
 
     @property
     def lag(self) -> int:
         """How many durable leaves the projection has not got, and a query merges itself."""
+        counted = "SELECT count(*) FROM leaves.leaf WHERE number > ?"
         with self._snapshot():
-            after = self._projected()
-            (count,) = self._run(
-                "SELECT count(*) FROM leaves.leaf WHERE place > ?", after
-            ).fetchone()
-            return int(count)
+            return int(self._run(counted, self._projected()).fetchone()[0])
 
     def principal(self, subject: str) -> str:
         """The name that the directory has for an opaque id; '' where it has none."""
@@ -197,59 +205,114 @@ class Reader:
 
     def last(self, count: int) -> list[Leaf]:
         """The newest `count` leaves, oldest first."""
-        return self._leaves("1 ORDER BY place DESC LIMIT ?", count)[::-1]
+        return self._leaves("1 ORDER BY number DESC LIMIT ?", count)[::-1]
 
-    def since(self, place: int) -> Iterator[Leaf]:
-        """The leaves after `place`, oldest first, until there is none."""
-        while found := self._leaves("place > ? ORDER BY place LIMIT ?", place, _AT_ONCE):
+    def since(self, number: int) -> Iterator[Leaf]:
+        """The leaves after that one, oldest first, until there is none."""
+        while found := self._leaves("number > ? ORDER BY number LIMIT ?", number, _AT_ONCE):
             yield from found
-            place = found[-1].place
+            number = found[-1].number
+
+    def records(self, accesses: Sequence[Access]) -> Iterator[Leaf]:
+        """All records of these accesses, given in the order in which they began; oldest first.
+
+        Found without the index, in one go through the log from the first of them on.
+        """
+        if not accesses:
+            return
+        known = msgspec.json.encode([each.access for each in accesses]).decode()
+        which = (
+            "number > ? AND CAST(entry AS TEXT) ->> '$.access' IN (SELECT value FROM json_each(?))"
+            " ORDER BY number LIMIT ?"
+        )
+        number = self._number(accesses[0].log, accesses[0].index) - 1
+        while found := self._leaves(which, number, known, _AT_ONCE):
+            yield from found
+            number = found[-1].number
+
+    def _number(self, log: str, index: int) -> int:
+        statement = (
+            "SELECT number FROM leaves.leaf"
+            " WHERE place = (SELECT epoch << ? | ? FROM leaves.log WHERE name = ?)"
+        )
+        with self._reading():
+            return int(self._run(statement, INDEX_BITS, index, log).fetchone()[0])
+
+    def attachment(self, digest: str) -> bytes | None:
+        """What a record names by its digest; None where it is not there (any more)."""
+        with self._reading():
+            return attachments.content_of(self._connection, digest, "leaves")
 
     def _leaves(self, which: str, *parameters: object) -> list[Leaf]:
         with self._reading():
             rows = self._run(
-                "SELECT place, coalesce(name, ''), entry FROM leaves.leaf"  # noqa: S608 - conditions of ours
+                "SELECT number, place, coalesce(name, ''), entry FROM leaves.leaf"  # noqa: S608 - conditions of ours
                 f" LEFT JOIN leaves.log ON epoch = place >> {INDEX_BITS} WHERE {which}",
                 *parameters,
             ).fetchall()
         return [
-            Leaf(place=place, log=name, index=epoch_and_index(place)[1], entry=entry)
-            for place, name, entry in rows
+            Leaf(number=number, log=name, index=epoch_and_index(place)[1], entry=entry)
+            for number, place, name, entry in rows
         ]
 
-    def query(
-        self,
-        *,
-        subject: str = "",
-        report: str = "",
-        tool: str = "",
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: str = "",
-        limit: int = 100,
-    ) -> list[Access]:
-        """The newest `limit` accesses that fit all that is given, newest first.
-
-        `subject` is a principal or an opaque id; `report` an id or `prefix/*`; `outcome` a
-        decision, a reason, a cause or one of OUTCOMES. An access is in a range of time when it was
-        going on at some instant t of it, since ≤ t < until.
-        """
-        where, values = self._conditions(
-            subject=subject, report=report, tool=tool, since=since, until=until, outcome=outcome
+    def query(self, asked: Asked = _ALL, *, limit: int = 100) -> list[Access]:
+        """The newest `limit` accesses that fit all that is asked, newest first."""
+        subjects = (
+            (asked.subject, *asked.ids, *self.subjects(asked.subject)) if asked.subject else ()
         )
+        where, values = of_rows(asked, subjects)
         columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-        part = f"SELECT {columns} FROM {{0}} AS a WHERE {where} ORDER BY first DESC LIMIT :limit"  # noqa: S608 - names and conditions of ours
-        parts = [part.format("main.access")]
-        if self._indexed:
-            hidden = " AND NOT EXISTS (SELECT 1 FROM main.access AS o WHERE o.access = a.access)"
-            parts.append(part.format("kept.access").replace(where, where + hidden))
-        statement = " UNION ALL ".join(f"SELECT * FROM ({text})" for text in parts)  # noqa: S608 - as above
-        statement += " ORDER BY first DESC LIMIT :limit"
+        row = f"SELECT {columns} FROM {{0}} AS a WHERE {{1}} ORDER BY a.first DESC LIMIT :limit"  # noqa: S608 - names of ours
         with self._snapshot():
             self._overlay()
-            rows = self._connection.execute(statement, values | {"limit": limit}).fetchall()
+            rows = self._connection.execute(
+                row.format("main.access", where), values | {"limit": limit}
+            ).fetchall()
+            if self._indexed:
+                firsts = islice(finding.newest(self._connection, asked, subjects), limit)
+                known = {"firsts": msgspec.json.encode([*firsts]).decode(), "limit": limit}
+                which = "a.first IN (SELECT value FROM json_each(:firsts))"
+                rows += self._connection.execute(row.format("kept.access", which), known)
+                rows.sort(key=_first, reverse=True)
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
-            return [self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows]
+            return [
+                self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows[:limit]
+            ]
+
+    def reports(self) -> tuple[str, ...]:
+        """The ids of the reports that are on record."""
+        with self._snapshot():
+            self._overlay()
+            tables = ("main.access", "kept.shape")[: 1 + self._indexed]
+            found = {
+                report
+                for table in tables
+                for (report,) in self._run(f"SELECT DISTINCT report FROM {table}")  # noqa: S608 - names of ours
+            }
+            return tuple(sorted(filter(None, found)))
+
+    def stats(
+        self, *, since: datetime | None = None, until: datetime | None = None, top: int = 10
+    ) -> Stats:
+        """What is counted of the accesses that began in [since, until), widened to whole hours or days."""
+        with self._snapshot():
+            self._overlay()
+            return counted(
+                self._connection, indexed=self._indexed, since=since, until=until, top=top
+            )
+
+    def released(self, ids: tuple[str, ...], *, since: datetime) -> Mapping[str, Released]:
+        """What was released, by report, to the subject of these ids, in accesses that were going on then."""
+        asked = Asked(subject=ids[0], ids=ids[1:], since=since, outcome="permit")
+        with self._snapshot():
+            self._overlay()
+            return released(self._connection, asked, ids, indexed=self._indexed)
+
+    def daily_rows(self, since: date) -> dict[str, dict[str, int]]:
+        """Opaque id -> day -> rows given in accesses that began on it, since a day on."""
+        with self._snapshot():
+            self._overlay()
+            return daily_rows(self._connection, indexed=self._indexed, since=since)
 
     def one(self, access: str) -> tuple[Past, End] | None:
         """What is decided about the access of that id, and how it ended; None where the log has none."""
@@ -269,6 +332,9 @@ class Reader:
         with self._reading():
             if not self._indexed:
                 return int(self._run("SELECT count(*) FROM leaves.leaf").fetchone()[0])
+            span = finding.spanned(self._connection, Asked(since=since, until=until))
+            values |= {"least": span.least, "greatest": span.greatest}
+            where += " AND first BETWEEN :least AND :greatest"
             statement = f"SELECT count(*) FROM kept.access WHERE {where}"  # noqa: S608 - conditions of ours
             return int(self._connection.execute(statement, values).fetchone()[0])
 
@@ -292,6 +358,9 @@ class Reader:
             try:
                 self._overlay()
                 values |= {"head": self._head(), "after": -1, "most": _PAST_AT_ONCE}
+                if self._indexed:
+                    span = finding.spanned(self._connection, Asked(since=since, until=until))
+                    values["after"] = span.least - 1
                 self._run("COMMIT")
             except BaseException:
                 self._connection.rollback()
@@ -307,70 +376,25 @@ class Reader:
             newest = self._connection.execute(f"{own} ORDER BY first", values)
             yield from map(Past._make, newest)
         finally:
-            self._connection.executescript(
-                "DELETE FROM main.access; UPDATE main.projected SET place = 0, entry = NULL;"
-            )
-
-    def _conditions(
-        self,
-        *,
-        subject: str,
-        report: str,
-        tool: str,
-        since: datetime | None,
-        until: datetime | None,
-        outcome: str,
-    ) -> tuple[str, dict[str, object]]:
-        where, values = _between(since, until)
-        if outcome != "opened":
-            where.append("outcome <> 'opened'")
-        if subject:
-            ids = (subject, *self.subjects(subject))
-            where.append("subject IN (SELECT value FROM json_each(:subjects))")
-            values["subjects"] = msgspec.json.encode(ids).decode()
-        if report.endswith("/*"):
-            where.append("report >= :report AND report < :after")  # `0` is the character after `/`
-            values |= {"report": report[:-1], "after": report[:-2] + "0"}
-        elif report:
-            where.append("report = :report")
-            values["report"] = report
-        if tool:
-            where.append("tool IN (:tool, 'tool:' || :tool)")
-            values["tool"] = tool
-        if outcome:
-            values["outcome"] = outcome
-            if outcome in ("permit", "deny"):
-                where.append("decision = :outcome")
-            elif outcome in OUTCOMES:
-                where.append("outcome = :outcome")
-            else:
-                where.append("(reason = :outcome OR cause = :outcome)")
-        return " AND ".join(where) or "1", values
+            self._connection.executescript("DELETE FROM main.access")
 
     def _access(self, row: dict[str, object], logs: dict[int, str]) -> Access:
         given = {name: value for name, value in row.items() if value is not None}
         for name, decoder in _DOCUMENT.items():
             if name in given:
                 given[name] = decoder.decode(str(given[name]))
-        epoch, index = epoch_and_index(int(str(given.pop("first"))))
-        given |= {"log": logs.get(epoch, ""), "index": index}
+        statement = "SELECT place FROM leaves.leaf WHERE number = ?"
+        (place,) = self._run(statement, given.pop("first")).fetchone() or (0,)  # it was taken out
+        epoch, index = epoch_and_index(place)
+        given |= {"log": logs.get(epoch, "") if epoch else "", "index": index}
         given["principal"] = self.principal(str(given.get("subject", "")))
         return msgspec.convert(given, Access)
 
 
-def _between(since: datetime | None, until: datetime | None) -> tuple[list[str], dict[str, object]]:
-    """Conditions of accesses that were going on in [since, until), and their values."""
-    where: list[str] = []
-    values: dict[str, object] = {}
-    if since is not None:
-        where.append("at >= :since")
-        values["since"] = timestamp(since.timestamp())
-    if until is not None:
-        where.append("started < :until")
-        values["until"] = timestamp(until.timestamp())
-    return where, values
+def _first(row: tuple[int, ...]) -> int:
+    return row[_COLUMNS.index("first")]
 
 
 def _decided(since: datetime | None, until: datetime | None) -> tuple[str, dict[str, object]]:
-    where, values = _between(since, until)
+    where, values = going_on(since, until)
     return " AND ".join(["decision <> ''", *where]), values

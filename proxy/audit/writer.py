@@ -3,35 +3,27 @@
 Its life, batch by batch:
 
     1. take all entries that wait (there is no commit for each: one for all of them)
-    2. append them in one statement, which SQLite commits and syncs (WAL, synchronous=FULL)
-    3. look that the files are still where they were opened
-    4. hand over the index of the first, once for the batch
+    2. append them in one commit, with the attachments that they name (embedded.py, postgres/ledger.py)
+    3. hand over the index of the first, once for the batch
 
-One statement, since each step of SQLite gives up the interpreter lock and must win it back from a
-busy event loop. A fault of the moment (locked, full) fails the batch, and the next one tries again.
-After any other the log is sealed until the next start: an fsync that failed is never retried, for
-the kernel may have dropped the pages and then reports success.
+A fault of the moment (locked, full) fails the batch, and the next one tries again. After any other the
+log is sealed until the next start: an fsync that failed is never retried, for the kernel may have dropped
+the pages and then reports success.
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
-import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.access import Receipt, timestamp
-from proxy.audit.recover import ENDS, OPENS, Epoch
-from proxy.audit.store import Files, explain, identity, place_of, primary_code
-
-_MOMENTARY: Final = frozenset({
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN,
-})  # fmt: skip
-"""Faults after which nothing was written and a later commit may succeed."""
+from proxy.audit.ledger import Ledger, NotWritten
+from proxy.audit.recover import ENDS, OPENS
+from proxy.evidence import Attachment
 
 _MOST: Final = 4096
 _MOST_BYTES: Final = 8 << 20
@@ -40,35 +32,33 @@ _MOST_BYTES: Final = 8 << 20
 _IDLE: Final = 1.0
 """Seconds without an entry after which the writer looks after itself."""
 
-_CHECKPOINT: Final = 16 << 20
-_RESTART: Final = 256 << 20
-"""Bytes of write-ahead log after which it is copied back, and at which readers are waited for."""
-
-_PAGE: Final = 4096
-
-# ?1 place of the first · ?2 all entries, end to end · ?3 [start << 16 | length, …] · ?4 epoch.
-# A log that another process has sealed takes nothing: zero rows.
-_APPEND: Final = """
-INSERT INTO leaf (place, entry)
-SELECT ?1 + key, substr(?2, (value >> 16) + 1, value & 65535) FROM json_each(?3)
-WHERE EXISTS (SELECT 1 FROM log WHERE epoch = ?4 AND sealed IS NULL)
-"""
-
 
 class Waiting:
     """An entry that waits to be durable, and the future that waits with it."""
 
-    __slots__ = ("access", "entry", "future", "since", "step")
+    __slots__ = ("access", "attachments", "entry", "future", "since", "step")
 
     def __init__(
-        self, access: str, step: str, entry: bytes, future: asyncio.Future[Receipt], since: float
+        self,
+        access: str,
+        step: str,
+        entry: bytes,
+        future: asyncio.Future[Receipt],
+        since: float,
+        attachments: Sequence[Attachment],
     ) -> None:
-        """`since` is the loop's time."""
+        """`since` is the loop's time; `attachments` are those that the entry names."""
         self.access = access
         self.step = step
         self.entry = entry
         self.future = future
         self.since = since
+        self.attachments = attachments
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.entry) + sum([len(each.content) for each in self.attachments])
 
 
 Deliver = Callable[[list[Waiting], int, str], None]
@@ -76,27 +66,30 @@ Deliver = Callable[[list[Waiting], int, str], None]
 
 
 class Writer:
-    """Owns the connection to the leaves; `put` from any thread, all else happens in its own."""
+    """Owns the ledger; `put` from any thread, all else happens in its own."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, files: Files, epoch: Epoch, *, deliver: Deliver
-    ) -> None:
-        """Take over `connection`, on which `epoch` was just begun; `start` begins to write."""
-        self.size = epoch.size
+    def __init__(self, ledger: Ledger, *, deliver: Deliver) -> None:
+        """Take over `ledger`, which was just begun; `start` begins to write."""
         self.failure = ""
         self.sealed = False
-        self._connection = connection
-        self._files = files
-        self._epoch = epoch
+        self._ledger = ledger
         self._deliver = deliver
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._stopping = False
         self._open: dict[str, int] = {}
-        self._unchecked = 0
-        self._identities = self._look()
         self._thread = threading.Thread(target=self._run, name="access-log-writer", daemon=True)
         self.start = self._thread.start
         self.put = self._queue.put
+
+    @property
+    def size(self) -> int:
+        """How many entries are durable."""
+        return self._ledger.size
+
+    @property
+    def head(self) -> int:
+        """The number of the newest of them."""
+        return self._ledger.head
 
     def stop(self) -> None:
         """Write what waits, and seal the log if no access is open."""
@@ -104,8 +97,8 @@ class Writer:
         self._thread.join()
 
     def close(self) -> None:
-        """After `stop`: close the connection, this process's last, so that SQLite tidies up."""
-        self._attempt(self._connection.close)
+        """After `stop`: close the ledger."""
+        self._attempt(self._ledger.close)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -124,7 +117,7 @@ class Writer:
             item = self._queue.get(timeout=_IDLE)
             while item is not None:
                 batch.append(item)
-                size += len(item.entry)
+                size += item.size
                 if len(batch) == _MOST or size >= _MOST_BYTES:
                     return batch
                 item = self._queue.get_nowait()
@@ -135,40 +128,25 @@ class Writer:
 
     def _write(self, batch: list[Waiting]) -> None:
         """PROMISE 2 (no record, no data): an index is handed over only for what is durable."""
-        first = self.size
+        first = 0
         if not self.sealed:
             try:
-                self._commit(batch)
+                named = [each for item in batch for each in item.attachments]
+                first = self._ledger.append([item.entry for item in batch], named)
+                self.failure = ""
             except Exception as error:  # noqa: BLE001 - a silent death would hang them all
                 self._fail(error)
         if self.failure:
             self._deliver(batch, 0, self.failure)
             return
-        self.size += len(batch)
         for index, item in enumerate(batch, first):
             if item.step in OPENS:
                 self._open.setdefault(item.access, index)
             elif item.step in ENDS:
                 self._open.pop(item.access, None)
         self._deliver(batch, first, "")
-        if self._unchecked >= _CHECKPOINT:
-            self._attempt(self._checkpoint)
-
-    def _commit(self, batch: list[Waiting]) -> None:
-        places: list[int] = []
-        start = 0
-        for item in batch:
-            places.append(start << 16 | len(item.entry))
-            start += len(item.entry)
-        blob = b"".join([item.entry for item in batch])
-        number = self._epoch.number
-        parameters = (place_of(number, self.size), blob, str(places), number)
-        written = self._connection.execute(_APPEND, parameters).rowcount
-        if written != len(batch):
-            raise _LostError("another process has opened the log")
-        self._stay()
-        self.failure = ""
-        self._unchecked += start + 2 * _PAGE
+        if self._ledger.untidy:
+            self._attempt(self._tidy)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -177,47 +155,29 @@ class Writer:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        if isinstance(error, sqlite3.Error):
-            self.failure = explain(error, self._files.leaves)
-            self.sealed = self.sealed or primary_code(error) not in _MOMENTARY
+        if isinstance(error, NotWritten):
+            self.failure = str(error)
+            self.sealed = self.sealed or not error.passing
         else:
-            self.failure = str(error) if isinstance(error, _LostError) else type(error).__name__
+            self.failure = type(error).__name__
             self.sealed = True
-
-    def _look(self) -> list[tuple[int, int]]:
-        return [identity(self._files.leaves), identity(self._files.write_ahead)]
-
-    def _stay(self) -> None:
-        """Raise unless the files at our paths are those that we write to."""
-        if self._look() != self._identities:
-            raise _LostError(f"{self._files.leaves} was removed or replaced")
 
     def _look_after(self) -> None:
         """What an idle writer does: notice lost files, and try whether a fault has passed."""
         if self.sealed:
             return
-        self._attempt(self._stay)
+        self._attempt(self._ledger.stay)
         if self.failure and not self.sealed:
             self._attempt(self._settle)
 
     def _settle(self) -> None:
         """Note where the next start begins to look for open accesses; prove that writes work."""
-        settled = next(iter(self._open.values()), self.size)
-        self._connection.execute(
-            "UPDATE log SET settled = ? WHERE epoch = ?", (settled, self._epoch.number)
-        )
+        self._ledger.settle(next(iter(self._open.values()), self.size))
         self.failure = ""
 
-    def _checkpoint(self) -> None:
-        """Copy the write-ahead log back to the database; not in a commit, so that faults show."""
-        self._unchecked = 0
+    def _tidy(self) -> None:
         self._settle()
-        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages * _PAGE > _RESTART:
-            (busy,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
-            self._connection.execute("PRAGMA busy_timeout = 100")
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-            self._connection.execute(f"PRAGMA busy_timeout = {busy}")
+        self._ledger.tidy()
 
     def _finish(self) -> None:
         while not self._queue.empty():  # what was put after the call to stop
@@ -230,14 +190,10 @@ class Writer:
         self.failure = self.failure or "the access log is closed"
 
     def _seal(self) -> None:
-        """Close the log for good, unless an access is open: that is for the next start to say."""
+        """Close the log for good, unless an access is open: that is for the next start to say.
+
+        Nor one of what operators do: the next of them goes on with it, or the next start closes it.
+        """
         self._settle()
-        if not self._open:
-            self._connection.execute(
-                "UPDATE log SET sealed = ? WHERE epoch = ?",
-                (timestamp(time.time()), self._epoch.number),
-            )
-
-
-class _LostError(Exception):
-    """The log under the writer is not its own any more; the text may be shown to an operator."""
+        if not self._open and not self._ledger.epoch.by_hand:
+            self._ledger.seal(timestamp(time.time()))

@@ -82,14 +82,32 @@ class Catalogue:
 
     @classmethod
     def load(
-        cls, text: bytes, *, file: str, environment: Mapping[str, str], folder: Path | None
+        cls,
+        text: bytes,
+        *,
+        file: str,
+        environment: Mapping[str, str],
+        folder: Path | None,
+        audiences: frozenset[str] | None = None,
+        commands: frozenset[str] = frozenset(),
+        closed: frozenset[Path] = frozenset(),
     ) -> Self:
         """The catalogue that `text` writes; raises Faulty with all that is wrong with it.
 
         Credentials come from `environment` and from files below or beside `folder`; without a folder
-        there are none, as a review needs none.
+        there are none, as a review needs none. `audiences` are those that a token can have; None where
+        that is not known. `commands` are those that counterfoil.yaml names; files that are `closed` are
+        shown to no store.
         """
-        parts = read(text, file=file, environment=environment, folder=folder)
+        parts = read(
+            text,
+            file=file,
+            environment=environment,
+            folder=folder,
+            audiences=audiences,
+            commands=commands,
+            closed=closed,
+        )
         return cls(
             stores=MappingProxyType(parts.stores),
             reports=MappingProxyType(parts.reports),

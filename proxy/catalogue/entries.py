@@ -13,6 +13,78 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 CLASSES: Final = ("public", "internal", "confidential", "personal")
 
 
+class BasicEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A store's `basic`: a user and a password that the proxy presents to it (RFC 7617)."""
+
+    user: Annotated[str, msgspec.Meta(examples=["counterfoil"])]
+    """Its user there."""
+    password: Annotated[str, msgspec.Meta(examples=["env:STORE_PASSWORD"])]
+    """`env:NAME`, `file:PATH` or `command:NAME`."""
+
+
+class TlsEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`tls`: how a store, or a token endpoint, is known, and the proxy by it.
+
+    Files are named from the folder of policies, and followed when they change.
+    """
+
+    authority: str | None = None
+    """PEM file with the certificates of the only authorities that count; left out, those of the system."""
+    certificate: str | None = None
+    """PEM file with the certificate that the proxy presents, and those between it and its authority."""
+    key: str | None = None
+    """PEM file with its private key, without a pass phrase."""
+
+
+class OAuthEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A store's `oauth`: the proxy asks for tokens in its own name (RFC 6749 §4.4, client credentials).
+
+    One is asked for before the one before ends, by one request for all; while that fails, the old one serves
+    to its end, and then reports of the store are 502.
+    """
+
+    token_url: Annotated[str, msgspec.Meta(examples=["https://id.example.com/oauth2/token"])]
+    """The token endpoint: `https://…`, or plain http on this machine, with `loopback`."""
+    client: Annotated[str, msgspec.Meta(examples=["counterfoil"])]
+    """The id by which the proxy is registered there."""
+    secret: Annotated[str, msgspec.Meta(examples=["env:STORE_CLIENT_SECRET"])]
+    """`env:NAME`, `file:PATH` or `command:NAME`: its secret, read anew for each token."""
+    authentication: Literal["basic", "form"] = "basic"
+    """Whether client and secret go into `Authorization` or into the form (`client_secret_post`)."""
+    scope: str = ""
+    """What the token is to be for, as the endpoint has it; names are parted by blanks."""
+    audience: str = ""
+    """The same, where the endpoint wants it so."""
+    resource: str = ""
+    """The same, by RFC 8707."""
+    loopback: bool = False
+    """Whether the endpoint may be on this machine."""
+    tls: TlsEntry = TlsEntry()
+    """How the endpoint is known, and the proxy by it."""
+
+
+class StoreLimitsEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A store's `limits`: what is otherwise for it than `stores` of counterfoil.yaml says.
+
+    What each means in full is said there.
+    """
+
+    connect_seconds: Positive | None = None
+    """To connect."""
+    first_byte_seconds: Positive | None = None
+    """Until the head of an answer is there, and between two reads."""
+    total_seconds: Positive | None = None
+    """For a whole answer."""
+    connections: Positive | None = None
+    """Most requests at once, divided among `workers` as what is said there is."""
+    retries: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
+    """How often a request is sent again of which nothing has come yet."""
+    failures: Positive | None = None
+    """After how many failures in a row it is left alone."""
+    suspend_seconds: Positive | None = None
+    """For how long at first."""
+
+
 class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of `stores`."""
 
@@ -21,7 +93,19 @@ class StoreEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     loopback: bool = False
     """Whether the store may be on this machine."""
     credential: str | None = None
-    """`env:NAME` or `file:PATH`: where the token is that the proxy presents to the store."""
+    """`env:NAME`, `file:PATH` or `command:NAME` (see `commands`): the token that the proxy presents to the
+    store (RFC 6750)."""
+    basic: BasicEntry | None = None
+    """Or a user and a password."""
+    oauth: OAuthEntry | None = None
+    """Or a token that the proxy asks for itself."""
+    tls: TlsEntry = TlsEntry()
+    """How the store is known, and the proxy by it (mTLS); beside any of these."""
+    limits: StoreLimitsEntry = StoreLimitsEntry()
+    """How long it is waited for, and how often it is asked."""
+    audience: tuple[str, ...] = ()
+    """The audiences (`aud`) of which a token must have one to open the store's reports; what is named here,
+    or at a report, opens nothing else. Left out: any that is named nowhere in this file."""
     compression: bool = False
     """Whether the store is asked to compress its answers (zstd or gzip): where the network between is slow,
     not where it is fast. What it compresses unasked is taken all the same."""
@@ -115,13 +199,20 @@ class ReportEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """In the order in which they are given."""
     parameters: dict[str, ParameterEntry] = {}
     """By name: what a path or a query may hold; everything else is refused."""
+    audience: tuple[str, ...] = ()
+    """The audiences of which a token must have one to open the report; left out, those of its store."""
     key: tuple[str, ...] = ()
-    """The fields that identify a row. Encrypted cells are bound to them: without a key, to no row."""
+    """The fields that identify a row. Encrypted cells are bound to them: without a key, to no row. The access
+    log keeps them of each row that is given, so that it can be asked who was given it."""
+    found_by: tuple[str, ...] = ()
+    """Further fields, beside the key's, by whose values the access log is to tell who was given a row. Of a
+    class that is not `public` or `internal` it keeps keyed digests."""
     ordered_by: tuple[str, ...] = ()
     """The fields on which the order depends in which the store gives the rows, ties included. For whoever
     does not see each of them clear in every row, rows are sorted anew."""
     prefer: tuple[str, ...] = ()
-    """Of `round`, `partial` and `pseudonym`, which have no order between them: most preferred first."""
+    """Of forms that have no order between them (`round`, `partial`, `tokenise`, `pseudonym`), the most
+    preferred first."""
     shape: Literal["stable"] | None = None
     """`stable`: columns that are not granted are given as nulls."""
 

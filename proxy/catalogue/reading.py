@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
-from proxy import addresses
 from proxy.catalogue.dialects import dialects_of
 from proxy.catalogue.entries import (
     CatalogueFile,
@@ -20,7 +18,8 @@ from proxy.catalogue.entries import (
 from proxy.catalogue.parameters import Note, parameter_of
 from proxy.catalogue.paths import MOST_PATH, check_path, check_source
 from proxy.catalogue.routing import Router, segments
-from proxy.documents import Document, load, nearest, read_file
+from proxy.catalogue.stores import StoreReader
+from proxy.documents import Document, load, nearest
 from proxy.errors import Fault, Faulty
 from proxy.report import (
     EXTENSIONS,
@@ -34,13 +33,10 @@ from proxy.report import (
 from proxy.treatments import TABLE, WITHOUT_ORDER
 from proxy.values import Type
 
-_MOST_CREDENTIAL: Final = 8192
-
 _ID = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)*\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _FIELD = re.compile(r"(?![@*\s])[^|,\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}(?<!\s)\Z")
-_CREDENTIAL = re.compile(r"[\x21-\x7e]+\Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +52,19 @@ class Parts:
     """The files that credentials are in, from the folder."""
 
 
-def read(text: bytes, *, file: str, environment: Mapping[str, str], folder: Path | None) -> Parts:
+def read(
+    text: bytes,
+    *,
+    file: str,
+    environment: Mapping[str, str],
+    folder: Path | None,
+    audiences: frozenset[str] | None,
+    commands: frozenset[str],
+    closed: frozenset[Path],
+) -> Parts:
     """The parts that `text` writes; raises Faulty with all that is wrong with them."""
     document = load(text, CatalogueFile, file=file)
-    reader = _Reader(document, environment, folder)
+    reader = _Reader(document, environment, folder, audiences, commands, closed)
     parts = reader.parts()
     if reader.faults:
         raise Faulty(reader.faults)
@@ -74,12 +79,20 @@ class _Reader:
         document: Document[CatalogueFile],
         environment: Mapping[str, str],
         folder: Path | None,
+        audiences: frozenset[str] | None,
+        commands: frozenset[str],
+        closed: frozenset[Path],
     ) -> None:
         self.faults: list[Fault] = []
         self._document = document
-        self._environment = environment
-        self._folder = folder
-        self._files: set[str] = set()
+        self._stores = StoreReader(folder, environment, commands, closed)
+        self._audiences = audiences
+        value = document.value
+        named = (
+            *(each.audience for each in value.stores.values()),
+            *(each.audience for each in value.reports.values()),
+        )
+        self._reserved = frozenset(name for each in named for name in each)
         self._places: dict[tuple[str, str], tuple[str | int, ...]] = {}
         """Where a report's path is written."""
 
@@ -107,7 +120,7 @@ class _Reader:
             purposes=frozenset(value.purposes),
             classes=frozenset(value.classes),
             router=self._router(reports),
-            files=frozenset(self._files),
+            files=frozenset(self._stores.files),
         )
 
     def _distinct(self, names: tuple[str, ...], *path: str | int) -> None:
@@ -136,64 +149,17 @@ class _Reader:
                 hint="lower-case letters, digits, `-_.`",
                 key=True,
             )
-        fault = addresses.fault_of(entry.url, loopback=entry.loopback)
-        if fault is not None:
-            hint = "write it as `https://reports.example.com/api`"
-            if fault == addresses.LOOPBACK:
-                hint = "add that beside the `url`"
-            self._fault(fault, *here, "url", hint=hint)
-        credential = None
-        if entry.credential is not None:
-            credential = self._credential(entry.credential, *here, "credential")
-        return Store(
-            name=name,
-            url=entry.url.removesuffix("/"),
-            credential=credential,
-            loopback=entry.loopback,
-            compression=entry.compression,
-        )
+        self._audience(entry.audience, *here)
+        return self._stores.store(name, entry, self._below(*here))
 
-    def _credential(self, reference: str, *path: str) -> str | None:
-        """What `env:NAME` or `file:PATH` refers to; no message repeats more than the name.
-
-        None without a folder: then nothing beside the text is looked for.
-        """
-        kind, _, place = reference.partition(":")
-        if kind in ("env", "file") and place and self._folder is None:
-            return None
-        if kind == "env" and place:
-            found = self._environment.get(place)
-            if found is None:
-                hint = "set it where the proxy is started, or write `file:PATH`"
-                self._fault(f"the environment variable `{place}` is not set", *path, hint=hint)
-                return None
-        elif kind == "file" and place:
-            found = self._content(place, *path)
-            if found is None:
-                return None
-        else:
-            hint = "put the credential itself there, never into this file"
-            self._fault("a credential is written as `env:NAME` or `file:PATH`", *path, hint=hint)
-            return None
-        if not _CREDENTIAL.match(found):
-            hint = "put the token alone there, without blanks, on one line"
-            message = "the credential is empty or has characters that no token has"
-            self._fault(message, *path, hint=hint)
-            return None
-        return found
-
-    def _content(self, place: str, *path: str) -> str | None:
-        """The text of a credential's file, without the line end of its only line."""
-        assert self._folder is not None
-        self._files.add(place)
-        try:
-            raw = read_file(self._folder / place, most=_MOST_CREDENTIAL)
-        except OSError as exc:
-            hint = "name a file from the folder of policies that the proxy may read"
-            message = f"the credential's file cannot be read: {exc.strerror}"
-            self._fault(message, *path, hint=hint)
-            return None
-        return raw.decode("latin-1").removesuffix("\n").removesuffix("\r")
+    def _audience(self, names: tuple[str, ...], *here: str) -> None:
+        self._distinct(names, *here, "audience")
+        for number, name in enumerate(names):
+            if self._audiences is not None and name not in self._audiences:
+                hint = nearest(name, self._audiences)
+                self._fault(
+                    f"no issuer has the audience `{name}`", *here, "audience", number, hint=hint
+                )
 
     # ── reports ──
 
@@ -209,6 +175,7 @@ class _Reader:
             self._fault(
                 f"unknown store `{entry.store}`", *here, "store", hint=nearest(entry.store, stores)
             )
+        self._audience(entry.audience, *here)
         if not entry.fields:
             hint = "such as `date: {type: date, class: public}`"
             self._fault("a report needs at least one field", *here, "fields", hint=hint)
@@ -216,6 +183,7 @@ class _Reader:
             hint = "such as `- {path: /sales/daily.csv, format: csv}`"
             self._fault("a report needs at least one variant", *here, "variants", hint=hint)
         self._known(entry.key, entry.fields, "field", *here, "key")
+        self._known(entry.found_by, entry.fields, "field", *here, "found_by")
         self._known(entry.ordered_by, entry.fields, "field", *here, "ordered_by")
         self._known(entry.prefer, TABLE, "treatment", *here, "prefer")
         for number, name in enumerate(entry.prefer):
@@ -240,10 +208,17 @@ class _Reader:
             ),
             parameters=MappingProxyType(parameters),
             key=entry.key,
+            found_by=tuple(dict.fromkeys((*entry.key, *entry.found_by))),
             ordered_by=entry.ordered_by,
             prefer=entry.prefer,
+            audience=frozenset(entry.audience or self._store_audience(entry.store)),
+            reserved=self._reserved,
             stable=entry.shape == "stable",
         )
+
+    def _store_audience(self, name: str) -> tuple[str, ...]:
+        store = self._document.value.stores.get(name)
+        return store.audience if store is not None else ()
 
     def _fields(self, entry: ReportEntry, *here: str) -> Iterator[tuple[str, Field]]:
         classes = self._document.value.classes

@@ -28,11 +28,15 @@ class _Group(LazyGroup):
 
 _COMMANDS: Final = {
     "serve": "proxy.cli.serve:serve",
+    "doctor": "proxy.cli.doctor:doctor",
     "policy": "proxy.cli.policy:policy",
     "grant": "proxy.cli.control:grant",
     "revoke": "proxy.cli.control:revoke",
     "lockdown": "proxy.cli.control:lockdown",
+    "reveal": "proxy.cli.reveal:reveal",
     "log": "proxy.cli.log:log",
+    "keys": "proxy.cli.keys:keys",
+    "certs": "proxy.cli.certs:certs",
     "demo": "proxy.cli.demo:demo",
 }
 

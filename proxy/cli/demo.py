@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from proxy import cores
 from proxy.demo import people
 from proxy.demo.material import PORT, STORE_PORT, Material, prepare
 from proxy.demo.run import proxy_url, store_url
@@ -56,6 +57,7 @@ def token(name: str) -> None:
 )
 def run(port: int | None, store_port: int | None, rows: int) -> None:
     """Run the store and the proxy until Ctrl-C, making what they need on the first time."""
+    cores.forbid()
     material = prepare(
         Path.cwd(), now=datetime.now(UTC), port=port or PORT, store_port=store_port or STORE_PORT
     )

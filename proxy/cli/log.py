@@ -1,4 +1,4 @@
-"""`counterfoil log …`: read the access log's file.
+"""`counterfoil log …`: read the access log's file; what its verbs share, and `tail`.
 
 For people one line an event or access, for programs JSON lines. Nothing that a requester chose (a
 path, a tool's name) reaches a terminal with its control, bidirectional or invisible characters.
@@ -6,11 +6,11 @@ path, a tool's name) reaches a terminal with its control, bidirectional or invis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,15 +18,16 @@ from typing import Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from proxy import config
 from proxy.access import AccessEvent, decode
-from proxy.audit import OUTCOMES, Access, Leaf, Reader
+from proxy.audit import Access, Leaf, Reader
+from proxy.audit.shared import mirror_of
+from proxy.audit.store import Files
+from proxy.cli.lazy import LazyGroup
+from proxy.cli.operated import note
+from proxy.config import Config
 from proxy.errors import LogUnavailable
-from proxy.reasons import Reason
 from proxy.values import calendar_date, instant
 
 _POLL: Final = 0.25
@@ -34,10 +35,6 @@ _POLL: Final = 0.25
 
 _RELATIVE: Final = re.compile(r"([0-9]{1,5})([smhdw])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_WORDS: Final = ("", "permit", "deny", *sorted(OUTCOMES), *(reason.slug for reason in Reason))
-"""What `--outcome` can be, beside the causes on record; '' is any."""
-_WIDE: Final = 4096
-"""Columns of a table that no terminal shows: nothing is cut off."""
 
 
 def visible(text: str) -> str:
@@ -85,11 +82,24 @@ class Moment(click.ParamType[datetime]):
 
 
 def resolve_log_path(log_file: Path | None, settings: Path) -> Path:
-    """The log's file: as said by `--log`, else by the settings. Raises CounterfoilError."""
-    if log_file is not None:
-        return log_file
-    found = config.load(settings, os.environ)
-    return found.path(found.settings.log)
+    """The log's file: as said by `--log`, else by the settings. Raises CounterfoilError.
+
+    Where it is a copy of what a database holds, it is brought up to date; that of `--log` is taken as it is.
+    """
+    return log_file if log_file is not None else up_to_date(config.load(settings, os.environ))
+
+
+def up_to_date(found: Config) -> Path:
+    """The log's file of the settings, with all that is durable by now. Raises LogUnavailable."""
+    path = found.path(found.settings.log)
+    database = found.database
+    if database is not None:
+        try:
+            with contextlib.closing(mirror_of(Files.at(path), database)) as mirror:
+                mirror.catch_up()
+        except LogUnavailable as error:
+            raise LogUnavailable(f"{error} (`--log {path}` reads the copy as it is)") from None
+    return path
 
 
 log_option = click.option(
@@ -109,13 +119,26 @@ settings_option = click.option(
 )
 
 
-@click.group()
+_LAZY: Final = {
+    **{name: f"proxy.cli.evidence:{name}" for name in ("verify", "prove", "check", "keys")},
+    "witness": "proxy.cli.witness:witness",
+    "query": "proxy.cli.query:query",
+    "stats": "proxy.cli.stats:stats",
+    "exposure": "proxy.cli.exposure:exposure",
+    "export": "proxy.cli.export:export",
+    "prune": "proxy.cli.retention:prune",
+    "hold": "proxy.cli.retention:hold",
+    "erase": "proxy.cli.retention:erase",
+}
+
+
+@click.group(cls=LazyGroup, lazy=_LAZY)
 def log() -> None:
     """Read the access log.
 
     These verbs read the log's file itself. They are outside enforcement: no policy decides what
-    they show, and their use is not on record. Whoever may read the file may use them. They work
-    beside a running server.
+    they show. Whoever may read the file may use them; what reads events, or removes them, is on record as
+    `operator:UID@HOST`, in the log that the settings name.
     """
 
 
@@ -135,9 +158,10 @@ def log() -> None:
 def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_json: bool) -> None:
     """Show the newest records, as they were committed.
 
-    Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
-    not on record.
+    Reads the log's file itself, outside enforcement: no policy decides this use of it, and it is on record as
+    the operator's.
     """
+    note("log tail", settings, log_file)
     with Reader(resolve_log_path(log_file, settings)) as reader:
         head = reader.head
         for leaf in reader.last(count):
@@ -145,81 +169,18 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
         while follow:
             time.sleep(_POLL)
             for leaf in reader.since(head):
-                head = leaf.place
+                head = leaf.number
                 _print_leaf(reader, leaf, as_json=as_json)
 
 
-@log.command()
-@log_option
-@settings_option
-@click.option("--subject", default="", help="Who: user:alice or alice, tool:bi, or an opaque id.")
-@click.option("--report", default="", help="What: a report's id, or prefix/*.")
-@click.option("--tool", default="", help="Through which tool.")
-@click.option("--since", type=Moment(), help="Still going on then: RFC 3339, a day, or 7d, 2h ago.")
-@click.option("--until", type=Moment(), help="Begun before then.")
-@click.option(
-    "--outcome",
-    default="",
-    help="permit, deny, a reason (not-found), a cause, or how it ended (whole, client-gone, open,"
-    " unresolved …).",
-)
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many.")
-@click.option("--json", "as_json", is_flag=True, help="An access a line, in JSON.")
-def query(
-    log_file: Path | None,
-    settings: Path,
-    *,
-    subject: str,
-    report: str,
-    tool: str,
-    since: datetime | None,
-    until: datetime | None,
-    outcome: str,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Show accesses, the newest first, all records of one access as one.
-
-    Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
-    not on record. No durable record is missed, even where the index lags.
-    """
-    with Reader(resolve_log_path(log_file, settings)) as reader:
-        found = reader.query(
-            subject=_known(reader, subject) if subject else "", report=report, tool=tool, since=since,
-            until=until, outcome=outcome, limit=limit,
-        )  # fmt: skip
-        if not (found or outcome in _WORDS or reader.query(outcome=outcome, limit=1)):
-            raise click.BadParameter(
-                f"{visible(outcome)} is no cause on record, nor one of {', '.join(_WORDS[1:])}",
-                param_hint="--outcome",
-            )
-    if as_json:
-        for access in found:
-            _print_json(msgspec.json.encode(access, order="sorted"))
-    else:
-        _print_table(found)
-
-
-def _known(reader: Reader, subject: str) -> str:
-    """Somebody of whom the log knows, as it knows them. Raises LogUnavailable."""
-    if ":" not in subject and reader.query(subject=subject, limit=1):
-        return subject  # an opaque id, which no name that somebody chose may pass for
-    named = subject if ":" in subject else f"user:{subject}"
-    if not reader.subjects(named):
-        raise LogUnavailable(
-            f"the directory of this log does not know {visible(named)}:"
-            " no access by that name, or the name was erased (ask by its opaque id then)"
-        )
-    return named
-
-
-def _print_json(line: bytes) -> None:
+def print_json(line: bytes) -> None:
+    """A JSON line as it is, or on a terminal as one shows it."""
     click.echo(visible_json(line) if sys.stdout.isatty() else line)
 
 
 def _print_leaf(reader: Reader, leaf: Leaf, *, as_json: bool) -> None:
     if as_json:
-        _print_json(leaf.entry)
+        print_json(leaf.entry)
         return
     try:
         event = decode(leaf.entry)
@@ -235,22 +196,27 @@ def _parts(event: AccessEvent, principal: str) -> list[str]:
     return [
         event.at,
         f"{event.step:<10}",
-        _who(event.subject, principal, event.tool, event.address),
-        _what(event, event.log),
+        who(event.subject, principal, event.tool, event.address),
+        what(event, event.log),
         " ".join(filter(None, [event.decision, event.reason, event.cause])),
         event.ended,
         f"{event.rows} rows {event.bytes} bytes" if event.decision == "permit" else "",
-        _counted(event.step, event.count),
+        unrevealed(event.unrevealed),
+        counted(event.step, event.count),
         event.access,
     ]
 
 
-def _what(event: AccessEvent | Access, log: str) -> str:
+def what(event: AccessEvent | Access, log: str) -> str:
     """What a record is about; `log` where that may be a log itself."""
     if about := event.report or event.path:
         head = "HEAD" if event.method == "HEAD" else ""
+        if event.action == "reveal" and event.report:
+            head = "reveal"
         had = "304" if event.status == 304 else ""  # RFC 9110 §15.4.5: nothing of it was given
         return " ".join(filter(None, (head, about, event.span, had)))
+    if about_keys := _keys(event.parameters):
+        return about_keys
     if event.policy and not event.decision:
         after = f" after {event.previous[:12]}" if event.previous else ""
         return f"policy {event.policy[:12]}{after}"
@@ -259,55 +225,39 @@ def _what(event: AccessEvent | Access, log: str) -> str:
     return log
 
 
-_COUNTED: Final = {"drift": "field", "policy-refused": "fault"}
+def _keys(parameters: Mapping[str, str]) -> str:
+    """What a record of the keyring says; '' where it is one of something else."""
+    if not parameters.keys() >= {"seals", "names"}:
+        return ""
+    return f"key {parameters['seals']} seals, {parameters['names']} names"
+
+
+_COUNTED: Final = {
+    "drift": ("field", "fields"),
+    "policy-refused": ("fault", "faults"),
+    "prune": ("entry", "entries"),
+}
 """What the records of a step count; those of all others count refusals."""
 
 
-def _counted(step: str, count: int) -> str:
+def counted(step: str, count: int) -> str:
+    """How many of what a record counts; '' where it counts nothing."""
     if not count:
         return ""
-    return f"{count} {_COUNTED.get(step, 'refusal')}{'' if count == 1 else 's'}"
+    one, many = _COUNTED.get(step, ("refusal", "refusals"))
+    return f"{count} {one if count == 1 else many}"
 
 
-def _who(subject: str, principal: str, tool: str, address: str) -> str:
-    who = principal or subject
-    if not who:
+def unrevealed(causes: Mapping[str, int]) -> str:
+    """How many cells were asked for and not given back, and why: `not revealed: not-authentic 2`."""
+    if not causes:
+        return ""
+    return "not revealed: " + ", ".join(f"{why} {count}" for why, count in sorted(causes.items()))
+
+
+def who(subject: str, principal: str, tool: str, address: str) -> str:
+    """Who asked, and through what; from where, where that is all that is known."""
+    asking = principal or subject
+    if not asking:
         return address
-    return f"{who} through {tool}" if tool and tool != who else who
-
-
-def _given(fields: Mapping[str, Mapping[str, int]]) -> str:
-    """How many fields were given in each form: `clear 9, round(100) 1`."""
-    forms = Counter(form for forms in fields.values() for form in forms)
-    return ", ".join(f"{form} {count}" for form, count in sorted(forms.items()))
-
-
-_HEADINGS: Final = ("when", "who", "what", "outcome", "rows", "bytes", "given", "access")
-_RIGHT: Final = frozenset({"rows", "bytes"})
-
-
-def _print_table(found: list[Access]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in _HEADINGS:
-        table.add_column(
-            heading,
-            justify="right" if heading in _RIGHT else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    for access in found:
-        cells = (
-            access.started[:19] + "Z",
-            _who(access.subject, access.principal, access.tool, access.address),
-            _what(access, access.log if access.outcome == "opened" else ""),
-            access.reason or " ".join(filter(None, [access.outcome, access.cause])),
-            str(access.rows) if access.decision == "permit" else "",
-            str(access.bytes) if access.decision == "permit" else "",
-            _given(access.fields) or _counted(access.outcome, access.count),
-            access.access,
-        )
-        table.add_row(*(Text(visible(cell)) for cell in cells))
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
-    console.print(table)
+    return f"{asking} through {tool}" if tool and tool != asking else asking

@@ -9,46 +9,35 @@
     .demo/store-token           the proxy's own credential at the report store
 
 None of it is committed, secrets have mode 0600, and what is there is never overwritten, but for
-certificates that are about to expire. The development CA signs one certificate, may sign for this
-machine's own names alone, and its key is never written down.
+certificates that are about to expire (certificates.py).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy.demo.certificates import certify, pem, write_missing
 from proxy.errors import CounterfoilError
-from proxy.keys import KEY_BYTES, Keyring, kek_from
+from proxy.keys import KEY_BYTES
+from proxy.keys import file as keyring_file
+from proxy.keys.kek import kek_of
 
 PORT: Final = 8443
 STORE_PORT: Final = 8701
 
 _POLICIES: Final = Path(__file__).with_name("policies")
 _MODEL: Final = Path(__file__).parents[1] / "policy" / "model.conf"
-_VALID: Final = timedelta(days=397)
-_RENEW: Final = timedelta(days=14)
-_LOOPBACK: Final = (
-    x509.DNSName("localhost"),
-    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    x509.IPAddress(ipaddress.ip_address("::1")),
-)
 
 _SETTINGS: Final = """\
 # Made by `counterfoil demo run`, once; paths start from this folder.
@@ -61,6 +50,7 @@ policies: policies
 log: access.db
 keyring: {{file: keyring.json, key_encryption_key: "file:kek"}}
 limits: {{drain_seconds: 2}} # Ctrl-C waits no longer for answers that are under way
+reveal: {{cells_per_minute: 10000}} # a day of the report at once
 """
 
 
@@ -120,32 +110,32 @@ def prepare(
     material = Material(root=root)
     for folder in (material.folder, material.policies):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _certify(material, now)
+    certify(material.certificates, now=now)
     _make_keys(material)
-    _write_missing(material.store_token, secrets.token_urlsafe(32).encode())
-    _write_missing(material.settings, _SETTINGS.format(port=port).encode())
+    write_missing(material.store_token, secrets.token_urlsafe(32).encode())
+    write_missing(material.settings, _SETTINGS.format(port=port).encode())
     for source in (*sorted(_POLICIES.iterdir()), _MODEL):
         text = source.read_text("utf-8").replace(
             f"127.0.0.1:{STORE_PORT}", f"127.0.0.1:{store_port}"
         )
-        _write_missing(material.policies / source.name, text.encode())
+        write_missing(material.policies / source.name, text.encode())
     return material
 
 
 def _make_keys(material: Material) -> None:
     """Make the issuer's key with its key set, and the keyring with the key that opens it."""
-    if _write_missing(material.issuer_key, _pem(ec.generate_private_key(ec.SECP256R1()))):
+    if write_missing(material.issuer_key, pem(ec.generate_private_key(ec.SECP256R1()))):
         (material.policies / "jwks.json").unlink(missing_ok=True)
     key = serialization.load_pem_private_key(material.issuer_key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    _write_missing(material.policies / "jwks.json", json.dumps({"keys": [_jwk(key)]}).encode())
+    write_missing(material.policies / "jwks.json", json.dumps({"keys": [_jwk(key)]}).encode())
 
     keyring, kek = material.folder / "keyring.json", material.folder / "kek"
     if keyring.exists() and not kek.exists():
         raise CounterfoilError(f"{kek} is gone and {keyring} cannot be opened: remove both")
-    _write_missing(kek, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+    write_missing(kek, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
     if not keyring.exists():
-        Keyring.create(keyring, kek_from(f"file:{kek}", {}))
+        keyring_file.create(keyring, kek_of(f"file:{kek}", {}))
 
 
 def _jwk(key: ec.EllipticCurvePrivateKey) -> Mapping[str, str]:
@@ -163,115 +153,3 @@ def _jwk(key: ec.EllipticCurvePrivateKey) -> Mapping[str, str]:
     }
     thumbprint = hashlib.sha256(json.dumps(required, separators=(",", ":")).encode()).digest()
     return {**required, "kid": encoded(thumbprint), "alg": "ES256", "use": "sig"}
-
-
-def _certify(material: Material, now: datetime) -> None:
-    """Make a CA and the certificate that it signs, unless those that are there go on being good."""
-    certificate, key = material.certificates / "server.crt", material.certificates / "server.key"
-    if _are_good(material.ca, certificate, key, now):
-        return
-    material.certificates.mkdir(parents=True, exist_ok=True)
-    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Counterfoil development CA")])
-    named = x509.NameConstraints(
-        permitted_subtrees=[
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
-            x509.IPAddress(ipaddress.ip_network("::1/128")),
-        ],
-        excluded_subtrees=None,
-    )
-    ca = (
-        _certificate(issuer, issuer, authority, authority, now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(named, critical=True)
-        .sign(authority, hashes.SHA256())
-    )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    leaf = (
-        _certificate(subject, issuer, server, authority, now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_LOOPBACK), critical=False)
-        .sign(authority, hashes.SHA256())
-    )
-    for path, content, mode in (
-        (key, _pem(server), 0o600),
-        (certificate, leaf.public_bytes(serialization.Encoding.PEM), 0o644),
-        (material.ca, ca.public_bytes(serialization.Encoding.PEM), 0o644),
-    ):
-        path.unlink(missing_ok=True)
-        _write_missing(path, content, mode)
-
-
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    authority: ec.EllipticCurvePrivateKey,
-    now: datetime,
-) -> x509.CertificateBuilder:
-    """Begin a certificate: all that a CA's and a server's have in common."""
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # a clock may be a little behind
-        .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()),
-            critical=False,
-        )
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _are_good(ca: Path, certificate: Path, key: Path, now: datetime) -> bool:
-    """Tell whether the three belong together and have a while to live."""
-    try:
-        authority = x509.load_pem_x509_certificate(ca.read_bytes())
-        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
-        private = serialization.load_pem_private_key(key.read_bytes(), None)
-        leaf.verify_directly_issued_by(authority)
-    except (OSError, ValueError, TypeError, InvalidSignature):
-        return False
-    lasts = min(authority.not_valid_after_utc, leaf.not_valid_after_utc)
-    return private.public_key() == leaf.public_key() and lasts - now > _RENEW
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _write_missing(path: Path, content: bytes, mode: int = 0o600) -> bool:
-    """Write a file that is not there yet, whole or not at all; tell whether it was missing."""
-    if path.exists():
-        return False
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(descriptor, mode)
-    Path(scratch).replace(path)
-    return True

@@ -75,6 +75,11 @@ def guide(material: Material, url: str, pid: int) -> str:
     counterfoil = _shown(Path(sys.executable).with_name("counterfoil"))
     trust = f" --cacert {_shown(material.ca)}" if url.startswith("https:") else ""
 
+    authority = f" --ca {_shown(material.ca)}" if trust else ""
+    given_back = (
+        f"COUNTERFOIL_TOKEN=$({counterfoil} demo token erin) {counterfoil} reveal --url {url}{authority}"
+        " --purpose audit sales/store-daily buyer_email -"
+    )
     policies = _shown(material.policies)
     path, as_sam = "/sales/store-daily.csv", "--group store-owners --tool demo-cli"
 
@@ -95,6 +100,8 @@ def guide(material: Material, url: str, pid: int) -> str:
             get("sam", one_day, few),
             "an investigator: all rows, licence and e-mail encrypted",
             get("erin", one_day, few),
+            "the addresses of those who returned goods, given back to her for an audit, and on record",
+            get("erin", one_day, f" | {given_back} | grep @"),
             "somebody without a grant: there is no such report",
             get("nora", one_day),
             "nobody: a token is needed",
@@ -107,6 +114,8 @@ def guide(material: Material, url: str, pid: int) -> str:
             "",
             "Who asked for what, and what they were given:",
             f"  {counterfoil} log tail --log {_shown(material.folder / 'access.db')}",
+            "That nothing of it was changed since, or cut out:",
+            f"  {counterfoil} log verify --log {_shown(material.folder / 'access.db')}",
             "What the rules say, whom they let in and why, and whether they do what they should:",
             f"  {counterfoil} policy check {policies}",
             f"  {counterfoil} policy explain sam GET {path} {as_sam} --policies {policies}",

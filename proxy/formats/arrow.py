@@ -54,7 +54,8 @@ class ArrowDecoder(Decoder):
         self._held = 0
         """What all dictionaries take."""
 
-    def _cut(self, block: bytes) -> list[Work]:
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        block = b"".join(blocks)
         self._expansion.grow(len(block))
         return [*self._works(self._messages.cut(block))]
 

@@ -65,7 +65,6 @@ class Sink(io.RawIOBase):
 class TypedEncoder(Encoder[Rows]):
     """Batches -> the divisions of a typed document; a column that a batch does not hold is null."""
 
-    joins_lightly = False
     most_rows: int
     """Of a division."""
     most_bytes: int

@@ -48,7 +48,10 @@ class Source:
         self._types = reading.report.types
         self._malformed = malformed
         self.places: dict[str, int] = {
-            name: place for place, name in enumerate(names) if name in reading.reads
+            name: place
+            for place, name in enumerate(names)
+            if name in reading.reads
+            or (name in reading.beside and self._fits(schema.field(place), name))
         }
         """Of the fields that are read, by name."""
         self.stored: Mapping[str, DataType] = {
@@ -57,13 +60,15 @@ class Source:
         """Their value types; of a column that can hold nothing, none."""
 
     def _stored(self, field: Any, name: str) -> DataType:
-        stored = value_type(field.type)
+        if not self._fits(field, name):
+            raise refused("column-type")
+        return value_type(field.type)
+
+    def _fits(self, field: Any, name: str) -> bool:
         extended = isinstance(field.type, pa.BaseExtensionType) or _EXTENSION in (
             field.metadata or {}
         )
-        if extended or not can_be(stored, self._types[name]):
-            raise refused("column-type")
-        return stored
+        return not extended and can_be(value_type(field.type), self._types[name])
 
     @property
     def source_types(self) -> dict[str, DataType]:

@@ -11,17 +11,14 @@ A document that is not to the letter what the catalogue declares is refused with
 
 from __future__ import annotations
 
-import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from proxy.batch import Batch, Lexis, Output
@@ -118,7 +115,6 @@ class Limits:
     """Parquet, Arrow: how many times its bytes a document may become, beside `row_group_bytes`."""
 
 
-_LARGE: Final = 32 << 10
 UNDECLARED_NAMES: Final = 16
 """Most names of undeclared columns that a decoder remembers."""
 
@@ -137,7 +133,7 @@ def done(batches: list[Batch]) -> list[Work]:
     return [lambda: batches]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a document is read for, and with."""
 
@@ -145,10 +141,22 @@ class Reading:
     dialect: Dialect
     """How the document is written."""
     reads: frozenset[str]
-    """The fields that are asked for."""
+    """The fields that are asked for: a document without one of them is refused."""
     limits: Limits
     spools: Spools
     """For a document that can only be read once it is there as a whole."""
+    beside: frozenset[str] = frozenset()
+    """Fields that are read where the document has them."""
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """All fields that are read."""
+        return self.reads | self.beside
+
+    @cached_property
+    def in_order(self) -> tuple[str, ...]:
+        """The same, as the catalogue orders them."""
+        return tuple([name for name in self.report.fields if name in self.wanted])
 
 
 class Expansion:
@@ -194,12 +202,12 @@ class Decoder(ABC):
         self._failure: SourceRefused | None = None
         self._finished = False
 
-    def cut(self, block: bytes) -> list[Work]:
-        """The whole records that `block`, itself cut anywhere, completes.
+    def cut(self, *blocks: bytes) -> list[Work]:
+        """The whole records that some blocks after one another, cut anywhere, complete.
 
         What does not depend on other records may be left to the work.
         """
-        return self._sticky(lambda: self._cut(block))
+        return self._sticky(lambda: self._cut(blocks))
 
     def finish(self) -> Iterator[Work]:
         """The last records, found while they are asked for; it ends only where the document is complete."""
@@ -212,7 +220,7 @@ class Decoder(ABC):
         """Let go of what is held beside memory; nothing is asked for afterwards."""
 
     @abstractmethod
-    def _cut(self, block: bytes) -> list[Work]: ...
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]: ...
 
     @abstractmethod
     def _finish(self) -> Iterator[Work]: ...
@@ -247,9 +255,9 @@ class Decoder(ABC):
             raise
 
     def _columns_of(
-        self, names: Sequence[str], declared: Mapping[str, object], reads: AbstractSet[str]
+        self, names: Sequence[str], declared: Mapping[str, object], reading: Reading
     ) -> dict[str, int]:
-        """Take the names of a document's columns: which of them each field in `reads` is.
+        """Take the names of a document's columns: which of them each field that is read is.
 
         Raises SourceRefused.
         """
@@ -259,11 +267,11 @@ class Decoder(ABC):
         if len(given) != len(names):
             raise refused("column-duplicated")
         self._lacks(given, declared)
-        if not reads <= given:
+        if not reading.reads <= given:
             raise refused("column-missing")
         # Only now: the first record of a document without header is data, not names.
         self._drift(names, declared)
-        return {name: index for index, name in enumerate(names) if name in reads}
+        return {name: index for index, name in enumerate(names) if name in reading.wanted}
 
     def _drift(self, names: Iterable[str], declared: Mapping[str, object]) -> None:
         """Remember undeclared names, none that is long: what a store makes up takes no room."""
@@ -286,9 +294,6 @@ class Encoder(ABC, Generic[Records]):
     A batch in the encoder's own lexis gives its cells as they are, to the character; of any other,
     the values are written anew. A column that a batch does not hold is null throughout.
     """
-
-    joins_lightly: ClassVar[bool] = True
-    """Whether `encode` gives bytes, and `join` does no more than to look at them."""
 
     source_types: Mapping[str, pa.DataType] = {}
     """As of the decoder: set before the first batch is encoded, and before the end."""
@@ -380,17 +385,3 @@ class Format:
                 return False
             seen.add(name)
         return True
-
-
-def is_utf8(data: bytes | memoryview) -> bool:
-    """Whether `data` is well-formed UTF-8. No exception is kept: it would hold the data."""
-    try:
-        if len(data) > _LARGE:  # polars judges by vector instructions, eight times as fast
-            bounds = pa.py_buffer(np.array([0, len(data)], np.int64))
-            text = pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, pa.py_buffer(data)])
-            pl.Series(text).cast(pl.String)
-        else:
-            codecs.utf_8_decode(data, "strict", True)
-    except (UnicodeDecodeError, pl.exceptions.ComputeError):
-        return False
-    return True

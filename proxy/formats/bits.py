@@ -92,34 +92,6 @@ def next_set(mask: Mask, places: Offsets) -> Offsets:
     return found
 
 
-def last_set(mask: Mask, places: Offsets) -> Offsets:
-    """For each of `places`, the offset of the last bit that is set before it; there is one."""
-    word = places >> 6
-    left = mask[word] & ((_ONE << (places & 63).astype(np.uint64)) - _ONE)
-    if len(empty := np.flatnonzero(left == 0)):
-        filled = np.flatnonzero(mask)
-        word[empty] = filled[np.searchsorted(filled, word[empty]) - 1]
-        left[empty] = mask[word[empty]]
-    for step in _STEPS:
-        left |= left >> step
-    found: Offsets = (word << 6) + np.bitwise_count(left) - 1
-    return found
-
-
-def following(mask: Mask) -> Mask:
-    """The bytes after those of `mask`."""
-    moved = mask << _ONE
-    moved[1:] |= mask[:-1] >> _TOP
-    return moved
-
-
-def preceding(mask: Mask) -> Mask:
-    """The bytes before those of `mask`."""
-    moved = mask >> _ONE
-    moved[:-1] |= mask[1:] << _TOP
-    return moved
-
-
 def between(quotes: Mask) -> Mask:
     """What stands between quotes that open and close by turns: each opening one and what follows it.
 
@@ -133,21 +105,6 @@ def between(quotes: Mask) -> Mask:
     begins = np.bitwise_xor.accumulate(odd) ^ odd
     inside ^= np.uint64(0) - begins
     return inside
-
-
-def past(starts: Mask, runs: Mask) -> Mask:
-    """The first byte after each run of `runs` that one of `starts` begins.
-
-    Each of `starts` is a run's first byte. A carry of an addition goes through a run of ones.
-    """
-    total = runs + starts
-    carry = total < runs
-    if carry[:-1].any():
-        # A word of ones hands on what it is handed: what comes in is what the last other word gives.
-        others = np.where(~total != 0, np.arange(len(total)), -1)
-        giving = np.maximum.accumulate(others)[:-1]
-        total[1:] += (giving >= 0) & carry[giving]
-    return total & ~runs
 
 
 def longest(ends: Offsets) -> int:

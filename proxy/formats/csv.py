@@ -9,7 +9,7 @@ are written back so. In a document of one column, a blank line is a null.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -23,10 +23,8 @@ from proxy.formats.base import (
     Reading,
     Work,
     done,
-    is_utf8,
     refused,
 )
-from proxy.formats.bits import Offsets, longest
 from proxy.formats.charsets import Transcoder
 from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import Scan, fields, record_end, scan
@@ -65,14 +63,14 @@ class CsvDecoder(Decoder):
         self._transcoder = Transcoder(reading.dialect.charset)
         self._fields = reading.report.fields
         self._types = reading.report.types
-        self._reads = reading.reads
+        self._reading = reading
         self._limits = reading.limits
         self._rest = b""
         self._begun = False
         self._header: Header | None = None
 
-    def _cut(self, block: bytes) -> list[Work]:
-        buffer = self._rest + self._transcoder.feed(block)
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        buffer = b"".join((self._rest, *map(self._transcoder.feed, blocks)))
         if self._header is None:
             return done(self._records(buffer))
         end = record_end(buffer)
@@ -83,11 +81,11 @@ class CsvDecoder(Decoder):
 
     def _block(self, header: Header, buffer: bytes, end: int) -> list[Batch]:
         """The batch of the records up to `end`, which is where a record ends if quotes are well-formed."""
-        found = scan(buffer, ord(self._delimiter))
+        found = scan(buffer, ord(self._delimiter), width=header.width)
         if found.cut != end:
             raise refused("quotes-malformed")
         self._check(buffer, found)
-        return self._batches(header, buffer, found, 0, found.ends, found.widths())
+        return self._batches(header, buffer, found)
 
     def _finish(self) -> Iterator[Work]:
         batches = []
@@ -111,55 +109,52 @@ class CsvDecoder(Decoder):
             buffer = buffer.removeprefix(_BYTE_ORDER_MARK)
             self._begun = True
 
-        found = scan(buffer, ord(self._delimiter))
+        header = self._header
+        width = 0 if header is None else header.width
+        found = scan(buffer, ord(self._delimiter), width=width)
         self._check(buffer, found)
         self._rest = buffer[found.cut :]
         if not found.cut:
             return []
-        start, ends, widths = 0, found.ends, found.widths()
-        header = self._header
-        if header is None:
-            start = int(ends[0])
-            header = self._header = self._open(buffer[:start], int(widths[0]))
-            ends, widths = ends[1:], widths[1:]
-        return self._batches(header, buffer, found, start, ends, widths)
+        if header is not None:
+            return self._batches(header, buffer, found)
+        places = found.separators[: found.width].tolist()
+        self._header = self._open(buffer, places)
+        return self._batches(self._header, buffer, found, start=places[-1] + 1)
 
     def _check(self, buffer: bytes, found: Scan) -> None:
         """Raise SourceRefused for what no record may be or hold, or for what is too long to become one."""
-        cut = found.cut
-        if max(longest(found.ends), len(buffer) - cut) > self._limits.record_bytes:
+        if max(found.longest, len(buffer) - found.cut) > self._limits.record_bytes:
             raise refused("record-too-large")
-        if buffer.find(b"\0", 0, cut) >= 0:
+        if found.nul:
             raise refused("nul-character")
-        if not is_utf8(memoryview(buffer)[:cut]):
+        if not found.utf8:
             raise refused("not-utf-8")
 
-    def _batches(
-        self, header: Header, buffer: bytes, found: Scan, start: int, ends: Offsets, widths: Offsets
-    ) -> list[Batch]:
-        """The batch of the records from `start` on, whose line feeds end at `ends`."""
-        if (widths != header.width).any():
+    def _batches(self, header: Header, buffer: bytes, found: Scan, start: int = 0) -> list[Batch]:
+        """The batch of the records from `start` on, where the header ends if it is in the buffer."""
+        if not found.alike:
             raise refused("field-count")
-        height = len(ends)
+        height = found.height - (start > 0)
         if not height:
             return []
         if found.cut - start <= _SMALL and height <= FEW:
-            places = found.separators()[-height * header.width :].tolist()
+            places = found.separators[-height * header.width :].tolist()
             cells = {
                 name: Few(fields(buffer, start, places, index, header.width))
                 for name, index in header.wanted.items()
             }
             return [Batch(cells, height=height, lexis=PLAIN, types=self._types, few=True)]
-        unread = Lines.of(header, buffer, found, first=start, ends=ends - 1)
+        unread = Lines.of(header, buffer, found, first=start)
         return [Batch({}, height=height, lexis=PLAIN, types=self._types, unread=unread)]
 
-    def _open(self, record: bytes, width: int) -> Header:
-        """Take the header."""
+    def _open(self, buffer: bytes, places: Sequence[int]) -> Header:
+        """Take the header, of which `places` end the fields."""
+        width = len(places)
         if width > self._limits.fields:
             raise refused("too-many-fields")
-        places = scan(record, ord(self._delimiter)).separators().tolist()
-        names = [fields(record, 0, places, index, width)[0] or "" for index in range(width)]
-        wanted = self._columns_of(names, self._fields, self._reads)
+        names = [fields(buffer, 0, places, index, width)[0] or "" for index in range(width)]
+        wanted = self._columns_of(names, self._fields, self._reading)
         return Header(delimiter=self._delimiter, width=width, wanted=wanted)
 
 
@@ -254,7 +249,7 @@ CSV: Final = Format(
         {"text/csv", "application/csv", "text/tab-separated-values", "text/plain"}
     ),
     parameters={"charset": frozenset({"utf-8"}), "header": frozenset({"present"})},
-    block_size=2 << 20,
+    block_size=4 << 20,
     written=dict.fromkeys(Type, "its text"),
     lexis=PLAIN,
     decoder=CsvDecoder,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,13 @@ import pyarrow.compute as pc
 from proxy.batch import Unread
 from proxy.few import Cells
 from proxy.formats import pieces
-from proxy.formats.bits import Bytes, Offsets, last_set, next_set
+from proxy.formats.bits import Bytes
 from proxy.formats.csv_text import Scan
-from proxy.formats.pieces import Span
-from proxy.texts import Texts, texts, with_nulls
+from proxy.kernels import Places, Span
+from proxy.texts import Coded, Texts, texts, with_nulls
 from proxy.texts import column as column_of
 
 _QUOTE, _CR = b'"\r'
-_STEP: Final = 40
-"""To walk to the next delimiter costs about as much as to look at so many bytes for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +43,6 @@ class _Block:
     width: int
     first: int
     """Where the first record begins."""
-    ends: Offsets
-    """Where the line feed of each record is."""
 
     @cached_property
     def data(self) -> Bytes:
@@ -55,14 +50,17 @@ class _Block:
         return np.frombuffer(self.text, np.uint8)
 
     @cached_property
-    def starts(self) -> Offsets:
-        """Where each record begins."""
-        return np.concatenate((np.array([self.first]), self.ends[:-1] + 1))
+    def field_ends(self) -> npt.NDArray[np.uint32]:
+        """(records, fields): what ends each field."""
+        return self.found.field_ends()[self.first > 0 :]
 
     @cached_property
-    def field_ends(self) -> npt.NDArray[np.intp]:
-        """(records, fields): what ends each field."""
-        return self.found.separators()[-self.ends.size * self.width :].reshape(-1, self.width)
+    def starts(self) -> Places:
+        """Where each record begins."""
+        starts = np.empty(len(self.field_ends), np.uint32)
+        starts[:1] = self.first
+        np.add(self.field_ends[:-1, -1], 1, out=starts[1:])
+        return starts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,19 +68,19 @@ class Lines(Unread):
     """Some records and some columns of a block."""
 
     _block: _Block
-    _rows: Offsets | None
+    _rows: npt.NDArray[np.intp] | None
     """The numbers of the records in question; None for all."""
     _places: Mapping[str, int]
     _names: Collection[str]
     """The columns in question."""
     _delimiter: str
-    _ends: dict[int, Offsets]
+    _ends: dict[int, Places]
     """By place, where that field ends in the records in question, as far as known."""
 
     @classmethod
-    def of(cls, header: Header, text: bytes, found: Scan, *, first: int, ends: Offsets) -> Lines:
-        """All records of a block from offset `first` on; `ends` are the offsets of their line feeds."""
-        block = _Block(text=text, found=found, width=header.width, first=first, ends=ends)
+    def of(cls, header: Header, text: bytes, found: Scan, *, first: int) -> Lines:
+        """All records of a block from offset `first` on: all, or all but the first."""
+        block = _Block(text=text, found=found, width=header.width, first=first)
         return cls(
             _block=block,
             _rows=None,
@@ -108,7 +106,7 @@ class Lines(Unread):
     def where(self, keep: Cells) -> Lines:
         """The records where `keep` is true."""
         assert isinstance(keep, pl.Series)
-        rows = keep.arg_true().to_numpy().astype(np.intp)
+        rows = np.flatnonzero(keep.to_numpy())
         ends = {place: ends[rows] for place, ends in self._ends.items()}
         return replace(self, _rows=rows if self._rows is None else self._rows[rows], _ends=ends)
 
@@ -144,8 +142,22 @@ class Lines(Unread):
 
     def texts(self, name: str) -> Texts:
         """The same of one field, as Arrow has it."""
-        block, place = self._block, self._places[name]
-        starts, ends = self._start(place), self._end(place)
+        return self._cut(*self.span(name, name))
+
+    def numbered(self, name: str) -> Coded | None:
+        """The same with each distinct cell once."""
+        starts, ends = self.span(name, name)
+        found = pieces.numbered(self._block.data, (starts, ends))
+        if found is None:
+            return None
+        codes, firsts = found
+        coded = Coded(self._cut(starts[firsts], ends[firsts]), codes)
+        # What has quotes without need of them may be equal to what has none.
+        return coded.apart() if self._block.found.needless else coded
+
+    def _cut(self, starts: Places, ends: Places) -> Texts:
+        """The texts of some fields."""
+        block = self._block
         void = starts == ends
         if block.found.quoted and (quoted := block.data[starts] == _QUOTE).any():
             cells = pieces.cut(block.data, (starts + quoted, ends - quoted))
@@ -155,44 +167,28 @@ class Lines(Unread):
             cells = pieces.cut(block.data, (starts, ends))
         return with_nulls(cells, void) if void.any() else cells
 
-    def _start(self, place: int) -> Offsets:
+    def _start(self, place: int) -> Places:
         """Where each record's field of that place begins."""
         if place:
             return self._end(place - 1) + 1
         starts = self._block.starts
         return starts if self._rows is None else starts[self._rows]
 
-    def _end(self, place: int) -> Offsets:
+    def _end(self, place: int) -> Places:
         """Where each record's field of that place ends."""
         known = self._ends.get(place)
         if known is None:
             known = self._ends[place] = self._find_end(place)
         return known
 
-    def _find_end(self, place: int) -> Offsets:
+    def _find_end(self, place: int) -> Places:
         block, rows = self._block, self._rows
-        if place == block.width - 1:
-            ends = block.ends if rows is None else block.ends[rows]
-            if not block.found.returns:
-                return ends
+        column = block.field_ends[:, place]
+        ends: Places = np.ascontiguousarray(column) if rows is None else column[rows]
+        if place == block.width - 1 and block.found.returns:
             # A block may begin with a line feed: what is before it is in no record.
-            content: Offsets = ends - (block.data[np.maximum(ends - 1, 0)] == _CR)
-            return content
-        before = max((known for known in self._ends if known < place), default=-1)
-        after = min((known for known in self._ends if known > place), default=block.width - 1)
-        height = len(block.ends if rows is None else rows)
-        steps = min(place - before, after - place)
-        if "field_ends" in block.__dict__ or steps * height * _STEP > len(block.text):
-            ends = block.field_ends[:, place]
-            return ends if rows is None else ends[rows]
-        delimiters = block.found.delimiters
-        if steps == place - before:
-            for each in range(before + 1, place + 1):
-                self._ends[each] = next_set(delimiters, self._start(each))
-        else:
-            for each in range(after - 1, place - 1, -1):
-                self._ends[each] = last_set(delimiters, self._end(each + 1))
-        return self._ends[place]
+            ends = ends - (block.data[np.maximum(ends, 1) - 1] == _CR)
+        return ends
 
 
 def quoted(written: Texts, delimiter: str) -> Texts:

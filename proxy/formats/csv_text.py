@@ -1,9 +1,8 @@
 """CSV text (RFC 4180, with LF or CRLF line ends): where its records and fields are, exactly.
 
 polars pads short records, keeps stray quotes, strips a byte order mark anywhere and even unpacks what
-looks compressed. So nothing is given to it before this module has proved, vectorised, that quotes
-stand around whole fields only, that each carriage return is inside quotes or before a line feed, and
-how many fields each record has.
+looks compressed. So nothing is given to it before it is proved that quotes stand around whole fields only,
+that each carriage return is inside quotes or before a line feed, and how many fields each record has.
 """
 
 from __future__ import annotations
@@ -13,101 +12,71 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from proxy.formats import bits
+from proxy import kernels
 from proxy.formats.base import refused
-from proxy.formats.bits import Mask, Offsets
 
-_QUOTE, _LF, _CR = b'"\n\r'
-_LINES: Final = 16
-"""Within so many lines of a block's end a record ends, or all of it is looked at."""
+_FAULTS: Final = {
+    kernels.QUOTES_MALFORMED: "quotes-malformed",
+    kernels.RETURN_ALONE: "bare-carriage-return",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """Where the complete records of a buffer end, and the delimiters that stand outside quotes."""
+    """The complete records of a buffer, and what ends each of their fields."""
 
-    ends: Offsets
-    """The offset after each record's line feed."""
-    delimiters: Mask
-    line_feeds: Mask
+    separators: kernels.Places
+    """The offsets of all delimiters and line feeds that end fields."""
+    height: int
+    """How many records there are."""
+    width: int
+    """How many fields the first one has."""
+    alike: bool
+    """Whether each has as many as was asked for, or else as the first."""
+    cut: int
+    """Where the incomplete record begins."""
+    longest: int
+    """Bytes of the longest one, its line feed included."""
     quoted: bool
     """Whether there are quotes."""
     needless: bool
     """Whether there are quotes around a text that does not need them."""
     returns: bool
     """Whether a line ends with a carriage return before its line feed."""
+    utf8: bool
+    """Whether complete records are well-formed UTF-8."""
+    nul: bool
+    """Whether they hold a NUL."""
 
-    @property
-    def cut(self) -> int:
-        """Where the incomplete record begins."""
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-    def widths(self) -> Offsets:
-        """How many fields each record has."""
-        before = bits.counts_before(self.delimiters, self.ends - 1)
-        before[1:] -= before[:-1].copy()
-        return before + 1
-
-    def separators(self) -> Offsets:
-        """The offsets of all delimiters and line feeds that end fields of complete records."""
-        every = bits.offsets(self.delimiters | self.line_feeds)
-        return every[: np.searchsorted(every, self.cut)]
+    def field_ends(self) -> npt.NDArray[np.uint32]:
+        """(records, fields): what ends each field, of records that have as many fields."""
+        return self.separators.reshape(self.height, -1)
 
 
-def scan(buffer: bytes, delimiter: int) -> Scan:
+def scan(buffer: bytes, delimiter: int, *, width: int = 0) -> Scan:
     """Scan a buffer that begins at a record's start, and check its quotes (RFC 4180 §2.5 to 2.7).
 
     Quotes open and close by turns. One that opens stands at a field's start, or right after one that
     closes (`""` inside quotes); after one that closes comes a quote, a delimiter or a line end.
-    Raises SourceRefused.
+    Each record should have `width` fields; 0 where the first one says so. Raises SourceRefused.
     """
-    data = np.frombuffer(buffer, np.uint8)
-    line_feeds, delimiters = bits.where(data, _LF), bits.where(data, delimiter)
-    returns = bits.where(data, _CR) if b"\r" in buffer else None
-    outside: Mask | None = None
-    needless = False
-    if quoted := b'"' in buffer:
-        quotes = bits.where(data, _QUOTE)
-        inside = bits.between(quotes)
-        outside = ~(inside | quotes)
-        plain = inside & ~(quotes | line_feeds | delimiters)
-        line_feeds &= outside
-        delimiters &= outside
-        beside = line_feeds | delimiters | quotes
-        opening = bits.following(beside)
-        opening[0] |= np.uint64(1)
-        if (quotes & inside & ~opening).any():
-            raise refused("quotes-malformed")
-        if returns is not None:
-            beside |= returns
-            plain &= ~returns
-        closed = quotes & ~inside & ~bits.preceding(beside)
-        # What follows the buffer's last byte has not come yet.
-        if closed.any() and bits.offsets(closed)[0] != len(buffer) - 1:
-            raise refused("quotes-malformed")
-        # From each opening quote over plain bytes: where that ends at a closing quote, none was needed.
-        opened = bits.following(quotes & inside & ~bits.following(quotes)) & plain
-        closing = quotes & ~inside & ~bits.preceding(quotes)
-        needless = bool((bits.past(opened, plain) & closing).any())
-    ends = bits.offsets(line_feeds) + 1
-    cut = int(ends[-1]) if len(ends) else 0
-    before = False
-    if returns is not None:
-        paired = bits.preceding(line_feeds)
-        before = bool((returns & paired).any())
-        alone = returns & ~paired
-        if outside is not None:
-            alone &= outside
-        if alone.any() and bits.offsets(alone)[0] < cut:
-            raise refused("bare-carriage-return")
+    found, separators = kernels.csv_scan(buffer, delimiter, width)
+    if found.fault:
+        raise refused(_FAULTS[found.fault])
     return Scan(
-        ends=ends,
-        delimiters=delimiters,
-        line_feeds=line_feeds,
-        quoted=quoted,
-        needless=needless,
-        returns=before,
+        separators=separators,
+        height=found.records,
+        width=found.width,
+        alike=bool(found.alike),
+        cut=found.cut,
+        longest=found.longest,
+        quoted=bool(found.quoted),
+        needless=bool(found.needless),
+        returns=bool(found.returns),
+        utf8=bool(found.utf8),
+        nul=bool(found.nul),
     )
 
 
@@ -116,17 +85,7 @@ def record_end(buffer: bytes) -> int:
 
     Found by the number of quotes alone: where they are malformed it may be any line's end.
     """
-    quotes = np.frombuffer(buffer, np.uint8) == _QUOTE
-    before, end = int(np.count_nonzero(quotes)), len(buffer)
-    for _ in range(_LINES):
-        last = buffer.rfind(b"\n", 0, end) + 1
-        before -= int(np.count_nonzero(quotes[last:end]))
-        if not before % 2 or not last:
-            return last
-        end = last - 1
-    line_feeds = bits.where(np.frombuffer(buffer, np.uint8), _LF)
-    ends = bits.offsets(line_feeds & ~bits.between(bits.pack(quotes)))
-    return int(ends[-1]) + 1 if len(ends) else 0
+    return kernels.csv_cut(buffer)
 
 
 def fields(

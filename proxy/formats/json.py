@@ -7,7 +7,7 @@ envelope is checked and dropped: the answer's is made anew from the catalogue's 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -20,8 +20,11 @@ from proxy.formats.json_encoder import JsonEncoder
 from proxy.formats.json_lexis import JSON_LEXIS, WRITTEN
 from proxy.formats.json_records import RECORDS, RecordsDecoder
 from proxy.formats.json_text import WHITESPACE, Scan, locate, scan, strict
+from proxy.formats.json_uniform import Again, again
 from proxy.report import FormatName
 
+_AT_ONCE: Final = 2 << 20
+"""Bytes that are parsed at once."""
 _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 
 
@@ -39,31 +42,32 @@ class JsonDecoder(RecordsDecoder):
         self._begun = False
         """Whether a record has come."""
 
-    def _cut(self, block: bytes) -> list[Work]:
-        return done(self._read(block))
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        if self._inside and self._after is None:
+            return done(self._records(b"".join((self._rest, *blocks))))
+        return done(self._read(b"".join(blocks)))
 
     def _read(self, block: bytes) -> list[Batch]:
-        """The batches of the records that `block` completes."""
+        """The batches of the records that `block` completes, before the array or after it."""
         if self._after is not None:
             self._close(block)
             return []
-        if not self._inside:
-            short = None if self._path or self._before else json_few.read(block, self._limits)
-            if short is not None:
-                self._inside = self._begun = True
-                self._before = block[: block.index(b"[") + 1]
-                self._after = block[block.rindex(b"]") + 1 :]
-                return [self._whole(short)]
-            self._before += block
-            limit = self._limits.envelope_bytes
-            start = locate(self._before[:limit], self._path, self._limits)
-            if start is None:
-                if len(self._before) > limit:
-                    raise refused("envelope-too-large")
-                return []
-            block, self._before = self._before[start:], self._before[:start]
-            self._inside = True
-        return self._records(self._rest + block)
+        short = None if self._path or self._before else json_few.read(block, self._limits)
+        if short is not None:
+            self._inside = self._begun = True
+            self._before = block[: block.index(b"[") + 1]
+            self._after = block[block.rindex(b"]") + 1 :]
+            return [self._whole(short)]
+        self._before += block
+        limit = self._limits.envelope_bytes
+        start = locate(self._before[:limit], self._path, self._limits)
+        if start is None:
+            if len(self._before) > limit:
+                raise refused("envelope-too-large")
+            return []
+        block, self._before = self._before[start:], self._before[:start]
+        self._inside = True
+        return self._records(block)
 
     def _finish(self) -> Iterator[Work]:
         if self._after is None:
@@ -93,7 +97,43 @@ class JsonDecoder(RecordsDecoder):
             raise refused("json-malformed")
 
     def _records(self, buffer: bytes) -> list[Batch]:
-        """The batch of all complete records of `buffer`; what is left stays in `_rest`."""
+        """The batches of all complete records of `buffer`; what is left stays in `_rest`."""
+        batches = []
+        found = self._again(buffer)
+        if found is not None:
+            batches.append(self._uniform(buffer, found.members))
+            buffer = buffer[found.cut :]
+            if found.open:
+                if len(buffer) > self._limits.record_bytes:
+                    raise refused("record-too-large")
+                self._rest = buffer
+                return batches
+        # msgspec holds the interpreter's lock: not for all of a large block.
+        size = max(
+            _AT_ONCE, self._limits.record_bytes + 1
+        )  # which holds a record, or one that is too large
+        while self._after is None and len(buffer) > size:
+            batches += self._others(buffer[:size])
+            buffer = self._rest + buffer[size:]
+        if self._after is None:
+            return batches + self._others(buffer)
+        self._close(buffer)
+        return batches
+
+    def _again(self, buffer: bytes) -> Again | None:
+        """The records at the beginning of `buffer` that are written as those before them."""
+        if self._alike is None:
+            return None
+        names, alike = self._alike
+        if not buffer.startswith(alike.between):
+            return None
+        found = again(buffer, len(alike.between), names, alike, self._limits)
+        if found is None or found.longest + len(alike.between) > self._limits.record_bytes:
+            return None
+        return found
+
+    def _others(self, buffer: bytes) -> list[Batch]:
+        """The batch of all complete records of `buffer`, however they are written."""
         found = scan(buffer)
         if found.deepest > self._limits.depth:
             raise refused("too-deep")
@@ -136,7 +176,7 @@ JSON: Final = Format(
     media_type="application/json",
     store_types=frozenset({"application/json"}),
     parameters={"charset": frozenset({"utf-8"})},
-    block_size=2 << 20,  # msgspec holds the interpreter's lock
+    block_size=4 << 20,
     written=WRITTEN,
     lexis=JSON_LEXIS,
     decoder=JsonDecoder,

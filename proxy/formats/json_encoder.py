@@ -61,8 +61,8 @@ class _ObjectsEncoder(Encoder[bytes]):
         self._names = tuple([column.name for column in columns])
         self._frame = _frame(self._names, dialect.rows_at, dialect.members)
 
-    def _objects(self, batch: Batch, end: str) -> bytes:
-        """The batch's records as objects, with `end` after each."""
+    def _objects(self, batch: Batch, *, before: str = "", after: str = "") -> bytes:
+        """The batch's records as objects, each between two texts."""
         if not batch.height:
             return b""
         if batch.height <= SMALL:
@@ -71,17 +71,18 @@ class _ObjectsEncoder(Encoder[bytes]):
                 void if column is None else column.to_list() for column in self._tokens(batch)
             ]
             cells = chain.from_iterable(zip(*columns, strict=True))
-            written = (self._frame.template + end) * batch.height
+            written = f"{before}{self._frame.template}{after}" * batch.height
             return (written % tuple(["null" if cell is None else cell for cell in cells])).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
+        first, *others = self._frame.leads
         return woven(
             {
                 name: None if name in passing else self._written(batch, name, type_)
                 for name, type_, *_ in self._columns
             },
-            self._frame.leads,
-            b"}" + end.encode(),
+            (before.encode() + first, *others),
+            b"}" + after.encode(),
             source=uniform,
             height=batch.height,
         )
@@ -119,19 +120,21 @@ class JsonEncoder(_ObjectsEncoder):
         """Raises ValueError without columns."""
         super().__init__(columns, dialect)
         self._head = self._frame.head
-        self._separator = b""
+        self._empty = True
 
     def encode(self, batch: Batch) -> bytes:
-        """The batch's records as objects, with commas between them."""
-        return self._objects(batch, ",")[:-1]
+        """The batch's records as objects, a comma before each."""
+        return self._objects(batch, before=",")
 
     def join(self, records: bytes) -> bytes:
-        """The objects, after the document's head or a comma."""
+        """The objects, the first of the document after its head and without its comma."""
         head, self._head = self._head, b""
         if not records:
             return head
-        separator, self._separator = self._separator, b","
-        return b"".join((head, separator, records)) if head or separator else records
+        if self._empty:
+            self._empty = False
+            records = records[1:]
+        return head + records if head else records
 
     def finish(self) -> bytes:
         """The end of the array and of its envelope."""
@@ -144,7 +147,7 @@ class LinesEncoder(_ObjectsEncoder):
 
     def encode(self, batch: Batch) -> bytes:
         """The batch's records, a line each."""
-        return self._objects(batch, "\n")
+        return self._objects(batch, after="\n")
 
     def join(self, records: bytes) -> bytes:
         """The lines."""

@@ -20,8 +20,9 @@ from typing import Final
 import msgspec
 
 from proxy.few import FEW
-from proxy.formats.base import Limits, is_utf8
+from proxy.formats.base import Limits
 from proxy.formats.json_text import WHITESPACE, name_weight
+from proxy.kernels import is_utf8
 
 MOST: Final = 16 << 10
 """Bytes of a document up to which it is looked at."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.batch import Lexis
-from proxy.few import Cells, Few
+from proxy.few import Cells, Few, decided
 from proxy.formats.pieces import cut
 from proxy.texts import TEXT, Texts, column, content, texts, with_nulls
 from proxy.values import Type
@@ -95,6 +95,22 @@ def _characters(token: str | None) -> str | None:
     return _text(token) if token is not None and token.startswith('"') else token
 
 
+def _strings(tokens: Few) -> list[str] | None:
+    """What all of them have between their quotes, at once; None where one is no string, or has an escape.
+
+    No token holds a line end. So there is one quote, line end, quote less than there are tokens only where
+    each of them is a string, or there is no other.
+    """
+    try:
+        joined = "\n".join(tokens)
+    except TypeError:  # null
+        return None
+    if "\\" in joined or not joined.startswith('"'):
+        return None
+    found = joined[1:-1].split('"\n"')
+    return found if len(found) == len(tokens) else None
+
+
 WRITTEN: Final[Mapping[Type, str]] = MappingProxyType(
     dict.fromkeys(Type, "string")
     | {Type.INTEGER: "number", Type.DECIMAL: "number", Type.BOOLEAN: "`true`, `false`"}
@@ -115,7 +131,7 @@ class JsonLexis(Lexis):
         else:
             scalar = _text
         if isinstance(cells, Few):
-            return Few(map(scalar, cells))
+            return Few((_strings(cells) if scalar is _text else None) or map(scalar, cells))
         if len(cells) <= SMALL:
             return pl.Series(cells.name, [*map(scalar, cells.to_list())], dtype=pl.String)
         if type_.is_number:
@@ -157,7 +173,7 @@ class JsonLexis(Lexis):
     def plain(self, cells: Cells) -> Cells:
         """The text of a string; any other token as it is."""
         if isinstance(cells, Few):
-            return Few(map(_characters, cells))
+            return Few(_strings(cells) or map(_characters, cells))
         if len(cells) <= SMALL:
             return pl.Series(cells.name, [*map(_characters, cells.to_list())], dtype=pl.String)
         return column(self.characters(texts(cells))).alias(cells.name)
@@ -194,8 +210,9 @@ class JsonLexis(Lexis):
 
 def _where(series: pl.Series, keep: pl.Series) -> pl.Series:
     """The series with null wherever `keep` is not true."""
-    keep = keep.fill_null(value=False)
-    return series if keep.all() else series.set(~keep, None)
+    known = decided(keep, unknown=False)
+    assert isinstance(known, pl.Series)
+    return series if known.all() else series.set(~known, None)
 
 
 def _amend(
@@ -205,9 +222,11 @@ def _amend(
     scalar: Callable[[str | None], str | None],
 ) -> pl.Series:
     """The series with the cells where `wrong` is true made anew from `source`, each distinct one once."""
-    places = wrong.fill_null(value=False).arg_true()
-    if not len(places):
+    known = decided(wrong, unknown=False)
+    assert isinstance(known, pl.Series)
+    if not known.any():
         return series
+    places = known.arg_true()
     cells = source.gather(places).to_list()
     made = {cell: scalar(cell) for cell in set(cells)}
     return series.clone().scatter(places, pl.Series([made[c] for c in cells], dtype=pl.String))

@@ -26,7 +26,7 @@ import numpy as np
 
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
-from proxy.formats.base import Decoder, Reading, is_utf8, refused
+from proxy.formats.base import Decoder, Reading, refused
 from proxy.formats.json_few import Records
 from proxy.formats.json_lexis import JSON_LEXIS
 from proxy.formats.json_text import Scan, name_weight, strict, weight
@@ -39,7 +39,8 @@ from proxy.formats.json_tokens import (
     layout_of,
     tokens_of,
 )
-from proxy.formats.json_uniform import Uniform, members
+from proxy.formats.json_uniform import Members, Uniform, likely, members
+from proxy.kernels import Alike, is_utf8
 
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
@@ -68,9 +69,11 @@ class RecordsDecoder(Decoder):
         super().__init__()
         self._fields = reading.report.fields
         self._types = reading.report.types
-        self._wanted = tuple([name for name in self._fields if name in reading.reads])
+        self._wanted = reading.in_order
         self._limits = reading.limits
         self._layout: Layout | None = None
+        self._alike: tuple[tuple[str, ...], Alike] | None = None
+        """The members of records that were written alike, and how the next ones are likely to be."""
         self._noting = Lock()
         self._height = 0
         self._seen: set[str] = set()
@@ -99,16 +102,8 @@ class RecordsDecoder(Decoder):
             _decode(_OBJECTS, text)
             uniform = members(buffer, start, cut, found, self._limits)
             if uniform is not None:
-                self._saw(uniform.names, height)
-                if self._layout is None:
-                    self._learn(uniform.names)
-                return Batch(
-                    {},
-                    height=height,
-                    lexis=JSON_LEXIS,
-                    types=self._types,
-                    unread=Uniform.of(buffer, uniform, self._wanted),
-                )
+                self._alike = uniform.names, likely(buffer, uniform)
+                return self._uniform(buffer, uniform)
         if self._layout is None:
             first = b"".join((b"[", memoryview(buffer)[start : int(found.ends[0])], b"]"))
             self._learn(_decode(_MEMBERS, first)[0])
@@ -127,6 +122,15 @@ class RecordsDecoder(Decoder):
                 for index, name in enumerate(self._wanted)
             }
         return Batch(cells, height=height, lexis=JSON_LEXIS, types=self._types, few=height <= FEW)
+
+    def _uniform(self, buffer: bytes, found: Members) -> Batch:
+        """The batch of records that were `found` to be written alike."""
+        height = found.ends.shape[1]
+        self._saw(found.names, height)
+        if self._layout is None:
+            self._learn(found.names)
+        unread = Uniform.of(buffer, found, self._wanted)
+        return Batch({}, height=height, lexis=JSON_LEXIS, types=self._types, unread=unread)
 
     def _saw(self, names: Iterable[str], height: int) -> None:
         """Take note of members that some of `height` records have."""

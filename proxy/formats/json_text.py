@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 
 from proxy.formats import bits
-from proxy.formats.base import Limits, is_utf8, refused
+from proxy.formats.base import Limits, refused
 from proxy.formats.bits import Mask, Offsets
+from proxy.kernels import is_utf8
 
 WHITESPACE: Final = b" \t\n\r"
 

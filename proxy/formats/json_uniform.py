@@ -2,7 +2,8 @@
 
 Programs write JSON so. Where it holds for a block, each member of each record is found by the commas
 and braces that stand outside strings, and its name proved by comparing bytes, without a parser; where
-it does not, the block is read member by member instead (json.py).
+it does not, the block is read member by member instead (json_records.py). A document's first records say
+how the others are likely to be written: then one pass of `kernels` finds and proves them (`again`).
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from proxy import kernels
 from proxy.batch import Unread
 from proxy.few import Cells
 from proxy.formats import bits, pieces
 from proxy.formats.base import Limits
 from proxy.formats.bits import Bytes, Offsets
 from proxy.formats.json_text import WHITESPACE, Scan, strict
-from proxy.formats.pieces import Span
-from proxy.texts import Texts, column, with_nulls
+from proxy.kernels import Alike, Span
+from proxy.texts import Coded, Texts, column, with_nulls
 
-Places = npt.NDArray[np.intp]
+Places = npt.NDArray[np.intp] | npt.NDArray[np.uint32]
 """(members, records)"""
 
 _LEAD: Final = re.compile(rb'[ \t\n\r]*+("(?:[^"\\]|\\.)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
@@ -41,11 +43,9 @@ class Members:
 
     names: tuple[str, ...]
     starts: Places
-    lengths: Places
-    kinds: npt.NDArray[np.uint8]
-    """The first byte of each value."""
-    between: tuple[bytes, ...]
-    """What stands before each value, from the value before it on, or from the brace."""
+    ends: Places
+    leads: tuple[bytes, ...]
+    """What stands before each value, from the brace or the value before it on; and after the last one."""
 
 
 def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) -> Members | None:
@@ -72,7 +72,7 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     starts[0] = bits.next_set(found.opens, starts[0]) + 1
     starts[1:] = ends[:-1] + 1
 
-    names, between, after = [], [], b"{"
+    names, leads, after, trail = [], [], b"{", b""
     for index in range(width):
         end = int(ends[index, 0])
         matched = _LEAD.match(buffer, int(starts[index, 0]), end)
@@ -86,7 +86,7 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
         if not (_equal(data, starts[index], lead) and _equal(data, ends[index], trail)):
             return None
         starts[index] += len(lead)
-        between.append(after + lead)
+        leads.append(after + lead)
         after = trail + b","
     lengths = ends - starts
     if len(set(names)) != width or int(lengths.min()) <= 0:
@@ -104,8 +104,45 @@ def members(buffer: bytes, start: int, cut: int, found: Scan, limits: Limits) ->
     # The record's brace is none; what stands after it may be nothing at all.
     if int(bits.counts_before(letters, np.array([cut - 1]))[0]) != literals:
         return None
-    return Members(
-        names=tuple(names), starts=starts, lengths=lengths, kinds=kinds, between=tuple(between)
+    return Members(names=tuple(names), starts=starts, ends=ends, leads=(*leads, trail + b"}"))
+
+
+def likely(buffer: bytes, found: Members) -> Alike:
+    """How further records are likely to be written: as the first of those that were `found`."""
+    between = b","
+    if found.ends.shape[1] > 1:
+        last, following = int(found.ends[-1, 0]), int(found.starts[0, 1])
+        between = buffer[last + len(found.leads[-1]) : following - len(found.leads[0])]
+    return Alike(leads=found.leads, between=between)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Again:
+    """Records that are written as those before them."""
+
+    members: Members
+    cut: int
+    """Where the last one ends."""
+    longest: int
+    """Bytes of the longest one, with what is between it and the one before."""
+    open: bool
+    """Whether what follows may be the beginning of another one; else it is something else."""
+
+
+def again(
+    buffer: bytes, start: int, names: tuple[str, ...], alike: Alike, limits: Limits
+) -> Again | None:
+    """The members of the records from `start` on that are written `alike`; None without any."""
+    found, starts, ends = kernels.json_alike(
+        buffer, start, alike, longest_number=limits.number_length
+    )
+    if not found.records or not (found.ascii or kernels.is_utf8(buffer, found.cut)):
+        return None
+    return Again(
+        members=Members(names=names, starts=starts, ends=ends, leads=alike.leads),
+        cut=found.cut,
+        longest=found.longest,
+        open=found.ended == kernels.INCOMPLETE,
     )
 
 
@@ -143,8 +180,21 @@ class Uniform(Unread):
 
     def texts(self, name: str) -> Texts:
         """The same of one member, as Arrow has it."""
-        tokens = pieces.cut(self._data, self.span(name, name))
-        void = self._found.kinds[self._places[name]] == ord("n")
+        return self._cut(*self.span(name, name))
+
+    def numbered(self, name: str) -> Coded | None:
+        """The same with each distinct token once."""
+        starts, ends = self.span(name, name)
+        found = pieces.numbered(self._data, (starts, ends))
+        if found is None:
+            return None
+        codes, firsts = found
+        return Coded(self._cut(starts[firsts], ends[firsts]), codes)
+
+    def _cut(self, starts: Places, ends: Places) -> Texts:
+        """Some tokens."""
+        tokens = pieces.cut(self._data, (starts, ends))
+        void = self._data[starts] == ord("n")
         return with_nulls(tokens, void) if void.any() else tokens
 
     def where(self, keep: Cells) -> Uniform:
@@ -155,9 +205,8 @@ class Uniform(Unread):
         fewer = Members(
             names=found.names,
             starts=found.starts[:, kept],
-            lengths=found.lengths[:, kept],
-            kinds=found.kinds[:, kept],
-            between=found.between,
+            ends=found.ends[:, kept],
+            leads=found.leads,
         )
         return Uniform(self._data, fewer, self._places, self._names)
 
@@ -167,8 +216,7 @@ class Uniform(Unread):
 
     def span(self, first: str, last: str) -> Span:
         """All from the value of one member to that of another that is not before it."""
-        found, end = self._found, self._places[last]
-        return found.starts[self._places[first]], found.starts[end] + found.lengths[end]
+        return self._found.starts[self._places[first]], self._found.ends[self._places[last]]
 
     def until(self, first: str, other: str) -> Span:
         """All from the value of one member to where that of another that comes after it begins."""
@@ -177,7 +225,7 @@ class Uniform(Unread):
     def between(self, field: str, other: str) -> bytes | None:
         """What stands between the values of two members, where `other` comes right after `field`."""
         place = self._places.get(other)
-        return self._found.between[place] if place == self._places[field] + 1 else None
+        return self._found.leads[place] if place == self._places[field] + 1 else None
 
 
 def _within(offsets: Offsets, start: int, cut: int) -> Offsets:

@@ -11,7 +11,7 @@ line's end. So no line feed stands inside an object, where a comma could make se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -21,12 +21,14 @@ import numpy as np
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import bits, json_few
-from proxy.formats.base import Format, Reading, Work, is_utf8, refused
+from proxy.formats.base import Format, Reading, Work, refused
 from proxy.formats.bits import Offsets, longest
 from proxy.formats.json_encoder import LinesEncoder
 from proxy.formats.json_lexis import JSON_LEXIS, WRITTEN
 from proxy.formats.json_records import RecordsDecoder
 from proxy.formats.json_text import WHITESPACE, scan
+from proxy.formats.json_uniform import Again, again
+from proxy.kernels import Alike, is_utf8
 from proxy.report import FormatName
 
 _LF, _CR = b"\n\r"
@@ -40,8 +42,8 @@ class NdjsonDecoder(RecordsDecoder):
         super().__init__(reading)
         self._rest = b""
 
-    def _cut(self, block: bytes) -> list[Work]:
-        buffer = self._rest + block
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        buffer = b"".join((self._rest, *blocks))
         end = buffer.rfind(b"\n") + 1
         self._rest = buffer[end:]
         if len(self._rest) > self._limits.record_bytes:
@@ -61,6 +63,24 @@ class NdjsonDecoder(RecordsDecoder):
         short = json_few.read_lines(text, self._limits)
         if short is not None:
             return [self._whole(short)]
+        found = self._again(text)
+        if found is not None:
+            return [self._uniform(text, found.members)]
+        return [self._others(text)]
+
+    def _again(self, text: bytes) -> Again | None:
+        """The lines, if all are written as those before them."""
+        if self._alike is None:
+            return None
+        names, alike = self._alike
+        alike = Alike(leads=alike.leads, between=alike.between.replace(b",", b"\n"))
+        found = again(text, 0, names, alike, self._limits)
+        if found is None or text[found.cut :] != alike.between:
+            return None
+        return found if found.longest + len(alike.between) <= self._limits.record_bytes else None
+
+    def _others(self, text: bytes) -> Batch:
+        """The batch of some lines, however they are written."""
         lines = bits.offsets(bits.where(np.frombuffer(text, np.uint8), _LF))
         if longest(lines + 1) > self._limits.record_bytes:
             raise refused("record-too-large")
@@ -77,7 +97,7 @@ class NdjsonDecoder(RecordsDecoder):
             raise refused(self._why(text))
         if found.deepest > self._limits.depth:
             raise refused("too-deep")
-        return [self._batch(buffer, 0, int(found.ends[-1]), found)]
+        return self._batch(buffer, 0, int(found.ends[-1]), found)
 
     def _why(self, text: bytes) -> str:
         """What is wrong with the first line that is not one object."""

@@ -54,7 +54,12 @@ class ParquetDecoder(Decoder):
         self._begin = b""
         self._spool: Spool | None = None
 
-    def _cut(self, block: bytes) -> list[Work]:
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        for block in blocks:
+            self._put_aside(block)
+        return []
+
+    def _put_aside(self, block: bytes) -> None:
         if len(self._begin) < len(_MAGIC):
             self._begin += block[: len(_MAGIC) - len(self._begin)]
             if self._begin == _ENCRYPTED:
@@ -64,7 +69,6 @@ class ParquetDecoder(Decoder):
         if self._spool is None:
             self._spool = self._reading.spools.open()
         self._spool.write(block)
-        return []
 
     def close(self) -> None:
         """Let go of the spool."""

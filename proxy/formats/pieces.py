@@ -1,8 +1,6 @@
 """Pieces of text, by the offsets at which they begin and end: cut out of a block, and put together.
 
-Arrow's binary arrays are one buffer and ascending offsets, so the offsets of pieces and of the gaps
-between them are an array over the block itself, without a copy; taking elements of it by number is
-then the one copy there is, a few nanoseconds a piece.
+Each piece is moved once, by `kernels`, whether a column is made of them or a record.
 """
 
 from __future__ import annotations
@@ -12,15 +10,15 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from proxy.formats.bits import Bytes, Offsets
+from proxy import kernels
+from proxy.batch import REPEATS
+from proxy.formats.bits import Bytes
+from proxy.kernels import Places, Span
 from proxy.texts import TEXT, Coded, Texts, content
 
-Span = tuple[Offsets, Offsets]
-"""Where a piece of each record begins, and the offset after it."""
 Part: TypeAlias = int | bytes | Texts | Coded
 """Of each record one of some spans, by its number; the same text; or a text each, null for nothing."""
 
@@ -48,8 +46,14 @@ Column: TypeAlias = bytes | Texts | Coded | None
 
 def cut(data: Bytes, span: Span) -> Texts:
     """The pieces of some UTF-8 text."""
-    odd = pa.array(_odd(len(span[0]), 1)[:, 0])
-    return pc.take(_pieces(data, [span]), odd, boundscheck=False)
+    places, text = kernels.cut(data, span)
+    buffers = [None, pa.py_buffer(places), pa.py_buffer(text)]
+    return pa.Array.from_buffers(TEXT, len(places) - 1, buffers)
+
+
+def numbered(data: Bytes, span: Span) -> tuple[Places, Places] | None:
+    """Which of the distinct pieces each is, and the place of the first of each; None if they are too many."""
+    return kernels.numbered(data, span, most=len(span[0]) // REPEATS)
 
 
 def has_any(cells: Texts, characters: bytes) -> bool:
@@ -71,27 +75,23 @@ def has_pair(cells: Texts, character: int) -> bool:
 
 
 def together(data: Bytes, spans: Sequence[Span], parts: Sequence[Part], height: int) -> bytes:
-    """`height` records, each its `parts` in turn; the spans of each record stand in their order."""
-    arrays = [_pieces(data, spans)]
-    odd = _odd(height, len(spans))
-    picked = np.empty((height, len(parts)), np.int64)
-    held = len(arrays[0])
-    for at, part in enumerate(parts):
+    """`height` records, each its `parts` in turn."""
+    found: list[kernels.Part] = []
+    for part in parts:
         if isinstance(part, int):
-            picked[:, at] = odd[:, part]
-            continue
-        if isinstance(part, bytes):
-            arrays.append(pa.array([part.decode()], TEXT))
-            picked[:, at] = held
-        elif isinstance(part, Coded):
-            arrays.append(part.distinct)
-            np.add(part.codes, held, out=picked[:, at])
+            found.append(kernels.spans(data, *spans[part]))
+        elif isinstance(part, bytes):
+            found.append(kernels.same(part))
         else:
-            arrays.append(part)
-            picked[:, at] = np.arange(held, held + height)
-        held += len(arrays[-1])
-    text = pc.take(pa.concat_arrays(arrays), pa.array(picked.reshape(-1)), boundscheck=False)
-    return content(text)[1].tobytes()
+            cells = part.distinct if isinstance(part, Coded) else part
+            if cells.null_count:  # under a null there may be anything
+                cells = pc.fill_null(cells, "")
+            places, text = content(cells)
+            if isinstance(part, Coded):
+                found.append(kernels.coded(text, places, part.codes))
+            else:
+                found.append(kernels.texts(text, places))
+    return kernels.weave(found, height)
 
 
 @dataclass(slots=True)
@@ -138,14 +138,8 @@ def woven(
             parts += [lead, len(runs)]
             runs.append(_Run(field, field))
     spans = [run.span(source) for run in runs] if source is not None else []
-    order = sorted(range(len(spans)), key=lambda number: int(spans[number][0][0]))
-    rank = {number: at for at, number in enumerate(order)}
-    return together(
-        np.empty(0, np.uint8) if source is None else source.data,
-        [spans[number] for number in order],
-        [rank[part] if isinstance(part, int) else part for part in _joined([*parts, tail])],
-        height,
-    )
+    data = np.empty(0, np.uint8) if source is None else source.data
+    return together(data, spans, [*_joined([*parts, tail])], height)
 
 
 def _joined(parts: Sequence[Part]) -> Iterator[Part]:
@@ -172,20 +166,3 @@ def _followed(column: Coded, text: bytes) -> Coded:
     cells = pc.fill_null(column.distinct, "")
     after = pa.scalar(text.decode(), TEXT)
     return Coded(pc.binary_join_element_wise(cells, after, pa.scalar("", TEXT)), column.codes)
-
-
-def _pieces(data: Bytes, spans: Sequence[Span]) -> pa.LargeStringArray:
-    """By turns what is between the pieces, and the pieces."""
-    height = len(spans[0][0]) if spans else 0
-    bounds = np.zeros(2 * len(spans) * height + 1, np.int64)
-    by_record = bounds[1:].reshape(height, 2 * len(spans))
-    for at, (starts, ends) in enumerate(spans):
-        by_record[:, 2 * at] = starts
-        by_record[:, 2 * at + 1] = ends
-    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
-    return pa.Array.from_buffers(TEXT, len(bounds) - 1, buffers)
-
-
-def _odd(height: int, width: int) -> npt.NDArray[np.int64]:
-    """The numbers of the pieces among pieces and gaps, by record."""
-    return np.arange(1, 2 * height * width, 2).reshape(height, width)

@@ -40,7 +40,7 @@ class XlsxDecoder(Decoder):
         super().__init__()
         self._fields = reading.report.fields
         self._types = reading.report.types
-        self._reads = reading.reads
+        self._reading = reading
         self._limits = reading.limits
         self._sheet = reading.dialect.sheet
         self._spool = reading.spools.open()
@@ -50,13 +50,17 @@ class XlsxDecoder(Decoder):
         """Let go of the workbook."""
         self._spool.close()
 
-    def _cut(self, block: bytes) -> list[Work]:
+    def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
+        for block in blocks:
+            self._put_aside(block)
+        return []
+
+    def _put_aside(self, block: bytes) -> None:
         if len(self._begins) < len(PACKAGE):
             self._begins = (self._begins + block)[: len(PACKAGE)]
             if not PACKAGE.startswith(self._begins) and not COMPOUND.startswith(self._begins):
                 raise refused("package-malformed")
         self._spool.write(block)
-        return []
 
     def _finish(self) -> Iterator[Work]:
         """The rows, some thousands at a time."""
@@ -78,7 +82,7 @@ class XlsxDecoder(Decoder):
         """Take the header: which column each field is."""
         if len(names) > self._limits.fields:
             raise refused("too-many-fields")
-        return self._columns_of(names, self._fields, self._reads)
+        return self._columns_of(names, self._fields, self._reading)
 
     def _batches(self, wanted: dict[str, int], rows: Sequence[Sequence[Any]]) -> list[Batch]:
         """The batch of some rows."""

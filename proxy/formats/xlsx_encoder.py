@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import count, islice, product
 from string import ascii_uppercase
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
@@ -91,8 +91,6 @@ class Rows(NamedTuple):
 
 class XlsxEncoder(Encoder[Rows]):
     """Batches -> a workbook with one sheet, whose first row is the header."""
-
-    joins_lightly: ClassVar[bool] = False
 
     def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""

@@ -6,59 +6,59 @@ what leaves (`answers`) cannot be made without the `Receipt` that it returns.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
 from multidict import istr
 
+from proxy.alarms.noticed import Noticed
 from proxy.audit.log import AccessLog
+from proxy.budgets.spending import Budgets, Meter
 from proxy.catalogue import BadParameter, MalformedTarget, parse_target
 from proxy.codings import OFFERED, Coding
 from proxy.errors import (
-    LogUnavailable,
     SourceRefused,
     SpoolsFull,
+    StoreNotAsked,
     StoreTimeout,
     StoreUnavailable,
+    TooLargeToCount,
     TooLargeToSort,
-    where,
 )
 from proxy.formats import FORMATS
+from proxy.formats.base import Decoder
 from proxy.gateway import validated
-from proxy.gateway.accept import codings, preferred
-from proxy.gateway.answers import Head, bare, release
+from proxy.gateway.accept import codings, negotiated
+from proxy.gateway.answers import Head, bare
+from proxy.gateway.askers import Askers
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.drift import Drift, Kind
-from proxy.gateway.making import Bounds, Granted, Maker, SortsFull
+from proxy.gateway.making import Bounds, Granted, Maker
 from proxy.gateway.paging import Page
 from proxy.gateway.record import Access
 from proxy.gateway.recorder import Recorder
+from proxy.gateway.sending import Sending
 from proxy.gateway.sorting import asked_order
 from proxy.gateway.standing import Outdated, Standing, context_of
-from proxy.gateway.streamed import Streamed
-from proxy.gateway.validated import etag_of, with_coding
-from proxy.gateway.view import Blocks, View
-from proxy.keys import Keyring
-from proxy.plan import Decision, Deny, Permit
+from proxy.gateway.tracing import Tracer
+from proxy.gateway.turns import NoTurn, Running
+from proxy.gateway.view import View
+from proxy.plan import Deny, Permit
 from proxy.policy.decide import decide
 from proxy.reasons import Reason
 from proxy.reload import PolicyInForce
-from proxy.report import By, Dialect, Report, Variant
+from proxy.report import By, Report
+from proxy.rotation import KeysInForce
 from proxy.snapshot import Snapshot
-from proxy.subject import Subject
 from proxy.upstream import Stores
+from proxy.upstream.live import Live
 
 PURPOSE_HEADER: Final = istr("Counterfoil-Purpose")
 _ATTEMPTS: Final = 3
 """How often a request is decided anew where its permit ended before its first block was ready."""
-_SUBJECTS: Final = 8192
-"""How many subjects' opaque ids are remembered."""
 _METHODS: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 _LOGGER: Final = logging.getLogger("counterfoil")
 
@@ -70,30 +70,42 @@ class Gateway:
         self,
         *,
         policy: PolicyInForce,
+        keys: KeysInForce,
         log: AccessLog,
         stores: Stores,
-        keyring: Keyring,
         bounds: Bounds,
+        askers: Askers,
         executor: Executor,
+        budgets: Budgets,
+        noticed: Noticed | None = None,
+        tracer: Tracer | None = None,
+        workers: int = 1,
     ) -> None:
+        """`workers`: how many processes share the port, and what all may do together."""
+        self.tracer = tracer
         self._policy = policy
-        self._keyring = keyring
+        self._budgets = budgets
+        self._executor = executor
+        self._keys = keys
         self._bounds = bounds
-        self.recorder = Recorder(log)
-        self._running: Counter[str] = Counter()
+        self.askers = askers
+        self.recorder = Recorder(log, workers=workers, noticed=noticed)
+        self._running = Running(bounds.requests_per_subject)
+        self._stores = stores
         self._drift = Drift()
         self._maker = Maker(
             stores=stores,
-            keyring=keyring,
             bounds=bounds,
             executor=executor,
             seen=self._tell_of_drift,
         )
-        self._opaque = lru_cache(_SUBJECTS)(keyring.opaque)
 
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot in force."""
+        return self._policy.snapshot
+
+    def _in_force(self) -> Snapshot:
         return self._policy.snapshot
 
     @property
@@ -108,6 +120,26 @@ class Gateway:
         return refused.cause if refused is not None else ""
 
     @property
+    def keys_stale(self) -> str:
+        """The cause for which the file's keyring is not in force, of `rotation.CAUSES`; '' where it is."""
+        untaken = self._keys.untaken
+        return untaken.cause if untaken is not None else ""
+
+    @property
+    def knows_keys(self) -> bool:
+        """Whether a token of some issuer could be told to be good now."""
+        return self.snapshot.identities.able
+
+    @property
+    def stores(self) -> Iterator[Live]:
+        """What is known of the stores in force that were asked for something."""
+        return self._stores.known(self.snapshot.catalogue.stores)
+
+    def let_go(self) -> None:
+        """Forget stores that are no longer catalogued, once no answer of theirs is under way."""
+        self._stores.let_go(self.snapshot.catalogue.stores)
+
+    @property
     def running(self) -> int:
         """How many permitted requests are under way."""
         return self._running.total()
@@ -120,30 +152,35 @@ class Gateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The life of a request, step by step.
 
-        1 take one snapshot; 2 identify; 3 route; 4 decide; 5 fetch; 6 decode, transform, encode;
-        7 record, durably; 8 release. What cannot be recorded is neither released nor refused.
+        1 take one snapshot, and the keys; 2 identify; 3 route; 4 decide; 5 fetch; 6 decode, transform,
+        encode; 7 record, durably; 8 release. What cannot be recorded is neither released nor refused.
         """
         attempts = 0
+        access = self.access(request, request.method)
         while True:
-            access = Access(address=request.remote or "", method=request.method)
             try:
-                return await self._attempt(request, access)
+                return await self.recorder.answered(access, self._attempt(request, access))
             except Outdated:
                 attempts += 1  # nothing is released, nothing on record: as if it were asked now
                 if attempts == _ATTEMPTS:
                     deny = Deny(reason=Reason.CHANGING, cause="policy-changing")
                     return await self.recorder.refuse(access, deny)
-            except LogUnavailable as exc:
-                return self.recorder.unrecorded(access, exc)
-            except asyncio.CancelledError:
-                if not access.parts:  # the proxy stops, and nothing of this access is on record yet
-                    deny = Deny(reason=Reason.INTERNAL, cause="stopped")
-                    await asyncio.shield(self.recorder.refuse(access, deny))
-                raise
-            except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
-                _LOGGER.error("access %s: %s", access.id, where(exc))
-                deny = Deny(reason=Reason.INTERNAL, cause="internal-error")
-                return await self.recorder.refuse(access, deny)
+                itself, access = access.itself, self.access(request, request.method)
+                access.itself = itself
+
+    def access(self, request: web.BaseRequest, method: str) -> Access:
+        """What is known of a request when it begins, with the keys that it keeps to its end."""
+        client = self.askers.client(request)
+        return Access(
+            address=client.address,
+            certificate=client.certificate,
+            unread=client.unread,
+            method=method,
+            keyring=self._keys.keyring,
+            trace=None
+            if self.tracer is None
+            else self.tracer.begin(request, client.address, method),
+        )
 
     async def _attempt(self, request: web.BaseRequest, access: Access) -> web.StreamResponse:
         snapshot = self.snapshot  # 1
@@ -162,7 +199,7 @@ class Gateway:
         """The order of answers is DESIGN.md §3.4: nothing of a report is told before a grant on it."""
         access.policy = snapshot.version
         purpose = access.stated(
-            request.headers.getall(PURPOSE_HEADER, ()), snapshot.catalogue.purposes, self._keyring
+            request.headers.getall(PURPOSE_HEADER, ()), snapshot.catalogue.purposes
         )
         try:
             target = parse_target(request.raw_path)
@@ -171,7 +208,7 @@ class Gateway:
         if request.body_exists and not request.content.at_eof():
             return Deny(reason=Reason.BODY, cause="body-on-a-read")
 
-        subject = await self.identify(snapshot, request, access)
+        subject = await self.askers.identify(snapshot, request, access)
         if isinstance(subject, Deny):
             return subject
 
@@ -188,7 +225,7 @@ class Gateway:
             return decision  # without a grant on the report, nothing more is told
         if request.method not in _METHODS:
             return Deny(reason=Reason.METHOD, cause="method", allow=_METHODS)
-        dialect = _negotiated(request, variant, decision)
+        dialect = negotiated(request, variant, decision)
         if isinstance(dialect, Deny):
             return dialect
         access.format = dialect.format
@@ -203,7 +240,7 @@ class Gateway:
             help_ = exc.help(decision.plan.clear if isinstance(decision, Permit) else ())
             detail = f"{help_} Parameters of this report: {declared}.".lstrip()
             return Deny(reason=Reason.PARAMETER, cause=exc.cause, detail=detail)
-        access.recorded(asked.parameters, report, self._keyring)
+        access.recorded(asked.parameters, report)
         if purpose is None:
             return Deny(reason=Reason.PURPOSE_UNKNOWN, cause="unknown-purpose")
         if isinstance(decision, Deny):
@@ -212,13 +249,16 @@ class Gateway:
         if hidden:
             detail = f"Not for you: {', '.join(hidden)}."
             return Deny(reason=Reason.PARAMETER_FORBIDDEN, cause="hidden-field", detail=detail)
-        if self._running[subject.name] >= self._bounds.requests_per_subject:
-            return Deny(reason=Reason.BUSY, cause="too-many-requests")
+        busy = self._running.refuses(subject.name, report.store.name)
+        if busy:
+            return Deny(reason=Reason.BUSY, cause=busy)
         access.permit = decision
         given = asked.parameters.items()
         shaping = {name: value for name, value in given if name in report.shaping}
         return Granted(
             permit=decision,
+            keyring=access.keyring,
+            trace=access.trace,
             context=context,
             variant=variant,
             dialect=dialect,
@@ -229,17 +269,15 @@ class Gateway:
             grouped=any(report.parameters[name].by is By.GROUP for name in shaping),
         )
 
-    async def identify(
-        self, snapshot: Snapshot, request: web.BaseRequest, access: Access
-    ) -> Subject | Deny:
-        """Who asks, noted in `access`."""
-        presented = request.headers.getall(hdrs.AUTHORIZATION, ())
-        if len(presented) > 1:
-            return Deny(reason=Reason.UNAUTHENTICATED, cause="token-twice")
-        subject = await snapshot.identities.verify(presented[0] if presented else None, access.now)
-        if isinstance(subject, Subject):
-            access.subject, access.opaque = subject, self._opaque(subject.name)
-        return subject
+    def meter(self, access: Access, permit: Permit) -> Meter:
+        """What charges the budgets of an access that is permitted."""
+        return Meter(
+            self._budgets,
+            subject=permit.subject,
+            report=permit.report.id,
+            keyring=access.keyring,
+            policy=self._in_force,
+        )
 
     # ── 5, 6, 7, 8: fetch, make the requester's view, record, release ─────────────────────────────
 
@@ -257,29 +295,30 @@ class Gateway:
             permit=granted.permit,
             context=granted.context,
             decided=snapshot,
-            policy=lambda: self.snapshot,
+            policy=self._in_force,
             request=request,
             access=access,
+            askers=self.askers,
         )
         repeatable = granted.permit.plan.repeatable
         wanted = Wanted.of(request)
-
-        async def send(blocks: Blocks) -> web.StreamResponse:
-            ready = await blocks.take()
-            await standing.hold()
-            block = ready[0]
-            coded = head._replace(coding=block.coding)
-            if not block.last:
-                answer = Streamed(blocks, recorder=self.recorder, standing=standing)
-                return await answer.send(ready, coded)
-            receipt = await self.recorder.record(access, "complete", block=block, ended="whole")
-            if repeatable:
-                etag = etag_of(granted.permit, head.media_type, block, self._keyring)
-                coded = coded._replace(etag=with_coding(etag, block.coding))
-            return release(receipt, block, coded)
-
-        self._running[name] += 1
+        meter = self.meter(access, granted.permit)
+        sending = Sending(
+            granted=granted,
+            head=head,
+            coding=coding,
+            maker=self._maker,
+            recorder=self.recorder,
+            standing=standing,
+            meter=meter,
+            executor=self._executor,
+        )
+        store = granted.permit.report.store.name
+        self._running.begin(name, store)
         try:
+            over = await meter.check(granted.permit.plan)
+            if over is not None:
+                return await self.recorder.refuse(access, over)
             if wanted is not None:
                 whole = await self._maker.whole(granted, wanted) if repeatable else None
                 await standing.hold()
@@ -291,6 +330,7 @@ class Gateway:
                         coding=coding,
                         recorder=self.recorder,
                         standing=standing,
+                        meter=meter,
                     )
                 if wanted.fails(""):  # it has no validator
                     return await self.recorder.refuse(access, validated.CHANGED)
@@ -298,19 +338,19 @@ class Gateway:
                     if coding is not None and coding.always:
                         head = head._replace(coding=coding.coding)
                     return bare(await self.recorder.record(access, "complete", ended="whole"), head)
-            return await self._maker.made(granted, send, coding)
-        except SortsFull:
-            deny = Deny(reason=Reason.BUSY, cause="too-many-sorted")
-            return await self.recorder.refuse(access, deny)
+            return await sending.made()
+        except NoTurn as exc:
+            return await self.recorder.refuse(access, Deny(reason=Reason.BUSY, cause=exc.cause))
         except (SourceRefused, StoreUnavailable) as exc:
-            _LOGGER.warning("access %s: %s: %s", access.id, granted.permit.report.id, exc)
+            level = logging.DEBUG if isinstance(exc, StoreNotAsked) else logging.WARNING
+            report = granted.permit.report.id
+            extra = {"access": access.id}
+            _LOGGER.log(level, "access %s: %s: %s", access.id, report, exc, extra=extra)
             return await self.recorder.refuse(access, _store_failure(exc))
         finally:
-            self._running[name] -= 1
-            if not self._running[name]:
-                del self._running[name]
+            self._running.end(name, store)
 
-    def _tell_of_drift(self, view: View, granted: Granted) -> None:
+    def _tell_of_drift(self, view: View | Decoder, granted: Granted) -> None:
         """One alarm, in both logs, for what a store gives otherwise than the catalogue declares."""
         if granted.grouped:
             return
@@ -319,25 +359,10 @@ class Gateway:
             self.recorder.alarm(alarm, self.snapshot.version)
 
     async def close(self) -> None:
-        """Write what is still to be written, and stop fetching keys."""
+        """Write what is still to be written, and stop asking identity providers."""
         self._maker.close()
         await self.recorder.close()
         await self.snapshot.identities.close()
-
-
-def _negotiated(request: web.BaseRequest, variant: Variant, decision: Decision) -> Dialect | Deny:
-    """How the answer is to be written, of what is offered and can hold what is granted."""
-    mixed = decision.plan.mixed if isinstance(decision, Permit) else frozenset()
-    offers = [each for each in variant.offers if not (mixed and FORMATS[each.format].typed)]
-    if not offers:
-        detail = f"Not in one type for you: {', '.join(sorted(mixed))}."
-        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="mixed-types", detail=detail)
-    number = preferred(request, [FORMATS[each.format].media_type for each in offers])
-    if number is None:
-        offered = ", ".join(FORMATS[each.format].media_type.partition(";")[0] for each in offers)
-        detail = f"Offered here: {offered}."
-        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept", detail=detail)
-    return offers[number]
 
 
 def _selects_on_hidden(
@@ -355,11 +380,15 @@ def _store_failure(exc: SourceRefused | StoreUnavailable) -> Deny:
     match exc:
         case TooLargeToSort():
             return Deny(reason=Reason.TOO_LARGE_TO_SORT, cause=exc.cause)
+        case TooLargeToCount():
+            return Deny(reason=Reason.TOO_LARGE_TO_COUNT, cause=exc.cause)
         case SpoolsFull():
             return Deny(reason=Reason.BUSY, cause=exc.cause)
         case SourceRefused():
             return Deny(reason=Reason.STORE_REFUSED, cause=exc.cause)
         case StoreTimeout():
             return Deny(reason=Reason.STORE_TIMEOUT, cause=exc.cause)
+        case StoreNotAsked():
+            return Deny(reason=Reason.STORE_NOT_ASKED, cause=exc.cause, after=exc.after)
         case StoreUnavailable():
             return Deny(reason=Reason.STORE_UNAVAILABLE, cause=exc.cause)

@@ -13,6 +13,10 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from proxy.codings import GZIP, IDENTITY, OFFERED
+from proxy.formats import FORMATS
+from proxy.plan import Decision, Deny, Permit
+from proxy.reasons import Reason
+from proxy.report import Dialect, Variant
 
 _WEIGHT: Final = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
@@ -32,6 +36,21 @@ def preferred(request: web.BaseRequest, media_types: Sequence[str]) -> int | Non
     weights = [_weight(ranges, each.partition(";")[0]) for each in media_types]
     most = max(weights)
     return weights.index(most) if most else None
+
+
+def negotiated(request: web.BaseRequest, variant: Variant, decision: Decision) -> Dialect | Deny:
+    """How the answer is to be written, of what is offered and can hold what is granted."""
+    mixed = decision.plan.mixed if isinstance(decision, Permit) else frozenset()
+    offers = [each for each in variant.offers if not (mixed and FORMATS[each.format].typed)]
+    if not offers:
+        detail = f"Not in one type for you: {', '.join(sorted(mixed))}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="mixed-types", detail=detail)
+    number = preferred(request, [FORMATS[each.format].media_type for each in offers])
+    if number is None:
+        offered = ", ".join(FORMATS[each.format].media_type.partition(";")[0] for each in offers)
+        detail = f"Offered here: {offered}."
+        return Deny(reason=Reason.NOT_ACCEPTABLE, cause="accept", detail=detail)
+    return offers[number]
 
 
 def codings(request: web.BaseRequest) -> tuple[str, ...]:

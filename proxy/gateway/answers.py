@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import istr
 
 from proxy import problems
@@ -19,6 +19,7 @@ from proxy.plan import Deny
 from proxy.reasons import Reason
 
 EVENT_HEADER: Final = istr("Counterfoil-Event")
+_SNIFFING: Final = istr("X-Content-Type-Options")
 
 
 class Head(NamedTuple):
@@ -64,10 +65,9 @@ async def begin(receipt: Receipt, request: web.BaseRequest, head: Head) -> web.S
 
 def refuse(receipt: Receipt, deny: Deny) -> web.Response:
     """A refusal on record."""
+    headers = {**_headers(receipt, _PROBLEM), **problems.headers(deny)}
     response = web.Response(
-        status=problems.status(deny),
-        body=problems.body(deny, receipt.access),
-        headers={**_headers(receipt, _PROBLEM), **problems.headers(deny)},
+        status=problems.status(deny), body=problems.body(deny, receipt.access), headers=headers
     )
     if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
         response.force_close()
@@ -81,23 +81,23 @@ def abort(request: web.BaseRequest) -> None:
 
 
 def _headers(receipt: Receipt, head: Head) -> dict[str, str]:
-    headers = {
-        "Content-Type": head.media_type,
+    headers: dict[str, str] = {
+        hdrs.CONTENT_TYPE: head.media_type,
         EVENT_HEADER: receipt.access,
-        "Cache-Control": "private, no-cache" if head.etag else "private, no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Server": "counterfoil",
+        hdrs.CACHE_CONTROL: "private, no-cache" if head.etag else "private, no-store",
+        _SNIFFING: "nosniff",
+        hdrs.SERVER: "counterfoil",
     }
     if head.vary:
-        headers["Vary"] = head.vary
+        headers[hdrs.VARY] = head.vary
     if head.coding != IDENTITY:
-        headers["Content-Encoding"] = head.coding
+        headers[hdrs.CONTENT_ENCODING] = head.coding
     if head.etag:
-        headers["ETag"] = head.etag
+        headers[hdrs.ETAG] = head.etag
     if head.ranges:
-        headers["Accept-Ranges"] = "bytes"
+        headers[hdrs.ACCEPT_RANGES] = "bytes"
     if head.span:
-        headers["Content-Range"] = f"bytes {head.span}"
+        headers[hdrs.CONTENT_RANGE] = f"bytes {head.span}"
     return headers
 
 

@@ -1,4 +1,4 @@
-"""Refusals of unauthenticated requests, coalesced beyond a rate per address.
+"""Refusals of unauthenticated requests, coalesced beyond a rate per address; of too many, per subject.
 
 Nobody outside may fill the access log. Beyond the rate, one `burst` record is made durable *before* the
 first of the coalesced refusals is answered; the others refer to it, and a second record closes it with
@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
-from typing import Final
+from typing import ClassVar, Final, Self
 
 from proxy.access import Receipt
+from proxy.gateway.connections import network_of
 
-_MOST_ADDRESSES: Final = 4096
+_MOST_NAMES: Final = 4096
 _ELSEWHERE: Final = "elsewhere"
-"""Stands for every address beyond those that are told apart."""
+"""Stands for everyone beyond those that are told apart."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Burst:
-    """Coalesced refusals of one address; `receipt` proves the record that announced them."""
+    """Coalesced refusals of one address or subject; `receipt` proves the record that announced them."""
 
     address: str
+    subject: str = ""
+    """Its opaque id."""
     receipt: Receipt
     count: int = 0
 
@@ -37,22 +39,28 @@ class _Allowance:
 
 @dataclass(slots=True, kw_only=True)
 class Bursts:
-    """A token bucket per address; knows no clock."""
+    """A token bucket per address or subject; knows no clock."""
 
-    capacity: float = 40.0
-    per_second: float = 10.0
+    CAPACITY: ClassVar[float] = 40.0
+    PER_SECOND: ClassVar[float] = 10.0
+    capacity: float = CAPACITY
+    per_second: float = PER_SECOND
     open: dict[str, Burst] = field(default_factory=dict)
     _allowances: OrderedDict[str, _Allowance] = field(default_factory=OrderedDict)
 
-    def key(self, address: str) -> str:
-        """The name under which an address is counted: memory stays bounded.
+    @classmethod
+    def among(cls, workers: int) -> Self:
+        """The share of one of so many processes."""
+        return cls(capacity=max(1.0, cls.CAPACITY / workers), per_second=cls.PER_SECOND / workers)
 
-        Of IPv6 it is the network of 64 bits, since all of it is one host's to use.
-        """
-        if ":" in address:
-            address = _network(address)
-        if address in self._allowances or len(self._allowances) < _MOST_ADDRESSES:
-            return address
+    def key(self, address: str) -> str:
+        """The name under which an address is counted."""
+        return self.bounded(network_of(address))
+
+    def bounded(self, name: str) -> str:
+        """The name under which an address or a subject is counted: memory stays bounded."""
+        if name in self._allowances or len(self._allowances) < _MOST_NAMES:
+            return name
         return _ELSEWHERE
 
     def exceeds(self, key: str, now: float) -> bool:
@@ -75,10 +83,3 @@ class Bursts:
             if allowance.left + (now - allowance.seen) * self.per_second >= self.capacity:
                 del self._allowances[key]
         yield from finished
-
-
-def _network(address: str) -> str:
-    parsed = IPv6Address(address)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"

@@ -48,7 +48,12 @@ class Wanted:
         """What `request` wants; None where it wants the answer, whatever it is."""
         headers = request.headers
         head = request.method == hdrs.METH_HEAD
-        if not head and not any(name in headers for name in _FIELDS):
+        if not (
+            head
+            or hdrs.IF_NONE_MATCH in headers
+            or hdrs.IF_MATCH in headers
+            or hdrs.RANGE in headers
+        ):
             return None
         if_range = headers.getall(hdrs.IF_RANGE, ())
         wanted = cls(
@@ -74,9 +79,6 @@ class Wanted:
     def part(self, etag: str) -> Span | None:
         """The range that is wanted of the answer that has this validator (§13.1.5)."""
         return self.span if self.if_range in (None, etag) else None
-
-
-_FIELDS: Final = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.RANGE)
 
 
 def _tags(stated: tuple[str, ...] | list[str]) -> frozenset[str] | None:

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
@@ -27,12 +27,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from proxy.access import Receipt
-from proxy.errors import LogUnavailable, where
 from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
+from proxy.gateway.bodies import json_body
 from proxy.gateway.record import Access
 from proxy.gateway.standing import context_of
-from proxy.keys import Keyring
 from proxy.plan import Context, Deny
 from proxy.policy import granting
 from proxy.policy.decide import refusal
@@ -48,7 +47,6 @@ PREFIX: Final = "/-/"
 
 _LOGGER: Final = logging.getLogger("counterfoil")
 _MOST_BODY: Final = 16 << 10
-_BODY_SECONDS: Final = 10.0
 _ONE: Final = re.compile(r"/-/(grants|lockdowns)/([0-9a-f]{32})\Z")
 _GRANTEE: Final = re.compile(r"(?:user|tool):\S")
 
@@ -95,6 +93,8 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: str = ""
     warnings: tuple[str, ...] = ()
     """Why a grant may give less than its role does to others."""
+    pending: int = 0
+    """How many workers have not taken it yet; the others have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,15 +122,17 @@ class _Denied(Exception):
 class Control:
     """Answers what is asked under `/-/`, but for the health checks."""
 
-    def __init__(self, *, gateway: Gateway, policy: PolicyInForce, keyring: Keyring) -> None:
+    def __init__(self, *, gateway: Gateway, policy: PolicyInForce) -> None:
         self._gateway = gateway
         self._recorder = gateway.recorder
         self._policy = policy
-        self._keyring = keyring
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Identify, decide, record, write, put in force, answer; or refuse, on record."""
-        access = Access(address=request.remote or "", method=request.method)
+        access = self._gateway.access(request, request.method)
+        return await self._recorder.answered(access, self._attempt(request, access))
+
+    async def _attempt(self, request: web.BaseRequest, access: Access) -> web.Response:
         try:
             decided = await self._decide(request, access)
             if isinstance(decided, Deny):
@@ -142,14 +144,8 @@ class Control:
             detail = "The role gives nothing on this report."
             return await self._recorder.refuse(access, _not_changed("nothing-to-grant", detail))
         except NotChanged as exc:
-            _LOGGER.error("access %s: %s", access.id, exc)
+            _LOGGER.error("access %s: %s", access.id, exc, extra={"access": access.id})
             return await self._recorder.refuse(access, _not_changed("not-changed", f"{exc}."))
-        except LogUnavailable as exc:
-            return self._recorder.unrecorded(access, exc)
-        except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
-            _LOGGER.error("access %s: %s", access.id, where(exc))
-            deny = Deny(reason=Reason.INTERNAL, cause="internal-error")
-            return await self._recorder.refuse(access, deny)
 
     async def _change(self, access: Access, change: _Change) -> web.Response:
         async def record() -> Receipt:
@@ -157,14 +153,20 @@ class Control:
             return await self._recorder.record(access, "change")
 
         # Shielded: who goes away in the middle does not leave it half done.
-        receipt = await asyncio.shield(
+        receipt, pending = await asyncio.shield(
             asyncio.ensure_future(self._policy.change(_FILES[change.kind], change.edit, record))
         )
         version = self._gateway.snapshot.version
         return web.Response(
             status=change.status,
             body=msgspec.json.encode(
-                Changed(id=change.id, policy=version, until=change.until, warnings=change.warnings)
+                Changed(
+                    id=change.id,
+                    policy=version,
+                    until=change.until,
+                    warnings=change.warnings,
+                    pending=pending,
+                )
             ),
             headers={
                 "Content-Type": "application/json",
@@ -177,7 +179,7 @@ class Control:
     async def _decide(self, request: web.BaseRequest, access: Access) -> _Change | Deny:
         snapshot = self._gateway.snapshot
         access.policy = snapshot.version
-        subject = await self._gateway.identify(snapshot, request, access)
+        subject = await self._gateway.askers.identify(snapshot, request, access)
         if isinstance(subject, Deny):
             return subject
         path, one = request.raw_path, _ONE.match(request.raw_path)
@@ -232,7 +234,7 @@ class Control:
             kind="grants",
             edit=edit,
             parameters={
-                "to": self._keyring.opaque(asked.subject),
+                "to": access.keyring.opaque(asked.subject),
                 "role": granting.plain(asked.role),
                 "until": stamp,
                 "reason": granting.plain(asked.reason),
@@ -290,7 +292,7 @@ class Control:
         access.about = pattern
         if access.action == Action.GRANT and reports != (pattern,):
             return Deny(reason=Reason.NOT_FOUND, cause="not-one-report")
-        context = replace(context, action=access.action)
+        context = msgspec.structs.replace(context, action=access.action)
         for report in map(policy.report, reports):
             deny = refusal(policy, subject=subject, report=report, context=context)
             if deny is not None:
@@ -325,17 +327,9 @@ def _lacking(snapshot: Snapshot, asked: Grant, now: datetime) -> Iterator[str]:
 
 async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Grant | Lockdown | Deny:
     """What is asked for, strictly as its type says."""
-    if request.content_type != "application/json" or request.content_length is None:
-        detail = "Send JSON, with its length."
-        return Deny(reason=Reason.BAD_CHANGE, cause="not-json", detail=detail)
-    if request.content_length > _MOST_BODY:
-        return Deny(reason=Reason.BODY, cause="body-too-large")
-    try:
-        raw = await asyncio.wait_for(
-            request.content.readexactly(request.content_length), _BODY_SECONDS
-        )
-    except (asyncio.IncompleteReadError, TimeoutError):
-        return Deny(reason=Reason.MALFORMED, cause="body-cut-off")
+    raw = await json_body(request, most=_MOST_BODY, reason=Reason.BAD_CHANGE)
+    if isinstance(raw, Deny):
+        return raw
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         asked = msgspec.json.decode(raw, type=type_)
         if granting.plain(asked.reason):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from proxy.formats.base import UNDECLARED_NAMES
+from proxy.formats.base import UNDECLARED_NAMES, Decoder
 from proxy.gateway.view import View
 from proxy.report import Report, Variant
 
@@ -70,7 +70,7 @@ class Drift:
         self._reports: dict[str, _Drifting] = {}
 
     def notice(
-        self, view: View, report: Report, variant: Variant, current: Mapping[str, Report]
+        self, view: View | Decoder, report: Report, variant: Variant, current: Mapping[str, Report]
     ) -> Sequence[Alarm]:
         """The alarms that an answer raises; `current` are the reports of the catalogue in force."""
         if not (view.undeclared or view.vanished or report.id in self._reports):

@@ -18,7 +18,9 @@ from functools import partial
 from typing import Final
 
 from proxy.codings import Coding
-from proxy.gateway.view import BLOCK, Block, coded
+from proxy.gateway.blocks import coded
+from proxy.gateway.view import BLOCK, Block
+from proxy.keys import Keyring
 from proxy.plan import Context, Permit
 from proxy.spool import Spool
 from proxy.transform import Counts
@@ -37,6 +39,8 @@ class Whole:
     """A view from its first byte to its last, and what it holds."""
 
     spool: Spool
+    evidence: Spool
+    """Which rows it holds."""
     rows: int
     cells: Counts
     digest: str
@@ -48,12 +52,16 @@ class Whole:
         return self.spool.size
 
 
-def key_of(permit: Permit, context: Context, *rest: Hashable) -> Hashable:
-    """All on which a repeatable view depends; `rest` is what was asked for, and in which form."""
+def key_of(permit: Permit, context: Context, keyring: Keyring, *rest: Hashable) -> Hashable:
+    """All on which a repeatable view depends; `rest` is what was asked for, and in which form.
+
+    A keyring is only ever equal to itself.
+    """
     attributes: Mapping[str, Hashable] = context.attributes
     return (
         permit.subject.name,
         permit.plan,
+        keyring,
         tuple((name, attributes.get(name)) for name in sorted(permit.plan.attributes)),
         (context.ip, context.purpose, context.tool, context.action),
         *rest,
@@ -169,6 +177,8 @@ class KeptBlocks:
         self._coding = coding
         self._left = span
         self._start = span.start
+        self._told = False
+        """Whether a block has said which rows there are."""
 
     async def take(self) -> list[Block]:
         """The first block; then some at once, for each time they are taken makes a record of its own."""
@@ -181,6 +191,7 @@ class KeptBlocks:
         span, self._left = self._left[:BLOCK], self._left[BLOCK:]
         read = partial(self._whole.spool.read, span.start, len(span))
         data = read() if len(span) <= _SMALL else await asyncio.to_thread(read)
+        evidence, self._told = b"" if self._told else await self._evidence(), True
         block = Block(
             data=data,
             rows=self._whole.rows,
@@ -188,7 +199,13 @@ class KeptBlocks:
             cells=self._whole.cells,
             last=not self._left,
             digest="" if self._left else self._whole.digest,
+            evidence=evidence,
         )
         if self._coding is not None:
             block = await coded(block, self._coding, asyncio.to_thread)
         return block
+
+    async def _evidence(self) -> bytes:
+        spool = self._whole.evidence
+        read = partial(spool.read, 0, spool.size)
+        return read() if spool.size <= _SMALL else await asyncio.to_thread(read)

@@ -57,11 +57,6 @@ class PagedView(View):
         """How many of the requester's rows have come."""
 
     @property
-    def adds_lightly(self) -> bool:
-        """No: where the page ends, a part is made anew."""
-        return False
-
-    @property
     def full(self) -> bool:
         """Whether the page has all its rows."""
         return self._page.end is not None and self._met >= self._page.end
@@ -69,7 +64,13 @@ class PagedView(View):
     def part(self, batch: Batch) -> Part:
         """What the requester would get of some records, and the records."""
         part = super().part(batch)
-        return _Cuttable(records=part.records, rows=part.rows, cells=part.cells, batch=batch)
+        return _Cuttable(
+            records=part.records,
+            rows=part.rows,
+            cells=part.cells,
+            evidence=part.evidence,
+            batch=batch,
+        )
 
     def add(self, part: Part) -> bytes:
         """What of the next bytes is on the page; after it, nothing can fail."""

@@ -27,6 +27,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """As the encoder has them."""
     rows: int
     cells: Counts
+    evidence: bytes = b""
+    """Which rows they are."""
 
 
 class Failing(Part, frozen=True, kw_only=True):

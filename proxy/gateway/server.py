@@ -5,8 +5,8 @@ input. Here such a fault becomes a recorded refusal like any other, which echoes
 parser lets through and RFC 9112 does not is refused in the same way.
 
 It waits for ever for a client that takes nothing, and lets a stop wait twice. Here a connection whose
-bytes are not taken in time is aborted, whatever it is in the middle of, and a stop waits once, then
-until each answer that it cut is on record.
+bytes are not taken in time is aborted, whatever it is in the middle of, as is one that takes too long to
+send a request's head; and a stop waits once, then until each answer that it cut is on record.
 """
 
 from __future__ import annotations
@@ -14,28 +14,44 @@ from __future__ import annotations
 import asyncio
 import re
 import weakref
-from typing import Any, Final, Literal, cast
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Final, cast
 
+import aiohttp.http_writer
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.catalogue import MalformedTarget, parse_target
 from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
+from proxy.gateway.connections import Connections, Slot, network_of
 from proxy.gateway.control import PREFIX, Control
-from proxy.gateway.record import Access
+from proxy.gateway.health import LIVE, READY, readiness
+from proxy.gateway.peer import Peer, presented
+from proxy.gateway.revealing import PATH as REVEAL
+from proxy.gateway.revealing import Reveals
+from proxy.gateway.tracing import Tracer
 from proxy.plan import Deny
 from proxy.reasons import Reason
 
-LIVE: Final = "/-/live"
-READY: Final = "/-/ready"
+# Before Python 3.12.9 aiohttp puts a chunk and its frame together, which moves all bytes once more: asyncio's
+# own transports took parts without an end. Ours are uvloop's, which never did.
+aiohttp.http_writer.SKIP_WRITELINES = False
+aiohttp.http_writer.MIN_PAYLOAD_FOR_WRITELINES = (
+    1 << 15
+)  # to move less costs less than to send two parts
+
 _RECORD_SECONDS: Final = 10.0
 """How long a stop waits until the answers that it cut are on record."""
-_SHORT: Final = 12
 _AT_ONCE: Final = 0.05
 """Seconds; to aiohttp 0 means for ever."""
+_GOODBYE_SECONDS: Final = 1.0
+"""How long a client has to close its side of TLS, which many never do."""
+_GLANCE_SECONDS: Final = 0.01
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
 """RFC 9110 §7.2, without what no name of a server has."""
 _TOO_MANY: Final = "Too many headers"
@@ -52,7 +68,7 @@ class _ParserFault(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Record, then answer."""
-        access = Access(address=request.remote or "", method="")
+        access = self._gateway.access(request, "")
         refusal = await self._gateway.recorder.refuse(access, self._deny)
         self.set_status(refusal.status)
         self.body = refusal.body
@@ -64,10 +80,24 @@ class _ParserFault(web.Response):
 class _Protocol(RequestHandler):
     """One connection."""
 
-    def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        manager: Server,
+        slot: Slot,
+        address: str,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
+        self.peer = Peer(address=address)
+        self._slot = slot
+        self._connections = manager.held
         self._gateway = manager.gateway
         self._stall = manager.stall
+        self._head = manager.head
+        self._hurrying: asyncio.TimerHandle | None = None
+        self._server = manager
         self._wire: asyncio.Transport | None = None
         self._giving_up: asyncio.TimerHandle | None = None
         self._serving: weakref.ref[asyncio.Task[None]] | None = None
@@ -79,9 +109,15 @@ class _Protocol(RequestHandler):
         return task if task is not None and not task.done() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve."""
+        """Begin to serve, unless the server stops: a TLS handshake may have been under way."""
+        self._close = self._server.stopping
         super().connection_made(transport)
         self._wire = cast("asyncio.Transport", transport)
+        self._server.wires.add(self._wire)
+        certificate = presented(transport.get_extra_info("ssl_object"))
+        if certificate is not None:
+            self.peer = replace(self.peer, certificate=certificate)
+        self._hurry()
         if self._task_handler is not None:
             self._serving = weakref.ref(self._task_handler)
 
@@ -101,19 +137,51 @@ class _Protocol(RequestHandler):
 
     def force_close(self) -> None:
         """Close as soon as what waits to be sent is taken, or has waited too long."""
+        if self._wire is not None and self._wire.is_closing():
+            self.transport = None  # asyncio's TLS transport breaks when it is closed a second time
         super().force_close()
         if self._wire is not None and self._wire.get_write_buffer_size():
             self._await_taking()
 
     async def start(self) -> None:
         """Serve requests until the connection is to be closed."""
+        if self._close:  # before it began: aiohttp would wait here, for what it no longer takes in
+            self.force_close()
+            return
         await super().start()
         if self._wire is not None and self._wire.get_write_buffer_size():
             self._await_taking()
 
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client sends; a head that is begun must end in time."""
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            self._stop_hurrying()
+        else:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._hurrying is None:
+            self._hurrying = self._loop.call_later(self._head, self._too_slow)
+
+    def _stop_hurrying(self) -> None:
+        if self._hurrying is not None:
+            self._hurrying.cancel()
+            self._hurrying = None
+
+    def _too_slow(self) -> None:
+        self._hurrying = None
+        if self._wire is not None and self._waiter is not None and not self._waiter.done():
+            self._connections.refuse("slow-head")
+            self._wire.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nothing can be sent any more."""
         self._stop_waiting()
+        self._stop_hurrying()
+        self._slot.leave()
+        if self._wire is not None:
+            self._server.wires.discard(self._wire)
         self._wire = None
         super().connection_lost(exc)
 
@@ -125,6 +193,14 @@ class _Protocol(RequestHandler):
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Send what is still to be sent; with it a trace is over."""
+        sent = super().finish_response(request, resp, start_time)
+        tracer = self._gateway.tracer
+        return sent if tracer is None else _traced(sent, request, tracer)
 
     def handle_error(
         self,
@@ -146,19 +222,45 @@ class _Protocol(RequestHandler):
 class Server(web.Server):
     """Makes a connection's protocol; answers the health checks, passes the rest on."""
 
-    def __init__(self, gateway: Gateway, control: Control, *, stall: float, **kwargs: Any) -> None:
-        """`stall`: seconds for which a client may take nothing of what is sent to it."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        control: Control,
+        reveals: Reveals,
+        *,
+        held: Connections,
+        stall: float,
+        head: float,
+        **kwargs: Any,
+    ) -> None:
+        """`stall`: seconds for which a client may take nothing of what is sent to it.
+
+        `head`: seconds in which it sends the head of a request.
+        """
         super().__init__(self._handle, **kwargs)
         self.gateway = gateway
         self._control = control
+        self._reveals = reveals
+        self.held = held
+        """The connections that there are."""
         self.stall = stall
+        self.head = head
+        self.stopping = False
+        self.wires: set[asyncio.Transport] = set()
+        """Of the connections that there are, those being closed among them."""
 
-    def __call__(self) -> RequestHandler:
-        """A new connection."""
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+    def opened(self, slot: Slot, address: str) -> RequestHandler:
+        """The protocol of a new connection of that place and client."""
+        return _Protocol(self, slot, address, loop=self._loop, **self._kwargs)
+
+    def pre_shutdown(self) -> None:
+        """Close connections on which nothing is asked, now and from now on."""
+        self.stopping = True
+        super().pre_shutdown()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
         """Let what runs end by itself, cut what does not in time, and wait until that is on record."""
+        ends = self._loop.time() + (timeout or 0)
         running = {task for each in self._connections if (task := _serving(each)) is not None}
         if running:
             _, running = await asyncio.wait(running, timeout=timeout)
@@ -167,6 +269,20 @@ class Server(web.Server):
         if running:
             await asyncio.wait(running, timeout=_RECORD_SECONDS)
         await super().shutdown(_AT_ONCE)
+        await self._goodbye(ends)
+
+    async def _goodbye(self, ends: float) -> None:
+        """Let what was said arrive until then, and a closing TLS connection be closed; then cut."""
+        leave = self._loop.time() + _GOODBYE_SECONDS
+        while self.wires:
+            now = self._loop.time()
+            waits = any(wire.get_write_buffer_size() for wire in self.wires)
+            if now >= leave and (now >= ends or not waits):
+                break
+            await asyncio.sleep(_GLANCE_SECONDS)
+        for wire in tuple(self.wires):
+            wire.abort()
+        await asyncio.sleep(0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # A health check is no access: it refers to the record that this process opened its log with.
@@ -176,12 +292,26 @@ class Server(web.Server):
             said = readiness(self.gateway)
             status = 200 if said.status == "ready" else 503
             return self._health(status, msgspec.json.encode(said) + b"\n", "application/json")
+        gateway = self.gateway
         deny = _fault(request)
         if deny is not None:
-            access = Access(address=request.remote or "", method=request.method)
-            return await self.gateway.recorder.refuse(access, deny)
-        if request.raw_path.startswith(PREFIX):
-            response: web.StreamResponse = await self._control.handle(request)
+            access = gateway.access(request, request.method)
+            return await gateway.recorder.refuse(access, deny)
+        rates, network = gateway.askers.rates, network_of(gateway.askers.client(request).address)
+        deny = rates.begin(network)
+        if deny is not None:
+            access = gateway.access(request, request.method)
+            return await gateway.recorder.refuse(access, deny)
+        try:
+            return await self._answer(request)
+        finally:
+            rates.end(network)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path == REVEAL:
+            response: web.StreamResponse = await self._reveals.handle(request)
+        elif request.raw_path.startswith(PREFIX):
+            response = await self._control.handle(request)
         else:
             response = await self.gateway.handle(request)
         if hdrs.UPGRADE in request.headers:
@@ -202,29 +332,18 @@ class Server(web.Server):
         )
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What `/-/ready` tells everybody: never a file, a place in one, or what it holds."""
-
-    status: Literal["ready", "not-ready"]
-    log: Literal["written", "failing"]
-    """Whether accesses can be put on record. Without that nothing is released: `not-ready`."""
-    policy: Literal["in-force", "stale"]
-    """`stale`: the folder's policy was refused, and the last good one goes on deciding."""
-    version: str
-    """The beginning of the hash of the policy in force."""
-    cause: str = ""
-    """Why the folder's policy was refused, of `reload.CAUSES`."""
-
-
-def readiness(gateway: Gateway) -> Readiness:
-    """What is so now."""
-    return Readiness(
-        status="ready" if gateway.healthy else "not-ready",
-        log="written" if gateway.healthy else "failing",
-        policy="stale" if gateway.stale else "in-force",
-        version=gateway.snapshot.version[:_SHORT],
-        cause=gateway.stale,
-    )
+async def _traced(
+    sent: Coroutine[Any, Any, tuple[web.StreamResponse, bool]],
+    request: web.BaseRequest,
+    tracer: Tracer,
+) -> tuple[web.StreamResponse, bool]:
+    status = 0
+    try:
+        response, reset = await sent
+        status = response.status
+    finally:
+        tracer.end(request, status)
+    return response, reset
 
 
 def _serving(connection: RequestHandler) -> asyncio.Task[None] | None:
@@ -242,4 +361,9 @@ def _fault(request: web.BaseRequest) -> Deny | None:
         return Deny(reason=Reason.MALFORMED, cause="host")
     if hdrs.TRANSFER_ENCODING in request.headers:
         return Deny(reason=Reason.BODY, cause="body-on-a-read")
+    if request.raw_path.startswith(PREFIX):  # the gateway itself parses what is a report's
+        try:
+            parse_target(request.raw_path)
+        except MalformedTarget as exc:
+            return Deny(reason=Reason.MALFORMED, cause=exc.cause)
     return None

@@ -40,7 +40,7 @@ _UTC_SECOND: Final = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:[0-5
 
 def tells_of_hidden(plan: Plan) -> bool:
     """Whether the store's order would tell of a field that is not clear in every row that may be seen."""
-    return not plan.clear.issuperset(plan.report.ordered_by)
+    return plan.order_tells
 
 
 def asked_order(report: Report, parameters: Mapping[str, str]) -> tuple[Ordering, ...]:
@@ -144,9 +144,16 @@ class SortedView(View):
         texts = sum(int(column.str.len_bytes().sum()) for column in frame)
         if self._page is not None:
             chosen = self._transform.chosen(batch)
-            frame = frame.with_columns(column.alias(f"g{n}") for n, column in enumerate(chosen))
+            told = [(f"g{n}", column) for n, column in enumerate(chosen)]
+            if self._witness is not None:
+                kept = enumerate(self._witness.told(given.source))
+                told += [(f"e{n}", column) for n, column in kept]
+            frame = frame.with_columns(column.alias(name) for name, column in told)
         held = texts + _PER_CELL * height * (frame.width + 1)
-        return _Rows(records=b"", rows=height, cells=given.cells, frame=frame, held=held)
+        evidence = self._testimony(given) if self._page is None else b""
+        return _Rows(
+            records=b"", rows=height, cells=given.cells, evidence=evidence, frame=frame, held=held
+        )
 
     def add(self, part: Part) -> bytes:
         """Nothing yet; raises TooLargeToSort."""
@@ -170,13 +177,26 @@ class SortedView(View):
                 on_page = self._page.within(0, rows.height)
                 rows = rows[on_page.start : on_page.stop]
                 groups = [rows[name] for name in rows.columns if name.startswith("g")]
-                cells = self._transform.counted(groups)
-                self._count(Part(records=b"", rows=rows.height, cells=cells))
+                self._count(
+                    Part(
+                        records=b"",
+                        rows=rows.height,
+                        cells=self._transform.counted(groups),
+                        evidence=self._of_page(rows, groups),
+                    )
+                )
             out = [
                 self._encoder.join(self._encoder.encode(self._batch(each)))
                 for each in rows.iter_slices(_AT_ONCE)
             ]
         return self._digested(b"".join((*out, self._encoder.finish())))
+
+    def _of_page(self, rows: pl.DataFrame, groups: Sequence[pl.Series]) -> bytes:
+        """Which rows the page holds."""
+        if self._witness is None:
+            return b""
+        told = [rows[name] for name in rows.columns if name.startswith("e")]
+        return self._witness.piece_of(told, self._transform.shapes_of(groups))
 
     def _sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
         given = {o.name: (f"c{n}", o.type) for n, o in enumerate(self._transform.columns)}

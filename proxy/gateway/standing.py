@@ -1,19 +1,20 @@
 """Whether a permit still stands while its answer goes out.
 
-It ends with its token, with the next flip of a time condition, and with a policy that no longer gives the
-same (DESIGN.md §4).
+It ends with its token (of which its issuer is asked again, where it has to be), with the next flip of a time
+condition, and with a policy that no longer gives the same (DESIGN.md §4).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from aiohttp import hdrs, web
+import msgspec
+from aiohttp import web
 
 from proxy.access import Ended
+from proxy.gateway.askers import Askers
 from proxy.gateway.record import Access
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.decide import decide
@@ -42,8 +43,7 @@ class Outdated(Exception):
     """A permit ended before anything was released."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A permit, and all that it takes to say whether it still stands."""
 
     permit: Permit
@@ -54,6 +54,8 @@ class Standing:
     """Gives the snapshot in force."""
     request: web.BaseRequest
     access: Access
+    askers: Askers
+    """Say whether certificate and token are still good."""
 
     async def hold(self) -> None:
         """See to it that it stands before anything is released; raises Outdated."""
@@ -67,8 +69,12 @@ class Standing:
         """
         now, current = time.time(), self.policy()
         decided, permit, access = self.decided, self.permit, self.access
-        if current is decided and now < permit.valid_until:
+        withdrawn = self.askers.vouched(access.certificate, now) != ""
+        until = min(permit.valid_until, permit.subject.vouched)
+        if current is decided and now < until and not withdrawn:
             return None
+        if withdrawn:
+            return "expired"
         flips = any({"now", "date"} & predicate.reads for predicate in permit.plan.predicates)
         if now >= permit.valid_until and flips:
             return "expired"
@@ -76,8 +82,7 @@ class Standing:
         access.policy, access.permit = current.version, None
         # Its issuer may be trusted no longer, its key withdrawn, its claims read in another way, its
         # line of people.csv another one, or at its end.
-        token = self.request.headers.get(hdrs.AUTHORIZATION)
-        subject = await current.identities.verify(token, now)
+        subject = await self.askers.verified(current, self.request, access, now)
         if isinstance(subject, Deny):
             return "expired" if now >= permit.subject.expires else changed
         if (subject.user, subject.tool) != (permit.subject.user, permit.subject.tool):
@@ -95,7 +100,7 @@ class Standing:
 
 def _at(context: Context, now: datetime, subject: Subject) -> Context:
     """The same request's context at another instant, with what is then known of the subject."""
-    return replace(context, attributes=subject.attributes, now=now, date=now.date())
+    return msgspec.structs.replace(context, attributes=subject.attributes, now=now, date=now.date())
 
 
 def _gives_as(again: Permit, permit: Permit) -> bool:

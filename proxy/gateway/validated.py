@@ -15,6 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.budgets.spending import Meter
 from proxy.codings import IDENTITY, Coding
 from proxy.errors import SpoolFull, SpoolsFull
 from proxy.gateway.answers import Head, bare, release
@@ -62,14 +63,16 @@ async def put_aside(
     `make_room` lets go of another one that is kept, and says whether there was one. `run` calls a function
     in a thread.
     """
-    spool = spools.open()
+    spool, evidence = spools.open(), spools.open()
     try:
         while True:
             for block in await blocks.take():
                 await _write(spool, block.data, make_room, run)
+                await _write(evidence, block.evidence, make_room, run)
                 if block.last:
                     return Whole(
                         spool=spool,
+                        evidence=evidence,
                         rows=block.rows,
                         cells=block.cells,
                         digest=block.digest,
@@ -77,6 +80,7 @@ async def put_aside(
                     )
     except BaseException:  # its traceback may hold the spool for long
         spool.close()
+        evidence.close()
         raise
 
 
@@ -101,6 +105,7 @@ async def answer(
     coding: Coding | None,
     recorder: Recorder,
     standing: Standing,
+    meter: Meter,
 ) -> web.StreamResponse:
     """What is wanted of the view (RFC 9110 §13.2.2: the order in which conditions are looked at).
 
@@ -134,12 +139,19 @@ async def answer(
     blocks = KeptBlocks(whole, span, coding)
     ready = await blocks.take()
     await standing.hold()
+    over = await meter.take(rows=whole.rows, bytes_=len(span), cells=whole.cells)
+    if over is not None:
+        access.status, access.span = 200, ""
+        return await recorder.refuse(access, over)
     if ready[0].coding != IDENTITY:
         head = _coded(head, whole, ready[0].coding)
     if ready[0].last:
-        receipt = await recorder.record(access, "complete", block=ready[0], ended="whole")
+        receipt = await recorder.record(
+            access, "complete", block=ready[0], evidence=ready[0].evidence, ended="whole"
+        )
         return release(receipt, ready[0], head)
-    return await Streamed(blocks, recorder=recorder, standing=standing).send(ready, head)
+    streamed = Streamed(blocks, recorder=recorder, standing=standing, meter=meter)
+    return await streamed.send(ready, head)
 
 
 def _coded(head: Head, whole: Whole, coding: str) -> Head:

@@ -6,6 +6,7 @@ declared to come from people.csv never does. A line of people.csv that has ended
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,10 +30,23 @@ class Claimed:
     groups: tuple[str, ...] | None = None
     """None: it has no such claim."""
     attributes: Mapping[str, Value]
+    audiences: frozenset[str] | None
+    """Of those that its issuer may name, the ones that it is for; None where no token says so."""
 
 
-def whole(claimed: Claimed, *, realm: Realm, people: People, now: float, expires: float) -> Subject:
-    """The subject at `now`; it ends with its token at `expires`, or before with its line."""
+def whole(
+    claimed: Claimed,
+    *,
+    realm: Realm,
+    people: People,
+    now: float,
+    expires: float,
+    vouched: float = math.inf,
+) -> Subject:
+    """The subject at `now`; it ends with its token at `expires`, or before with its line.
+
+    `vouched` is when its issuer has to be asked again whether the token is good.
+    """
     person = people.get(claimed.user or claimed.tool or "", _NOBODY)
     if now >= person.until:
         person = _NOBODY
@@ -41,7 +55,9 @@ def whole(claimed: Claimed, *, realm: Realm, people: People, now: float, expires
         tool=claimed.tool,
         groups=_groups(claimed.groups, person.groups, realm.groups),
         attributes=MappingProxyType(dict(_attributes(claimed.attributes, person, realm))),
+        audiences=claimed.audiences,
         expires=min(expires, person.until),
+        vouched=vouched,
     )
 
 

@@ -7,15 +7,15 @@ look at it is no event of the access log: there is nothing of any report's conte
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.metrics import CONTENT_TYPE, Watched, exposition, readings
+from proxy.metrics import CONTENT_TYPE
 
 PATH: Final = "/metrics"
 _HEADERS: Final = {"Cache-Control": "no-store", "Server": "counterfoil"}
@@ -40,10 +40,12 @@ class _Protocol(RequestHandler):
 class Listener(web.Server):
     """Answers `GET /metrics`."""
 
-    def __init__(self, watched: Watched, *, token: str, **kwargs: Any) -> None:
-        """`token`: what a reader presents (RFC 6750)."""
+    def __init__(
+        self, exposed: Callable[[], Awaitable[bytes]], *, token: str, **kwargs: Any
+    ) -> None:
+        """`exposed` gives the metrics; `token`: what a reader presents (RFC 6750)."""
         super().__init__(self._handle, **kwargs)
-        self._watched = watched
+        self._exposed = exposed
         self._expected = _digest(token)
 
     def __call__(self) -> RequestHandler:
@@ -58,9 +60,7 @@ class Listener(web.Server):
             return _refusal(404)
         if request.method != hdrs.METH_GET:
             return _refusal(405, Allow=hdrs.METH_GET)
-        # Read where it is counted, at one instant; put into words where nobody waits for it.
-        given = readings(self._watched)
-        body = await asyncio.to_thread(exposition, given)
+        body = await self._exposed()
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     def _may(self, request: web.BaseRequest) -> bool:

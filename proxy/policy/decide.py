@@ -1,14 +1,16 @@
 """The decision: subject, report, context -> permit with a plan, or denial. Pure: it knows no clock.
 
-The requester may do the action if some allow line applies and no deny line does; through a tool,
-if the tool may also `act`; and if at least one field has a cell rule. Whatever goes wrong denies.
+The requester may do the action if its token is for the report, some allow line applies and no deny line
+does; through a tool, if the tool may also `act`; and if at least one field has a cell rule. Whatever goes
+wrong denies.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Final
+
+import msgspec
 
 from proxy.plan import Context, Decision, Deny, Permit
 from proxy.policy.index import Policy, Slice
@@ -17,6 +19,10 @@ from proxy.report import Report
 from proxy.subject import Subject
 
 _LOG: Final = logging.getLogger(__name__)
+OTHER_AUDIENCE: Final = "other-audience"
+"""The cause on record where a token is for other reports: audiences themselves are not on record."""
+_ELSEWHERE: Final = Deny(reason=Reason.NOT_FOUND, cause=OTHER_AUDIENCE)
+"""The requester's token is for other reports: it is told no more than of a report that is not there."""
 
 
 def decide(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Decision:
@@ -26,6 +32,8 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
     of an unknown report. So a requester who is denied otherwise holds no grant on the report, and
     may not be told anything about the rest of its request. Never raises.
     """
+    if not report.opened_by(subject.audiences):
+        return _ELSEWHERE
     try:
         part = policy.slice(subject, report.id, context.action)
         verdict, plan = part.verdict(context), part.plan_at(context)
@@ -52,6 +60,8 @@ def decide(policy: Policy, *, subject: Subject, report: Report, context: Context
 
 def refusal(policy: Policy, *, subject: Subject, report: Report, context: Context) -> Deny | None:
     """Why `subject` may not do an action that gives no cells; None where it may. Never raises."""
+    if not report.opened_by(subject.audiences):
+        return _ELSEWHERE
     try:
         verdict = policy.slice(subject, report.id, context.action).verdict(context)
     except Exception as error:  # noqa: BLE001 - as in `decide`
@@ -65,7 +75,7 @@ def refusal(policy: Policy, *, subject: Subject, report: Report, context: Contex
 def _permitted_for_some_purpose(policy: Policy, part: Slice, context: Context) -> bool:
     """Whether a catalogued purpose, all else equal, would turn a denial into a permit."""
     return "purpose" in part.reads and any(
-        not part.verdict(dataclasses.replace(context, purpose=purpose)).cause
+        not part.verdict(msgspec.structs.replace(context, purpose=purpose)).cause
         for purpose in policy.purposes
     )
 

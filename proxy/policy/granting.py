@@ -186,6 +186,11 @@ def blocks(text: str) -> Iterator[Block]:
             yield Block(id=matched[1], report=matched[2], until=until, text=part)
 
 
+def ids(content: bytes) -> set[str]:
+    """The ids of a file's blocks."""
+    return {block.id for block in blocks(content.decode())}
+
+
 def without_ended(text: str, *, now: datetime) -> str:
     """The file with blank lines for the blocks whose time is over; each other line is where it was."""
     lines = text.split("\n")

@@ -29,9 +29,11 @@ from proxy.policy.lines import (
 )  # fmt: skip
 from proxy.policy.merge import merge
 from proxy.policy.piecemeal import Containers
+from proxy.policy.revealing import Carried, carried, tokenising, tokens
 from proxy.policy.rules import Decider, Requester, Roles, Truths
 from proxy.report import Report
 from proxy.subject import Subject
+from proxy.treatments.tokens import Tokenise
 
 SUBJECTS: Final = 8_192
 """How many requesters' principals are remembered."""
@@ -76,6 +78,7 @@ class Policy:
         purposes: Iterable[str] = (),
         access: Sequence[AccessRule],
         cells: Sequence[CellRule],
+        reveals: Sequence[CellRule] = (),
         members: Iterable[tuple[str, str]] = (),
         sets: Iterable[tuple[str, str]] = (),
     ) -> None:
@@ -85,30 +88,44 @@ class Policy:
         self.access: Sequence[AccessRule] = (lines := list(access))
         """The `p` lines."""
         self.cells: Sequence[CellRule] = (rows := list(cells))
-        """The `p2` lines."""
+        """The `p2` lines, but for …"""
+        self.reveals: Sequence[CellRule] = (back := list(reveals))
+        """… those whose treatment is `reveal`: they give no cell to a reader."""
         self._reports = dict(reports)
         self._members = list(members)
         self._roles = Roles(self._members)
-        self._sets = Roles(sets)
+        self._sets = Roles(links := list(sets))
+        self.report_sets = frozenset(of for _, of in links)
+        """The sets that `g2` lines fill."""
         self._access: dict[tuple[str, str], list[AccessRule]] = defaultdict(list)
         self._cells: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
         for rule in access:
             self._access[rule.principal, rule.report].append(rule)
         for row in cells:
             self._cells[row.principal, row.report].append(row)
+        self._reveals: dict[tuple[str, str], list[CellRule]] = defaultdict(list)
+        for row in reveals:
+            self._reveals[row.principal, row.report].append(row)
+        self._carried = carried(self._reports.values(), cells, reveals, self.covering)
         self.denials = sum(rule.effect is Effect.DENY for rule in lines)
         self.denials += sum(row.treatment is None for row in rows)
         """How many of its lines deny."""
         self._named = frozenset(
-            principal for principal, _ in itertools.chain(self._access, self._cells)
+            principal for principal, _ in itertools.chain(self._access, self._cells, self._reveals)
         )
-        self.pieces: Containers = (self._access, self._cells, lines, rows, self._members)
+        self._tokenising = tokenising(rows)
+        self.pieces: Containers = (
+            self._access, self._cells, self._reveals, lines, rows, back, self._tokenising,
+            self._members,
+        )  # fmt: skip
         """What to free piece by piece (`piecemeal.let_go`) once the policy itself is gone."""
         # Caches that held the policy would keep it, once it is replaced, until a full garbage collection.
         weak = weakref.proxy(self)
         self._standing = functools.lru_cache(SUBJECTS)(
             functools.partial(Policy._find_standing, weak)
         )
+        self.tokens = functools.lru_cache(SLICES)(functools.partial(Policy._tokens, weak))
+        """The tokens in which a report's field is given to anybody."""
         self._same = functools.lru_cache(SLICES)(_standing)
         self._slice = functools.lru_cache(SLICES)(functools.partial(Policy._cut, weak))
 
@@ -145,6 +162,15 @@ class Policy:
         """The ids of the reports that a line with this pattern is about."""
         return tuple([report for report in self._reports if pattern in self.covering(report)])
 
+    def cells_to(self, action: str) -> Sequence[CellRule]:
+        """The `p2` lines that count where an action is asked that gives cells: a `deny` counts always."""
+        if action != Action.REVEAL:
+            return self.cells
+        return [*(row for row in self.cells if row.treatment is None), *self.reveals]
+
+    def _tokens(self, report: str, field: str) -> tuple[Tokenise, ...]:
+        return tokens(self._tokenising, report, field)
+
     def roles(self, role: str) -> frozenset[str]:
         """A role, and the roles that it holds."""
         return self._roles.closure([role])
@@ -153,6 +179,16 @@ class Policy:
     def principals(self) -> frozenset[str]:
         """Every principal that a line names, and every role that one holds."""
         return self._named.union(*self._members)
+
+    @property
+    def given_roles(self) -> frozenset[str]:
+        """The roles that a `g` line gives to somebody."""
+        return frozenset(of for _, of in self._members)
+
+    def are(self, subject: Subject) -> frozenset[str]:
+        """Every principal that a subject is, its tool among them, whether or not a line names it."""
+        names = [subject.user, *subject.groups, subject.tool]
+        return self._roles.closure(name for name in names if name) | {ANYONE}
 
     def holders(self, role: str) -> frozenset[str]:
         """The users, groups and tools that are members of a role, directly or through others."""
@@ -188,6 +224,8 @@ class Policy:
             standing=standing,
             access=[rule for key in keys for rule in self._access.get(key, ())],
             cells=[rule for key in keys for rule in self._cells.get(key, ())],
+            reveals=[rule for key in keys for rule in self._reveals.get(key, ())],
+            carried=self._carried.get(report, {}),
             sets=self._sets,
         )
 
@@ -212,6 +250,8 @@ class Slice:
         standing: Standing,
         access: Iterable[AccessRule],
         cells: Iterable[CellRule],
+        reveals: Iterable[CellRule],
+        carried: Carried,
         sets: Roles,
     ) -> None:
         self._report = report
@@ -220,10 +260,13 @@ class Slice:
         actions = (action,) if standing.acting is None else (action, Action.ACT)
         self._access = sorted((r for r in access if r.action in actions), key=_place)
         self._decider = Decider(self._access, sets)
+        if action == Action.REVEAL:
+            cells = [*(row for row in cells if row.treatment is None), *reveals]
         self._cells = sorted(
             (r for r in cells if standing.asking.holds(r.principal, _effect(r))), key=_place
         )
-        self.plan: Plan | None = merge(report, self._cells)
+        self._carried = carried
+        self.plan: Plan | None = merge(report, self._cells, carried)
         """Of all its lines, whatever the time."""
         whens = {rule.when.text: rule.when for rule in self._access}
         self._fixed: dict[str, Truth] = {t: t == "true" for t in whens if t in ("true", "false")}
@@ -267,7 +310,8 @@ class Slice:
 
     def _without(self, over: tuple[str, ...]) -> Plan | None:
         id_ = self._report.id
-        return merge(self._report, [r for r in self._cells if r.rows[id_].text not in over])
+        left = [r for r in self._cells if r.rows[id_].text not in over]
+        return merge(self._report, left, self._carried)
 
     def _gives_nothing(self, plan: Plan | None) -> bool:
         return plan is None and self._action not in WITHOUT_CELLS

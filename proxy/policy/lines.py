@@ -28,7 +28,7 @@ class Action(StrEnum):
     ACT = "act"
     """Ask on behalf of a user: a tool's own permission, which lends the user nothing."""
     REVEAL = "reveal"
-    """Get encrypted values back."""
+    """Get back what is encrypted or tokenised."""
     DOWNLOAD = "download"
     """Get a body that the proxy cannot look into."""
     GRANT = "grant"
@@ -39,6 +39,10 @@ class Action(StrEnum):
 
 WITHOUT_CELLS: Final = frozenset({Action.GRANT, Action.LOCKDOWN})
 """Actions that give no cells: who may do them needs no cell rule."""
+
+
+GIVES_CELLS: Final = frozenset({Action.READ, Action.REVEAL})
+"""Actions of which cell rules say what they give, row by row."""
 
 
 class Effect(StrEnum):
@@ -72,7 +76,14 @@ class CellRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fields: Mapping[str, frozenset[str]]
     """For each report that the line covers: the declared fields that it names."""
     treatment: Treatment | None
-    """None: `deny`."""
+    """None: `deny`, for whatever action; `clear` for a line whose treatment is written `reveal`."""
+    action: Action = Action.READ
+    """What the line gives cells to: `read`, or `reveal`."""
+
+    def looks_at(self, report: str) -> frozenset[str]:
+        """The fields that its row condition reads on a report."""
+        rows = self.rows
+        return rows.fields(report) if isinstance(rows, Rows) else rows[report].fields
 
 
 class Rows(Mapping[str, Condition]):
@@ -97,6 +108,10 @@ class Rows(Mapping[str, Condition]):
         if found is None:
             found = self._made[form] = form.condition(self._literals)
         return found
+
+    def fields(self, report: str) -> frozenset[str]:
+        """The fields that the condition reads on a report, without making it."""
+        return self._forms[report].fields
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._forms)

@@ -7,7 +7,7 @@ differ in nothing that matters here are looked at once, so that 100,000 of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from proxy.plan import Line
@@ -16,8 +16,7 @@ from proxy.report import Report
 from proxy.treatments import Treatment, comparable, parse
 
 _UNLIKE: Final = (parse("partial(last=1)"), parse("pseudonym"))
-"""Two forms that do not compare. Among forms that do not compare with everything, comparing is an
-equivalence; so what compares with both of these compares with everything."""
+"""Two forms that do not compare: what compares with both of these compares with everything."""
 
 _MEETS: Final = {
     "role": ("role", "group", "user", "tool"),
@@ -37,6 +36,9 @@ class _Seen(NamedTuple):
 _Cell = tuple[str, str]
 """A report's id and a field's name."""
 
+_Forms = dict[str, dict[Hashable, _Seen]]
+"""Treatment's name -> kin -> the first form of them, which stands for the others."""
+
 
 def incomparable(
     rules: Sequence[CellRule], reports: Mapping[str, Report]
@@ -47,7 +49,7 @@ def incomparable(
     """
     told_apart = list(_told_apart(rules))
     torn = _of_many_kinds(told_apart)
-    seen: dict[tuple[str, _Cell], list[_Seen]] = {}
+    seen: dict[tuple[str, _Cell], _Forms] = {}
     looked: set[tuple[str, int, int]] = set()
     for number, rule, treatment in told_apart:
         kind = rule.principal.partition(":")[0]
@@ -62,9 +64,10 @@ def incomparable(
         for cell in _cells(rule):
             prefer = reports[cell[0]].prefer
             clash = clash or _clash(treatment, prefer, cell, meets, seen)
-            _note(treatment, prefer, rule.line, seen, ("role" if kind == "anyone" else kind, cell))
-            if own:
-                _note(treatment, prefer, rule.line, seen, (rule.principal, cell))
+            whose = "role" if kind == "anyone" else kind
+            for noted in (whose, rule.principal) if own else (whose,):
+                forms = seen.setdefault((noted, cell), {}).setdefault(treatment.name, {})
+                forms.setdefault(treatment.kin, _Seen(treatment, rule.line))
         if clash is not None:
             (report, field), other = clash
             yield (
@@ -104,43 +107,32 @@ def _clash(
     prefer: Sequence[str],
     cell: _Cell,
     meets: Sequence[str],
-    seen: Mapping[tuple[str, _Cell], list[_Seen]],
+    seen: Mapping[tuple[str, _Cell], _Forms],
 ) -> tuple[_Cell, _Seen] | None:
-    """The first earlier form on the cell that `treatment` meets and does not compare with."""
+    """The first earlier form on the cell that `treatment` meets and does not compare with.
+
+    Few are looked at: forms of two kin hardly ever compare, unless the report prefers one of them.
+    """
     for whose in meets:
-        for other in seen.get((whose, cell), ()):
-            if not _compare(treatment, other.treatment, prefer):
-                return cell, other
+        for name, forms in seen.get((whose, cell), {}).items():
+            if name in prefer and treatment.name in prefer:
+                continue
+            for other in forms.values():
+                if not comparable(treatment, other.treatment):
+                    return cell, other
     return None
 
 
-def _note(
-    treatment: Treatment,
-    prefer: Sequence[str],
-    line: Line,
-    seen: dict[tuple[str, _Cell], list[_Seen]],
-    key: tuple[str, _Cell],
-) -> None:
-    """Remember a form; two of different kinds are enough to clash with any third."""
-    known = seen.setdefault(key, [])
-    if len(known) < 2 and not any(_compare(treatment, k.treatment, prefer) for k in known):
-        known.append(_Seen(treatment, line))
-
-
 def _of_many_kinds(rules: Sequence[tuple[int, CellRule, Treatment]]) -> frozenset[str]:
-    """The users and tools whose own lines hold forms that do not compare with each other."""
+    """The users and tools whose own lines hold forms of more than one kin."""
     first: dict[str, Treatment] = {}
     torn: set[str] = set()
     for _, rule, treatment in rules:
         if rule.principal.startswith(("user:", "tool:")):
             held = first.setdefault(rule.principal, treatment)
-            if held is not treatment and not comparable(held, treatment):
+            if held.kin != treatment.kin:
                 torn.add(rule.principal)
     return frozenset(torn)
-
-
-def _compare(one: Treatment, other: Treatment, prefer: Sequence[str]) -> bool:
-    return comparable(one, other) or (one.name in prefer and other.name in prefer)
 
 
 def _anywhere(treatment: Treatment) -> bool:

@@ -8,7 +8,9 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from proxy.plan import Choice, Column, Plan, Predicate
 from proxy.policy.lines import CellRule
@@ -17,11 +19,18 @@ from proxy.report import Field, Report
 from proxy.treatments import Treatment
 from proxy.values import Type
 
+_NOTHING: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
-def merge(report: Report, rules: Iterable[CellRule]) -> Plan | None:
+
+def merge(
+    report: Report,
+    rules: Iterable[CellRule],
+    carried: Mapping[str, tuple[str, ...]] = _NOTHING,
+) -> Plan | None:
     """The plan of all `rules` on `report`; None where they grant no cell of any field.
 
-    The caller has chosen the lines that apply to a requester. A column that can be given a form in
+    The caller has chosen the lines that apply to a requester and an action. `carried` are the fields on
+    which it depends, for each field, in which rows it may be revealed. A column that can be given a form in
     no row is left out, or is all null where the report's shape is stable.
     """
     rules = tuple(rules)
@@ -41,6 +50,9 @@ def merge(report: Report, rules: Iterable[CellRule]) -> Plan | None:
                     type=_given(field, [choice.treatment for choice in choices]),
                     choices=choices,
                     denies=tuple(denies),
+                    carried=carried.get(field.name, ())
+                    if any(choice.treatment.carries for choice in choices)
+                    else (),
                 )
             )
         elif report.stable:

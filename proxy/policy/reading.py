@@ -17,6 +17,7 @@ from proxy.policy.syntax import Record
 from proxy.report import Report
 from proxy.subject import AttributeType
 from proxy.treatments import BadTreatment, Treatment, parse
+from proxy.treatments import place as form_place
 from proxy.values import Type
 
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -30,12 +31,16 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
 DENY: Final = "deny"
 """Where a treatment is written: the cell is absent, whatever else grants it."""
 
+REVEAL: Final = "reveal"
+"""Where a treatment is written: no cell is given; what is encrypted or tokenised in it may be given back."""
+
 MAX_FAULTS: Final = 1_000
 """With so many faults the rest of the lines is not looked at: the file is no policy."""
 
 T = TypeVar("T")
 _Access = tuple[str, Action, Condition, Effect]
-_Cells = tuple[Mapping[str, frozenset[str]], Treatment | None]
+_Cells = tuple[Mapping[str, frozenset[str]], Treatment | None, Action]
+_CLEAR: Final = parse("clear")
 
 
 class Reader:
@@ -55,6 +60,7 @@ class Reader:
     ) -> None:
         self.access: list[AccessRule] = []
         self.cells: list[CellRule] = []
+        self.reveals: list[CellRule] = []
         self.members: dict[tuple[str, str], Line] = {}
         self.sets: dict[tuple[str, str], Line] = {}
         self._faults = faults
@@ -176,8 +182,8 @@ class Reader:
         if rows is None:
             rows = self._rows_of(record)
         if principal is not None and alike is not None and rows is not None:
-            fields, treatment = alike
-            self.cells.append(
+            fields, treatment, action = alike
+            (self.reveals if action is Action.REVEAL else self.cells).append(
                 CellRule(
                     line=place(record),
                     principal=principal,
@@ -185,6 +191,7 @@ class Reader:
                     rows=rows,
                     fields=fields,
                     treatment=treatment,
+                    action=action,
                 )
             )
 
@@ -197,7 +204,10 @@ class Reader:
             return None
         if self._cell(record, 5, self._accepting, named, pattern) is None:
             return None
-        found = fields, treatment if isinstance(treatment, Treatment) else None
+        if treatment == REVEAL:
+            found: _Cells = fields, _CLEAR, Action.REVEAL
+        else:
+            found = fields, treatment if isinstance(treatment, Treatment) else None, Action.READ
         self._cells_alike[pattern, named, form] = found
         return found
 
@@ -304,16 +314,25 @@ class Reader:
         return grammar.fields(text, self._covered.get(pattern, ()), self._classes)
 
     def _accepting(self, text: str, fields: str, pattern: str) -> bool:
-        """True where the treatment takes the types of all fields that the line names."""
+        """True where the treatment takes the types of all fields that the line names.
+
+        And where each report has the fields that the treatment itself names.
+        """
         treatment = _treatment(text)
         if not isinstance(treatment, Treatment):
             return True
         covered = self._fields(fields, pattern)
         for report in self._covered.get(pattern, ()):
+            for parameter, other in treatment.refers if covered[report.id] else ():
+                if other not in report.fields:
+                    message = f"`{parameter}` names `{other}`, which is no field of `{report.id}`"
+                    named = f"its fields are {', '.join(f'`{name}`' for name in report.fields)}"
+                    hint = grammar.nearest(other, report.fields, otherwise=named)
+                    raise Wrong((form_place(text, parameter), message, hint))
             for name in report.fields:
                 type_ = report.fields[name].type
-                if name in covered[report.id] and type_ not in treatment.accepts:
-                    takes = ", ".join(sorted(treatment.accepts))
+                if name in covered[report.id] and type_ not in treatment.takes:
+                    takes = ", ".join(sorted(treatment.takes))
                     message = f"`{text}` does not take `{name}` of `{report.id}`, which is {type_}"
                     raise Wrong((0, message, f"it takes {takes}; leave the field out of the line"))
         return True
@@ -360,13 +379,13 @@ def _effect(text: str) -> Effect:
 
 
 def _treatment(text: str) -> Treatment | str:
-    """A treatment, or the word `deny`."""
-    if text == DENY:
-        return DENY
+    """A treatment, or one of the words `deny` and `reveal`."""
+    if text in (DENY, REVEAL):
+        return text
     try:
         return parse(text)
     except BadTreatment as error:
-        hint = grammar.nearest(text, (DENY,)) or error.hint
+        hint = grammar.nearest(text, (DENY, REVEAL)) or error.hint
         raise Wrong((error.offset, error.message, hint)) from None
 
 

@@ -16,9 +16,12 @@ from importlib import resources
 from typing import Any, Final
 
 import casbin
+from casbin.util.log import disabled_logging
 
 from proxy.plan import Truth
 from proxy.policy.lines import AccessRule, Effect, patterns
+
+disabled_logging()  # else the first model of a process is told at INFO, before an enforcer sees to it
 
 MODEL: Final = resources.files("proxy.policy").joinpath("model.conf").read_text("utf-8")
 """The shipped Casbin model."""

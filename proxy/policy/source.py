@@ -3,7 +3,7 @@
 Nothing is skipped: each line is a rule that was understood whole, a comment, or a fault with its
 place. The steps: 1 the Casbin model is the shipped one, 2 lines -> records, 3 sets, so that report
 patterns can be checked, 4 cells -> rules (`reading`), 5 no cycles, 6 forms that meet on a field can be
-compared.
+compared, and no line tells of what another one suppresses.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 from proxy.errors import Fault, Faulty
 from proxy.plan import Line
+from proxy.policy.differencing import differenced
 from proxy.policy.index import Policy
 from proxy.policy.lines import CellRule
 from proxy.policy.meeting import incomparable
@@ -67,7 +68,7 @@ def load(
     faults += _clashes(reader.cells, reports, files)
     reader.forget()
     if faults:
-        let_go(reader.access, reader.cells, reader.members, reader.sets)
+        let_go(reader.access, reader.cells, reader.reveals, reader.members, reader.sets)
         raise Faulty(dict.fromkeys(faults))
     return Policy(
         version=version,
@@ -75,6 +76,7 @@ def load(
         purposes=purposes,
         access=reader.access,
         cells=reader.cells,
+        reveals=reader.reveals,
         members=reader.members,
         sets=reader.sets,
     )
@@ -120,19 +122,23 @@ def _model_faults(files: Mapping[str, bytes]) -> list[Fault]:
 def _clashes(
     cells: Sequence[CellRule], reports: Mapping[str, Report], files: Mapping[str, bytes]
 ) -> list[Fault]:
-    """A fault at each line that brings a form which does not compare with an earlier line's."""
-    found = [(cells[n].line, message, hint) for n, message, hint in incomparable(cells, reports)]
+    """A fault at each line that may not stand beside others, or with the report as it is."""
+    found = [(cells[n].line, 5, message, hint) for n, message, hint in incomparable(cells, reports)]
+    found += [
+        (cells[n].line, cell, message, hint)
+        for n, cell, message, hint in differenced(cells, reports)
+    ]
     if not found:
         return []
     # Records were let go of line by line; they are read again for the few that are at fault.
-    wanted = {line for line, _, _ in found}
+    wanted = {line for line, *_ in found}
     records = {
         line: record
         for name in RULE_FILES
         for record in read(name, files.get(name, b""))[0]
         if (line := place(record)) in wanted
     }
-    return [records[line].fault(message, hint, cell=5) for line, message, hint in found]
+    return [records[line].fault(message, hint, cell=cell) for line, cell, message, hint in found]
 
 
 def _cycles(links: Mapping[tuple[str, str], Line], what: str) -> list[Fault]:

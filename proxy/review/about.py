@@ -6,7 +6,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule
+from proxy.policy.lines import ANYONE, GIVES_CELLS, AccessRule, Action, CellRule
 from proxy.policy.preference import order
 from proxy.report import Report
 from proxy.review.pairs import Question
@@ -23,11 +23,13 @@ class Lines:
         policy = snapshot.policy
         self.snapshot = snapshot
         self._access: dict[str, list[AccessRule]] = defaultdict(list)
-        self._cells: dict[str, list[CellRule]] = defaultdict(list)
         for rule in policy.access:
             self._access[rule.report].append(rule)
-        for row in policy.cells:
-            self._cells[row.report].append(row)
+        self._given: dict[str, dict[str, list[CellRule]]] = {}
+        for action in GIVES_CELLS:
+            by_pattern = self._given[action] = defaultdict(list)
+            for row in policy.cells_to(action):
+                by_pattern[row.report].append(row)
         self.principals = policy.principals
         self.roles = functools.cache(policy.roles)
         """A principal, and the roles that it holds."""
@@ -55,11 +57,12 @@ class Lines:
         access = [rule for name in names for rule in self._access[name]]
         if all(rule.action != action for rule in access):
             return Rules(declared, [], [])
-        cells = [row for name in names for row in self._cells[name]]
+        given = self._given.get(action, {})
+        cells = [row for name in names for row in given.get(name, ())]
         return Rules(
             declared,
             [rule for rule in access if rule.action in (action, Action.ACT)],
-            cells if action == Action.READ else [],
+            cells,
         )
 
 

@@ -128,6 +128,10 @@ def _value(value: object) -> str:
             return "nothing"
         case dict() if not value:
             return "nothing"
+        case msgspec.Struct():
+            fields = [(each, getattr(value, each.name)) for each in msgspec.structs.fields(value)]
+            said = [(each.encode_name, given) for each, given in fields if given != each.default]
+            return _value(dict(said))
         case bool():
             return "true" if value else "false"
         case tuple():

@@ -13,7 +13,7 @@ from enum import StrEnum
 from proxy.plan import Column, Context, Decision, Line, Permit
 from proxy.policy.decide import decide, refusal
 from proxy.policy.index import Policy, Standing
-from proxy.policy.lines import AccessRule, CellRule, Effect
+from proxy.policy.lines import AccessRule, Action, CellRule, Effect
 from proxy.report import By, Parameter, Report
 from proxy.review.words import rows_in_words, why_not
 from proxy.subject import Subject
@@ -48,7 +48,7 @@ class Form:
     """One form in which a field is given, or hidden, and for which rows."""
 
     form: str
-    """A treatment, or `deny`."""
+    """A treatment, `deny`, or `reveal` where that is what was asked."""
     rows: str
     """The condition; `true` for every row."""
     where: str
@@ -110,7 +110,7 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     decision = decide(policy, subject=subject, report=report, context=context)
     standing = policy.standing(subject)
     rules = _rules(policy, (report,))
-    cells = [row for row in policy.cells if report.id in row.rows]
+    cells = [row for row in policy.cells_to(context.action) if report.id in row.rows]
     held = [row for row in cells if _holds(standing, row)]
     texts = {rule.when.types for rule in rules} | {row.rows[report.id].types for row in held}
     attributes = {name for types in texts for name, _ in types if name.startswith("sub.")}
@@ -120,8 +120,10 @@ def explain(policy: Policy, *, subject: Subject, report: Report, context: Contex
     if isinstance(decision, Permit):
         others = [row for row in cells if not standing.asking.holds(row.principal, Effect.ALLOW)]
         fields = tuple(_fields(report, decision, held, others, context))
-        parameters = tuple(_parameters(report, decision, fields))
-        sorted_for = tuple(each for each in report.ordered_by if each not in decision.plan.clear)
+        if context.action == Action.READ:
+            parameters = tuple(_parameters(report, decision, fields))
+            clear = decision.plan.clear
+            sorted_for = tuple(each for each in report.ordered_by if each not in clear)
     return Explanation(
         decision=decision,
         lines=tuple(_access(standing, rule, context) for rule in rules),
@@ -256,7 +258,7 @@ def _forms(
             why_not = "a preferred form is given wherever this one could be"
         condition, effect = grouped[key][0].rows[report.id], _effect(grouped[key][0])
         yield Form(
-            form=form,
+            form=Action.REVEAL if grouped[key][0].action is Action.REVEAL else form,
             rows=rows,
             where=rows_in_words(condition, context, effect),
             lines=tuple([row.line for row in grouped[key]]),

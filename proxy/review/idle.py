@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Final
+
+import msgspec
 
 from proxy.documents import nearest
 from proxy.errors import Fault
@@ -23,7 +24,7 @@ from proxy.policy.conditions.tree import (
     Text,
     children,
 )
-from proxy.policy.lines import AccessRule, Action, Effect
+from proxy.policy.lines import GIVES_CELLS, AccessRule, Effect
 from proxy.review.written import Rule, Written, effect_of
 
 _ANY: Final = Context(
@@ -85,7 +86,7 @@ def never(written: Written) -> Iterator[Fault]:
             yield written.fault(
                 rule.line, 4, "never applies: the condition is false", "take the line out"
             )
-    for row in policy.cells:
+    for row in written.cell_rules:
         if row.rows and all(map(_is_false, row.rows.values())):
             yield written.fault(
                 row.line, 3, "never applies: the condition is false", "take the line out"
@@ -99,7 +100,7 @@ def over(written: Written) -> Iterator[Fault]:
     for rule in written.policy.access:
         if _is_over(written, None, rule.when, rule.effect, now):
             yield written.fault(rule.line, 4, "its time is over for good: it does nothing", hint)
-    for row in written.policy.cells:
+    for row in written.cell_rules:
         effect = effect_of(row)
         if row.rows and all(
             _is_over(written, report, rows, effect, now) for report, rows in row.rows.items()
@@ -111,7 +112,7 @@ def _is_over(
     written: Written, report: str | None, condition: Condition, effect: Effect, now: datetime
 ) -> bool:
     """Whether the time alone makes a condition false, now and whenever time changes it."""
-    at = replace(_ANY, now=now, date=now.date())
+    at = msgspec.structs.replace(_ANY, now=now, date=now.date())
     if not condition.is_over(at):
         return False
     if condition.next_flip(at) is None:
@@ -128,21 +129,37 @@ def twice(written: Written) -> Iterator[Fault]:
 
 
 def unreadable(written: Written) -> Iterator[Fault]:
-    """Cell rules about reports that nobody may read."""
+    """Cell rules about reports that nobody may read, or reveal."""
     policy = written.policy
-    readable = {
-        rule.report
-        for rule in policy.access
-        if rule.effect is Effect.ALLOW and rule.action is Action.READ
-    }
-    for row in policy.cells:
-        if row.fields and not any(policy.covering(report) & readable for report in row.fields):
+    allowed = {(r.action, r.report) for r in policy.access if r.effect is Effect.ALLOW}
+    for row in written.cell_rules:
+        patterns = {pattern for action, pattern in allowed if action is row.action}
+        if row.fields and not any(policy.covering(report) & patterns for report in row.fields):
             yield written.fault(
                 row.line,
                 2,
-                "no `p` line lets anybody read what this line is about",
-                f"add `p, {row.principal}, {row.report}, read, true, allow`",
+                f"no `p` line lets anybody {row.action} what this line is about",
+                f"add `p, {row.principal}, {row.report}, {row.action}, true, allow`",
             )
+
+
+def unsealed(written: Written) -> Iterator[Fault]:
+    """Lines that reveal what nobody is given in a form that can be turned back."""
+    if not written.policy.reveals:
+        return
+    turned = {
+        (report, field)
+        for row in written.policy.cells
+        if row.treatment is not None and row.treatment.reversible and row.treatment.rank
+        for report, fields in row.fields.items()
+        for field in fields
+    }
+    for row in written.policy.reveals:
+        named = {(report, field) for report, fields in row.fields.items() for field in fields}
+        if named and named.isdisjoint(turned):
+            message = "reveals nothing: nobody is given what it names encrypted or tokenised"
+            hint = f"add `p2, …, {row.report}, …, …, encrypt`, or take the line out"
+            yield written.fault(row.line, 4, message, hint)
 
 
 def contradictory(written: Written) -> Iterator[Fault]:
@@ -152,7 +169,7 @@ def contradictory(written: Written) -> Iterator[Fault]:
         when = rule.when.text
         if not _is_false(rule.when) and prover.refutes(None, when, rule.effect):
             yield written.fault(rule.line, 4, *_why_never(when, policy.purposes))
-    for row in policy.cells:
+    for row in written.cell_rules:
         effect = Effect.DENY if row.treatment is None else Effect.ALLOW
         open_ = {report: rows for report, rows in row.rows.items() if not _is_false(rows)}
         if open_ and all(
@@ -192,7 +209,7 @@ def _told_of(node: Node) -> Iterator[tuple[str, list[str]]]:
 
 def elsewhere(written: Written) -> Iterator[Fault]:
     """Row conditions that a report's lack of a field settles, which other covered reports declare."""
-    for row in written.policy.cells:
+    for row in written.cell_rules:
         effect = effect_of(row)
         settled = [
             (report, lacking)
@@ -225,12 +242,12 @@ def _names(names: list[str]) -> str:
 
 
 def cellless(written: Written) -> Iterator[Fault]:
-    """Read rules for those who are given no cell, where whoever is given some may read without them."""
+    """Rules for those who are given no cell, where whoever is given some may read without them."""
     for rule in written.policy.access:
-        if rule.effect is Effect.DENY or rule.action is not Action.READ or _unheld(written, rule):
+        if rule.effect is Effect.DENY or rule.action not in GIVES_CELLS or _unheld(written, rule):
             continue
         if not any(
-            _lets_read(written, rule, report) for report in written.policy.covered(rule.report)
+            _gives_way(written, rule, report) for report in written.policy.covered(rule.report)
         ):
             yield written.fault(
                 rule.line,
@@ -240,12 +257,15 @@ def cellless(written: Written) -> Iterator[Fault]:
             )
 
 
-def _lets_read(written: Written, rule: AccessRule, report: str) -> bool:
-    """Whether there may be somebody who is given a cell, and reads it by this rule alone."""
-    given = written.given(report)
+def _gives_way(written: Written, rule: AccessRule, report: str) -> bool:
+    """Whether there may be somebody who is given a cell, and gets at it by this rule alone."""
+    given = written.given(report, rule.action)
     whom = written.holders.get(rule.principal, frozenset()) | {rule.principal}
     return any(not given.isdisjoint(written.held_by(each)) for each in whom) or any(
-        all(other is rule or other.when.text != "true" for other in written.reading(each, report))
+        all(
+            other is rule or other.when.text != "true"
+            for other in written.allowing(each, report, rule.action)
+        )
         for each in given
     )
 

@@ -41,6 +41,10 @@ LINT: Final[Mapping[str, Lint]] = {
         "Who may read a report and is given no cell of it is refused like everybody else.",
         idle.cellless,
     ),
+    "nothing-sealed": Lint(
+        "There is nothing to reveal of a field that nobody is given encrypted or tokenised.",
+        idle.unsealed,
+    ),
     "field-elsewhere": Lint(
         "A field that a report lacks is unknown there: a deny line hides all that it names, an allow line "
         "gives nothing. (Needs the extra `review`.)",
@@ -63,8 +67,8 @@ LINT: Final[Mapping[str, Lint]] = {
         undone.redundant,
     ),
     "guessable": Lint(
-        "Equal values have equal pseudonyms: over the few values of a type, or of a parameter's `allowed`, "
-        "they hide nothing.",
+        "Equal values have equal pseudonyms and tokens: over the few values of a type, or of a parameter's "
+        "`allowed`, they hide nothing.",
         telling.guessable,
     ),
     "probeable": Lint(

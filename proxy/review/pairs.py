@@ -13,7 +13,7 @@ from datetime import date, datetime
 from fractions import Fraction
 
 from proxy.policy.conditions.tree import quoted
-from proxy.policy.lines import Action
+from proxy.policy.lines import GIVES_CELLS, Action
 from proxy.policy.preference import Place, order
 from proxy.report import Report
 from proxy.review import formulas as logic
@@ -98,7 +98,7 @@ class Pair:
         """One change for each field, pair of forms, and whether the row was or is seen at all."""
         old, new = self.old, self.new
         access = old.rulings == new.rulings and old.fixed == new.fixed
-        if old.action != Action.READ:
+        if old.action not in GIVES_CELLS:
             if not access:
                 yield from self._asked((MAY,))
             return

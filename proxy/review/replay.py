@@ -8,11 +8,9 @@ replay is a look-up for most of them.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from typing import Final
 
@@ -21,10 +19,12 @@ import msgspec
 from proxy.audit import Past
 from proxy.plan import Truth
 from proxy.policy.conditions import Condition
+from proxy.policy.decide import OTHER_AUDIENCE
 from proxy.reasons import Reason
 from proxy.report import Report
 from proxy.review.alike import Alike
-from proxy.review.cells import Cells, FieldChange, doubtful
+from proxy.review.cells import Cells, doubtful
+from proxy.review.replayed import Difference, Kind, Replayed, Tally
 from proxy.review.then import (
     Asked,
     Circumstances,
@@ -62,56 +62,6 @@ _MOST_REMEMBERED: Final = 200_000
 _KEY: Final = Past._fields.index("groups")
 _GROUPS: Final = msgspec.json.Decoder(tuple[str, ...])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, dict[str, int]])
-
-
-class Kind(StrEnum):
-    """What would be different."""
-
-    REFUSED = "refused"
-    ALLOWED = "allowed"
-    CHANGED = "changed"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """What would be different about some accesses to a report."""
-
-    kind: Kind
-    report: str
-    why: str = ""
-    """Of a refusal the reason and the cause, of what is undecided what it hangs on."""
-    fields: tuple[FieldChange, ...] = ()
-
-
-@dataclass(kw_only=True, slots=True)
-class Tally:
-    """How many accesses of one subject a difference is about."""
-
-    difference: Difference
-    subject: str
-    """Its opaque id."""
-    principal: str
-    """Its name; '' where it was erased."""
-    count: int = 0
-    first: str = ""
-    last: str = ""
-    access: str = ""
-    """The id of the last one."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Replayed:
-    """What a replay found."""
-
-    accesses: int = 0
-    unchanged: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Refusals that are not decided again, by reason."""
-    tallies: list[Tally] = field(default_factory=list)
-    """Most accesses first."""
-    unkept: int = 0
-    """Accesses whose policy version of then is not kept: their forms are those on record."""
 
 
 Finds = Callable[[Past], Tally | None]
@@ -223,7 +173,9 @@ class Replay:
 
     def _case(self, past: Past, uses: tuple[Use, ...]) -> Tally | Finds | None:
         """What becomes of all accesses like this one, or what finds it out for each."""
-        if past.decision == "deny" and (past.reason not in _DECIDED or _is_lost(past)):
+        if past.decision == "deny" and (
+            past.reason not in _DECIDED or past.cause == OTHER_AUDIENCE or _is_lost(past)
+        ):
             return self._skip
         principal = self._names(past.subject)
         groups = _GROUPS.decode(past.groups) if past.groups else ()

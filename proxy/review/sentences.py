@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from proxy.policy.lines import Action
 from proxy.review.cells import ABSENT
 from proxy.review.changes import Change, Kind
 from proxy.review.sides import ANY_TOOL
@@ -88,6 +89,8 @@ def _cells_of(change: Change) -> _Cells:
         return (change.fields, "")
     if change.kind is Kind.CHANGES:
         return (change.fields, f"{change.now} instead of {change.was}")
+    if change.action == Action.REVEAL:  # of which there is one form
+        return (change.fields, "revealed")
     return (change.fields, change.was if change.now == ABSENT else change.now)
 
 

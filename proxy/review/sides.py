@@ -6,9 +6,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from proxy.batch import PLAIN, Batch
 from proxy.few import Cells, Few
@@ -28,7 +30,7 @@ from proxy.policy.conditions.tree import (
     quoted,
 )  # fmt: skip
 from proxy.policy.index import Slice
-from proxy.policy.lines import Action, Effect
+from proxy.policy.lines import GIVES_CELLS, Action, Effect
 from proxy.policy.rules import Requester
 from proxy.report import Report
 from proxy.review import formulas as logic
@@ -41,7 +43,7 @@ from proxy.subject import Person, Source
 from proxy.values import Type, Value
 
 MAY: Final = "may"
-"""What stands for a field, and for its form, where an action gives no cells."""
+"""Stands for a field, and for its form, where an action gives no cells."""
 ANY_TOOL: Final = "tool:"
 """A tool of which no line speaks."""
 
@@ -77,9 +79,8 @@ ALWAYS: Final = Span()
 
 def _instant(seconds: float) -> str:
     at = datetime.fromtimestamp(seconds, UTC)
-    return at.isoformat(timespec="microseconds" if at.microsecond else "seconds").replace(
-        "+00:00", "Z"
-    )
+    said = at.isoformat(timespec="microseconds" if at.microsecond else "seconds")
+    return said.replace("+00:00", "Z")
 
 
 def spans(old: Snapshot, new: Snapshot, principal: str) -> tuple[Span, ...]:
@@ -88,9 +89,7 @@ def spans(old: Snapshot, new: Snapshot, principal: str) -> tuple[Span, ...]:
     last = datetime.max.replace(tzinfo=UTC).timestamp()
     ends = {each.until for each in (was, now) if each and time.time() < each.until < last}
     bounds = (-math.inf, *sorted(ends), math.inf)
-    return tuple(
-        Span(begin=begin, end=end, matters=was != now) for begin, end in itertools.pairwise(bounds)
-    )
+    return tuple(Span(begin=a, end=b, matters=was != now) for a, b in itertools.pairwise(bounds))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +190,7 @@ class Side:
             rulings.append(asked)
             if standing.acting is not None:
                 rulings.append(self._ruling(standing.acting, Action.ACT))
-            if asked.allows and action == Action.READ:
+            if asked.allows and action in GIVES_CELLS:
                 self.plan = self.part.plan
         self.rulings = tuple(rulings)
         """Of who asks, and of the tool through which it does."""
@@ -305,11 +304,11 @@ class Side:
         if self.part is None or not span.begin <= context.now.timestamp() < span.end:
             return {}
         if self._who.tool is not None:
-            context = replace(context, tool=_bare(self._who.tool) or context.tool)
+            context = msgspec.structs.replace(context, tool=_bare(self._who.tool) or context.tool)
         # Whether there are cells is seen below; an action that gives none needs no rule about them.
         if self.part.verdict(context).cause not in ("", "no-cell-rule"):
             return {}
-        if self.action != Action.READ:
+        if self.action not in GIVES_CELLS:
             return {MAY: MAY}
         plan = self.plan
         if plan is None:
@@ -339,7 +338,7 @@ def _bare(tool: str) -> str:
 def _with(context: Context, fixed: Fixed) -> Context:
     certain = {name: value for name, value in fixed.items() if value is not None}
     others = {name: value for name, value in context.attributes.items() if name not in fixed}
-    return replace(context, attributes={**others, **certain})
+    return msgspec.structs.replace(context, attributes={**others, **certain})
 
 
 def _form(column: Column, truths: Sequence[Truth]) -> str:

@@ -16,7 +16,8 @@ from proxy.values import Type
 _MOST_HOLDERS: Final = 64
 """Holders of a role that are looked at."""
 _FEW_VALUES: Final = 32
-"""Values among which equal pseudonyms tell the value, by how often each occurs."""
+"""Values among which equal stand-ins tell the value, by how often each occurs."""
+_STAND_INS: Final = ("tokenise", "pseudonym")
 _SENSITIVE: Final = ("confidential", "personal")
 
 
@@ -44,10 +45,10 @@ def broad(written: Written) -> Iterator[Fault]:
 
 
 def guessable(written: Written) -> Iterator[Fault]:
-    """Pseudonyms over few values."""
+    """Pseudonyms and tokens over few values."""
     policy = written.policy
     for row in policy.cells:
-        if row.treatment is None or row.treatment.name != "pseudonym":
+        if row.treatment is None or row.treatment.name not in _STAND_INS:
             continue
         for report, named in row.fields.items():
             few = [(name, _few(policy.report(report), name)) for name in sorted(named)]
@@ -56,7 +57,7 @@ def guessable(written: Written) -> Iterator[Fault]:
                 yield written.fault(
                     row.line,
                     5,
-                    f"a pseudonym of `{found[0]}` hides nothing: {found[1]}",
+                    f"`{row.treatment.name}` of `{found[0]}` hides nothing: {found[1]}",
                     "use `redact` or `constant`",
                 )
                 break

@@ -316,6 +316,10 @@ class Judge:
         }:
             return Refused(reason=Reason.NOT_FOUND.slug, cause="unknown-report")
         uses = asked.uses or ()
+        if (
+            asked.action == Action.REVEAL
+        ):  # it has no parameters, and what it asked for is on no record
+            return None
         if asked.uses is not None and (cause := fault(uses, report)):
             return Refused(reason=Reason.PARAMETER.slug, cause=cause)
         if asked.purpose and asked.purpose not in self.snapshot.catalogue.purposes:

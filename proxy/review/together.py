@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from proxy.policy.lines import ANYONE, Action, Effect
+from proxy.policy.lines import ANYONE, GIVES_CELLS, Action, Effect
 from proxy.review import formulas as logic
 from proxy.review.about import About
 from proxy.review.cells import ABSENT
@@ -124,7 +124,7 @@ class Together:
 
     def _alike(self) -> Iterator[list[str]]:
         """The fields about which something may be not the same, those together that lines treat alike."""
-        if self._question.action != Action.READ:
+        if self._question.action not in GIVES_CELLS:
             yield [MAY]
             return
         old, new = self._about.rules

@@ -22,7 +22,7 @@ def shadowed(written: Written) -> Iterator[Fault]:
     for rule in written.policy.access:
         if line := _undone(written, rule, proved=False):
             yield written.fault(rule.line, 2, f"undone by {line}", _HINT)
-    for row in written.policy.cells:
+    for row in written.cell_rules:
         if lines := _hidden(written, row, proved=False):
             yield written.fault(row.line, 4, f"hidden by {_listed(lines)}", _HINT)
 
@@ -33,7 +33,7 @@ def hidden(written: Written) -> Iterator[Fault]:
         line = _undone(written, rule, proved=True)
         if line and not _undone(written, rule, proved=False):
             yield written.fault(rule.line, 2, f"undone by {line} whenever it applies", _HINT)
-    for row in written.policy.cells:
+    for row in written.cell_rules:
         lines = _hidden(written, row, proved=True)
         if lines and not _hidden(written, row, proved=False):
             message = f"hidden by {_listed(lines)} in each of its rows"
@@ -45,7 +45,7 @@ def redundant(written: Written) -> Iterator[Fault]:
     for rule in written.policy.access:
         if rule.line not in written.repeats and (line := _forestalled(written, rule)):
             yield written.fault(rule.line, 4, _nothing(rule, (line,)), "take it out")
-    for row in written.policy.cells:
+    for row in written.cell_rules:
         if row.line not in written.repeats and (lines := _bettered(written, row)):
             yield written.fault(row.line, 5, _nothing(row, lines), "take it out")
 

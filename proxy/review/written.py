@@ -73,14 +73,14 @@ class Written:
         self._giving: dict[str, list[CellRule]] = defaultdict(list)
         for rule in self.policy.access:
             self._access[rule.principal, rule.report].append(rule)
-        for row in self.policy.cells:
+        for row in self.cell_rules:
             self._cells[row.principal, row.report].append(row)
             if row.treatment is not None:
                 self._giving[row.report].append(row)
         self.held_with = functools.cache(self._held_with)
         """What whoever is a principal is too, as far as the `g` lines tell of all its holders."""
         self.given = functools.cache(self._find_given)
-        """The principals whose own lines give cells of a report."""
+        """The principals whose own lines give cells of a report to those who do an action."""
         self._access_of = functools.lru_cache(_REMEMBERED)(self._find_access)
         self._cells_of = functools.lru_cache(_REMEMBERED)(self._find_cells)
         self.over = functools.cache(self._find_over)
@@ -100,7 +100,13 @@ class Written:
     def rules(self) -> Iterator[Rule]:
         """The `p` lines, then the `p2` lines."""
         yield from self.policy.access
+        yield from self.cell_rules
+
+    @property
+    def cell_rules(self) -> Iterator[CellRule]:
+        """The `p2` lines, those that reveal last."""
         yield from self.policy.cells
+        yield from self.policy.reveals
 
     def fault(self, line: Line, cell: int, message: str, hint: str) -> Fault:
         """What is said of a line, at one of its cells."""
@@ -167,8 +173,12 @@ class Written:
     def cells_beside(
         self, row: CellRule, report: str, effect: Effect, also: frozenset[str]
     ) -> list[CellRule]:
-        """The lines of an effect about whom a rule is `also` about, and on a report."""
-        return self._cells_of(effect, report, also).beside(row.rows[report].text)
+        """The lines of an effect about whom a rule is `also` about, and on a report.
+
+        A line that reveals gives nothing beside one that gives cells; a denial counts for both.
+        """
+        action = None if effect is Effect.DENY else row.action
+        return self._cells_of(effect, report, action, also).beside(row.rows[report].text)
 
     def _find_access(
         self, effect: Effect, action: Action, patterns: frozenset[str], principals: frozenset[str]
@@ -182,32 +192,32 @@ class Written:
         )
 
     def _find_cells(
-        self, effect: Effect, report: str, principals: frozenset[str]
+        self, effect: Effect, report: str, action: Action | None, principals: frozenset[str]
     ) -> _Lines[CellRule]:
         return _Lines(
             (row, row.rows[report].text)
             for pattern in self.policy.covering(report)
             for principal in principals
             for row in self._cells.get((principal, pattern), ())
-            if effect_of(row) is effect
+            if effect_of(row) is effect and action in (None, row.action)
         )
 
-    def reading(self, principal: str, report: str) -> list[AccessRule]:
-        """The lines by which whoever is a principal may read a report."""
+    def allowing(self, principal: str, report: str, action: Action) -> list[AccessRule]:
+        """The lines by which whoever is a principal may do an action on a report."""
         return [
             rule
             for pattern in self.policy.covering(report)
             for name in self.held_by(principal)
             for rule in self._access.get((name, pattern), ())
-            if rule.action is Action.READ and rule.effect is Effect.ALLOW
+            if rule.action is action and rule.effect is Effect.ALLOW
         ]
 
-    def _find_given(self, report: str) -> frozenset[str]:
+    def _find_given(self, report: str, action: Action) -> frozenset[str]:
         return frozenset(
             row.principal
             for pattern in self.policy.covering(report)
             for row in self._giving.get(pattern, ())
-            if row.fields[report]
+            if row.fields[report] and row.action is action
         )
 
     def _find_over(self, pattern: str) -> frozenset[str]:
@@ -219,7 +229,8 @@ def _said(rule: Rule) -> object:
     if isinstance(rule, AccessRule):
         return (rule.principal, rule.report, rule.action, rule.when.text, rule.effect)
     rows = tuple((report, rows.text) for report, rows in sorted(rule.rows.items()))
-    return (rule.principal, rule.report, rows, tuple(sorted(rule.fields.items())), rule.treatment)
+    fields = tuple(sorted(rule.fields.items()))
+    return (rule.principal, rule.report, rows, fields, rule.treatment, rule.action)
 
 
 class _Lines(Generic[R]):

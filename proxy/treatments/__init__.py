@@ -13,13 +13,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.treatments.base import BadArgument, Parameter, Site, Treatment
+from proxy.treatments.buckets import Bucket
 from proxy.treatments.clear import Clear
 from proxy.treatments.constants import Constant, Redact
-from proxy.treatments.encryption import Encrypt, decrypt
+from proxy.treatments.encryption import Encrypt, opened
 from proxy.treatments.masking import Partial
 from proxy.treatments.pseudonyms import Pseudonym
 from proxy.treatments.rounding import Round
+from proxy.treatments.shifting import Shift
+from proxy.treatments.suppression import Suppress
 from proxy.treatments.syntax import Argument, BadTreatment, read
+from proxy.treatments.tokens import Tokenise, detokenise
+from proxy.treatments.truncation import Truncate
 from proxy.values import Type
 
 __all__ = [
@@ -30,15 +35,22 @@ __all__ = [
     "Treatment",
     "by_type",
     "comparable",
-    "decrypt",
+    "detokenise",
     "documentation",
+    "opened",
     "parse",
+    "place",
 ]
 
 _ALL: Final[tuple[type[Treatment], ...]] = (
     Clear,
+    Suppress,
     Round,
+    Bucket,
+    Truncate,
+    Shift,
     Partial,
+    Tokenise,
     Pseudonym,
     Encrypt,
     Constant,
@@ -65,7 +77,7 @@ def parse(text: str) -> Treatment:
             call.offset, f"no treatment is called `{call.name}`", _nearest(call.name, TABLE)
         )
     arguments: dict[str, Any] = {}
-    places: dict[str, int] = {}
+    places: dict[str, tuple[int, ...]] = {}
     positional = (each for each in kind.parameters if each.positional)
     for argument in call.arguments:
         parameter = (
@@ -76,11 +88,13 @@ def parse(text: str) -> Treatment:
         if parameter.name in places:
             hint = "take one of them out"
             raise BadTreatment(argument.offset, f"`{parameter.name}` is given twice", hint)
-        places[parameter.name] = argument.offset
+        places[parameter.name] = (argument.offset, *argument.offsets[1:])
         try:
-            arguments[parameter.attribute] = parameter.read(argument.literal)
+            arguments[parameter.attribute] = _value(parameter, argument)
+        except BadTreatment:
+            raise
         except ValueError as expected:
-            quoted = argument.literal.quoted and "quotes" not in str(expected)
+            quoted = argument.literals[0].quoted and "quotes" not in str(expected)
             raise BadTreatment(
                 argument.offset,
                 f"`{parameter.name}` of `{kind.name}` is {expected}",
@@ -96,14 +110,25 @@ def parse(text: str) -> Treatment:
     try:
         return kind(**arguments)
     except BadArgument as bad:
-        raise BadTreatment(places.get(bad.parameter, call.offset), str(bad), bad.hint) from None
+        offset = places.get(bad.parameter, (call.offset,))[bad.number]
+        raise BadTreatment(offset, str(bad), bad.hint) from None
+
+
+def place(text: str, parameter: str) -> int:
+    """Where in the text of a treatment its argument `parameter` stands; `text` is one that parses."""
+    call = read(text)
+    positional = (each.name for each in TABLE[call.name].parameters if each.positional)
+    offsets = {each.name or next(positional, ""): each.offset for each in call.arguments}
+    return offsets.get(parameter, call.offset)
 
 
 def comparable(one: Treatment, other: Treatment) -> bool:
     """Whether the order of preference between two forms says something to the reader."""
     if isinstance(one, _ANYWHERE) or isinstance(other, _ANYWHERE):
         return True
-    return one == other or (isinstance(one, Round) and isinstance(other, Round))
+    if isinstance(one, Bucket) and isinstance(other, Bucket):
+        return one.nests(other)
+    return one.kin == other.kin
 
 
 def documentation() -> str:
@@ -133,21 +158,37 @@ def by_type() -> str:
         f"| treatment | {' | '.join(f'of {type_}' for type_ in Type)} |",
         "|---" * (len(Type) + 1) + "|",
     ]
+    escaped = r"\|"
     for example in _EXAMPLES:
         treatment = parse(example)
         given = (
-            str(treatment.gives(type_) or "no value") if type_ in treatment.accepts else "refused"
+            str(treatment.gives(type_) or "no value") if type_ in treatment.takes else "refused"
             for type_ in Type
         )
-        lines.append(f"| `{example}` | {' | '.join(given)} |")
+        lines.append(f"| `{example.replace('|', escaped)}` | {' | '.join(given)} |")
     return "\n".join(lines) + "\n"
 
 
 _EXAMPLES: Final = (
-    "clear", "round(100)", "round(0.05)", "partial(last=4)", "pseudonym", "encrypt", "constant(0)",
-    "constant('n/a')", "redact",
+    "clear", "suppress(5, by='city')", "round(100)", "round(0.05)", "bucket(0|100)",
+    "bucket(0|0.5, as='lower')",    "bucket('2026-01-01')", "truncate('month')", "truncate('hour')",
+    "shift(days=30, per='customer')", "partial(last=4)", "tokenise", "tokenise(alphabet='upper')",
+    "pseudonym", "encrypt", "encrypt(deterministic='field')", "constant(0)", "constant('n/a')", "redact",
 )  # fmt: skip
 """One or more of each treatment, for the table of types."""
+
+
+def _value(parameter: Parameter, argument: Argument) -> Any:
+    """What the literals of an argument mean.
+
+    Raises ValueError with what is expected, or BadTreatment.
+    """
+    if parameter.many:
+        return tuple(map(parameter.read, argument.literals))
+    if len(argument.literals) > 1:
+        hint = "take the others out"
+        raise BadTreatment(argument.offsets[1], f"`{parameter.name}` takes one value", hint)
+    return parameter.read(argument.literals[0])
 
 
 def _named(kind: type[Treatment], argument: Argument) -> Parameter:

@@ -20,6 +20,17 @@ class Clear(Treatment):
     rank: ClassVar[int] = 0
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = True
+    idempotent: ClassVar[bool] = True
+    unchanged: ClassVar[str] = "always"
+    tells: ClassVar[str] = "All of the value, and how the store writes it."
+    use: ClassVar[str] = "For what the requester needs exactly, and may know."
+    avoid: ClassVar[str] = (
+        "For personal and confidential fields that a coarser form would serve as well."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (
+        ("clear", Type.TEXT, "0042"),
+        ("clear", Type.DECIMAL, "1.10"),
+    )
 
     def __str__(self) -> str:
         return "clear"

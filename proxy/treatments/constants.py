@@ -46,6 +46,18 @@ class Constant(Treatment):
     rank: ClassVar[int] = 50
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = True
+    unchanged: ClassVar[str] = "the constant itself"
+    tells: ClassVar[str] = "Nothing of the cell, not even whether there is a value."
+    use: ClassVar[str] = "Where whoever reads the document insists on a value in each cell."
+    avoid: ClassVar[str] = (
+        "Where the constant would be taken for a value, as a 0 in a sum is: give `redact`."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (
+        ("constant(0)", Type.INTEGER, "1250"),
+        ("constant('n/a')", Type.INTEGER, "1250"),
+        ("constant('1900-01-01')", Type.DATE, "1984-05-17"),
+    )
 
     value: Literal
 
@@ -89,6 +101,14 @@ class Redact(Treatment):
     rank: ClassVar[int] = 60
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = True
+    unchanged: ClassVar[str] = "never"
+    tells: ClassVar[str] = "Nothing of the cell, not even whether there is a value."
+    use: ClassVar[str] = "Where the column has to be there and what is in it must not be known."
+    avoid: ClassVar[str] = (
+        "Where the field's name alone tells too much: grant the field in no form, and it has no column."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (("redact", Type.TEXT, "ada@example.com"),)
 
     def __str__(self) -> str:
         return "redact"

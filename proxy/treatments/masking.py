@@ -69,6 +69,25 @@ class Partial(Treatment):
     rank: ClassVar[int] = 20
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = False
+    unchanged: ClassVar[str] = "a text that looks masked already"
+    tells: ClassVar[str] = (
+        "The characters that are shown, and whether the value is longer than these; not how much longer. "
+        "Equal values look alike, and so do all that differ in hidden characters alone."
+    )
+    use: ClassVar[str] = (
+        "Where people have to recognise a value that they hold already: the last digits of a card."
+    )
+    avoid: ClassVar[str] = (
+        "Where what is shown nearly names the value: the last four of nine digits leave 100,000 "
+        "candidates, and the rest of the row leaves fewer. To group or join by it, give `pseudonym`."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (
+        ("partial(last=4)", Type.TEXT, "4111111111111111"),
+        ("partial(first=1, last=4)", Type.TEXT, "ada@example.com"),
+        ("partial(last=4, with='#')", Type.INTEGER, "1234"),
+        ("partial(first=4)", Type.DATE, "1984-05-17"),
+    )
     per_value: ClassVar[bool] = True
 
     first: int = 0

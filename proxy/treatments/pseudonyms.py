@@ -8,7 +8,7 @@ gives each recipient pseudonyms of its own. It is taken over the plain text of t
     pf3a90c1be07d5a2216cc04b97e   `p`, so that no spreadsheet reads a number, and 104 bits in hex
 
 Pseudonyms keep equality, hence frequencies: over a few known values (a Boolean, a region) they hide
-little. New pseudonyms are made under the keyring's active key: they change when it is rotated.
+little. They are made under the key of the keyring that names: they change when another one does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from proxy.treatments import domains
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -23,19 +24,13 @@ from proxy.treatments.base import (
     Parameter,
     Site,
     Treatment,
+    quoted,
 )
 from proxy.treatments.columns import of_type, per_distinct
 from proxy.values import Type
 
 LENGTH: Final = 27
 _BYTES: Final = 13
-_LONGEST_DOMAIN: Final = 100
-
-
-def _text(literal: Literal) -> str:
-    if not literal.quoted:
-        raise ValueError("a text in quotes")
-    return literal.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +43,11 @@ class Pseudonym(Treatment):
         "or per named domain."
     )
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter(
-            name="domain",
-            attribute="domain",
-            read=_text,
-            summary="a name: fields and reports that name it share their pseudonyms",
-        ),
+        domains.parameter("fields and reports that name it share their pseudonyms"),
         Parameter(
             name="per",
             attribute="per",
-            read=_text,
+            read=quoted,
             summary="`'subject'`: each recipient has pseudonyms of its own",
         ),
     )
@@ -66,17 +56,34 @@ class Pseudonym(Treatment):
     rank: ClassVar[int] = 30
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = False
+    unchanged: ClassVar[str] = "never"
+    tells: ClassVar[str] = (
+        "Which cells are equal as they are written (`7` and `07` are two), hence how often each value "
+        "occurs, and in a shared domain that across reports. Without the key nobody can compute a pseudonym "
+        "or undo one. But whoever knows how often values occur, or can have a value of their choice put into "
+        "the source, finds out whose it is: of a field with few values it hides little."
+    )
+    use: ClassVar[str] = (
+        "To count, group and join by a person or a thing without knowing which one it is."
+    )
+    avoid: ClassVar[str] = (
+        "For fields of few values or of known frequencies, such as a region or a year of birth; where "
+        "nobody has to group by the field, `encrypt` and `redact` tell less."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (
+        ("pseudonym", Type.TEXT, "ada@example.com"),
+        ("pseudonym(domain='people')", Type.TEXT, "ada@example.com"),
+        ("pseudonym(per='subject')", Type.TEXT, "ada@example.com"),
+        ("pseudonym", Type.INTEGER, "7"),
+    )
     per_value: ClassVar[bool] = True
 
     domain: str | None = None
     per: str | None = None
 
     def __post_init__(self) -> None:
-        if self.domain is not None and not (
-            1 <= len(self.domain) <= _LONGEST_DOMAIN and self.domain.isprintable()
-        ):
-            message = f"a domain has 1 to {_LONGEST_DOMAIN} printable characters"
-            raise BadArgument("domain", message, "such as `domain='sales'`")
+        domains.check(self.domain)
         if self.per not in (None, "subject"):
             raise BadArgument("per", "`per` can only be `'subject'`", "write that, or leave it out")
 
@@ -101,11 +108,7 @@ class Pseudonym(Treatment):
 
     def bind(self, site: Site) -> Operation:
         """Give the pseudonyms under this site's key."""
-        labels: tuple[str, ...] = (
-            ("field", site.report, site.purpose, site.field)
-            if self.domain is None
-            else ("domain", self.domain)
-        )
+        labels = domains.labels(self.domain, site)
         if self.per is not None:
             labels += ("subject", site.subject)
         digest = site.keyring.mac("pseudonym", *labels).digest

@@ -8,21 +8,20 @@ all others as Python integers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from proxy.batch import Batch
 from proxy.few import Cells
-from proxy.texts import TEXT, Coded, Texts, content, nulls, texts
+from proxy.texts import TEXT, Coded, nulls, texts
 from proxy.treatments.base import (
     BadArgument,
     Literal,
@@ -32,24 +31,19 @@ from proxy.treatments.base import (
     Treatment,
 )
 from proxy.treatments.columns import SMALL, per_distinct
+from proxy.treatments.numbers import (
+    EXACT,
+    SCALE,
+    SHORT_SCALE,
+    WHOLE,
+    Short,
+    exactly,
+    plainly_short,
+)
 from proxy.values import DIGITS, Type, number, scalar
 
-_WHOLE: Final = 17
-_SCALE: Final = 18
-"""Digits before and after the point that the quick road takes: a product stays below 2**127."""
-
-_QUICK: Final = {
-    Type.INTEGER: rf"^[+-]?[0-9]{{1,{_WHOLE}}}$",
-    Type.DECIMAL: rf"^[+-]?[0-9]{{1,{_WHOLE}}}(?:\.[0-9]{{1,{_SCALE}}})?$",
-}
-_SHORT_WHOLE: Final = 12
-_SHORT_SCALE: Final = 4
-_SHORT_TENS: Final = 10 ** np.arange(_SHORT_SCALE + 1)
 _REPEATS: Final = 4
 """Where results occur so often on average, each distinct one is written once."""
-_MINUS, _POINT, _ZERO = np.frombuffer(b"-.0", np.uint8)
-_TEN: Final = np.uint8(10)
-_ZEROTH: Final = np.zeros(1, np.int64)
 _SHORT_UNITS: Final = 10**12
 """Numbers and steps for which 64-bit integers do: a product stays below 2**63."""
 _PLAIN: Final = {
@@ -71,9 +65,7 @@ def _step(literal: Literal) -> Fraction:
 
 def _fraction_digits(step: Fraction) -> int | None:
     """How many digits `step` has after the point; None where more than the quick road takes."""
-    return next(
-        (digits for digits in range(_SCALE + 1) if 10**digits % step.denominator == 0), None
-    )
+    return next((digits for digits in range(SCALE + 1) if 10**digits % step.denominator == 0), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +92,40 @@ class Round(Treatment):
     rank: ClassVar[int] = 10
     deterministic: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = True
+    unchanged: ClassVar[str] = "a multiple of n"
+    tells: ClassVar[str] = (
+        "The value to within half a step. The error of a sum grows with its rows, and is at most half a "
+        "step for each; whether a value is small beside the step shows, as 0 does."
+    )
+    use: ClassVar[str] = "For amounts and counts of which the size matters and the digits do not."
+    avoid: ClassVar[str] = (
+        "Where somebody can add to the value and watch where it tips over, or knows an exact sum of "
+        "nearly all rows: both give the digits back. Then give `redact`, or a sum that the store makes."
+    )
+    shown: ClassVar[tuple[tuple[str, Type, str], ...]] = (
+        ("round(100)", Type.INTEGER, "1250"),
+        ("round(100)", Type.INTEGER, "1350"),
+        ("round(0.05)", Type.DECIMAL, "-18.09"),
+        ("round(2.5)", Type.INTEGER, "7"),
+    )
 
     step: Fraction
 
     def __post_init__(self) -> None:
         if self.step <= 0:
             raise BadArgument("n", "the step of `round` is above 0", "such as `round(100)`")
-        if self.step >= 10**_WHOLE or _fraction_digits(self.step) is None:
+        if self.step >= 10**WHOLE or _fraction_digits(self.step) is None:
             raise BadArgument(
                 "n",
-                f"the step of `round` has at most {_WHOLE} digits before the point, {_SCALE} after",
+                f"the step of `round` has at most {WHOLE} digits before the point, {SCALE} after",
                 "such as `round(100)` or `round(0.05)`",
             )
+
+    @property
+    def kin(self) -> Hashable:
+        """All steps."""
+        return self.name
 
     @property
     def places(self) -> int:
@@ -149,14 +163,14 @@ class Round(Treatment):
     def bind(self, site: Site) -> Operation:
         """Give the rounded numbers; null where a cell is no number of the field's type."""
         one = self._of_one(site.type)
-        quick = _QUICK[site.type]
+        quick = EXACT[site.type]
         units, digits = self.units, self.digits
-        shortly = units < _SHORT_UNITS and digits <= _SHORT_SCALE
+        shortly = units < _SHORT_UNITS and digits <= SHORT_SCALE
 
         def rounded(batch: Batch) -> Cells | Coded:
             if batch.few or batch.height < SMALL:
                 return per_distinct(batch.values(site.field), one)
-            short = _plainly_short(batch.plain_texts(site.field), site.type) if shortly else None
+            short = plainly_short(batch.plain_texts(site.field), site.type) if shortly else None
             if short is not None:
                 return _rounded_short(short, units, digits)
             values = batch.series(site.field)
@@ -222,71 +236,20 @@ def _whole(value: int) -> pl.Series:
 def _rounded(values: pl.Series, units: int, digits: int) -> pl.Series:
     """Round texts of the quick form to multiples of `units` × 10^-`digits`."""
     # 1. Exact integers of 10^-18, below 10^35.
-    exact = values.cast(pl.Decimal(_WHOLE + 1 + _SCALE, _SCALE)).to_physical()
+    exact = exactly(values)
     # 2. Floor division, and the remainder against half a step; twice it is below 2·10^35.
-    step = _whole(units * 10 ** (_SCALE - digits))
+    step = _whole(units * 10 ** (SCALE - digits))
     count = exact // step
     twice = (exact - count * step) * _whole(2)
     up = (twice > step) | ((twice == step) & (count % _whole(2) == _whole(1)))
     result = (count + up.cast(pl.Int128)) * _whole(units)
     # 3. The same integers read as decimals: text with all its digits and never `-0`.
-    return result.reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits)).cast(pl.String)
+    return result.reinterpret(dtype=pl.Decimal(WHOLE + 1 + SCALE, digits)).cast(pl.String)
 
 
-class _Short(NamedTuple):
-    """Numbers of the shorter form."""
-
-    numbers: npt.NDArray[np.int64]
-    """In units of 10^-4; 0 where there is none."""
-    void: npt.NDArray[np.bool_] | None
-    """Where there is none."""
-
-
-def _plainly_short(cells: Texts, type_: Type) -> _Short | None:
-    """The numbers of a column in which all are short, and either none or each has a point.
-
-    None of any other column: what one look at all characters proves is not looked for in each cell.
-    """
-    places, data = content(cells)
-    lengths = np.diff(places)
-    void = lengths == 0
-    null = cells.is_null().to_numpy(zero_copy_only=False) if cells.null_count else False
-    if (void != null).any():  # an empty text, or something under a null
-        return None
-    some = np.flatnonzero(~void) if cells.null_count else slice(None)
-    firsts, lengths = places[:-1][some], lengths[some]
-    negative = data[firsts] == _MINUS
-    points = np.flatnonzero(data == _POINT)
-    digits = int(((data - _ZERO) < _TEN).sum())
-    if not len(firsts) or digits + len(points) + int(negative.sum()) != len(data):
-        return None
-    if not len(points):
-        whole, fraction = lengths - negative, np.zeros(1, np.int64)
-    elif type_ is Type.DECIMAL and len(points) == len(firsts):
-        # As many points as cells: each is in its own cell if it is where that cell may have it.
-        whole, fraction = points - firsts - negative, firsts + lengths - points - 1
-        places = places - np.concatenate((_ZEROTH, np.cumsum(~void)))
-        data = data[data != _POINT]
-    else:
-        return None
-    if (
-        int(whole.min()) < 1
-        or int(whole.max()) > _SHORT_WHOLE
-        or int(fraction.min()) < (len(points) > 0)
-        or int(fraction.max()) > _SHORT_SCALE
-    ):
-        return None
-    valid = pa.py_buffer(np.packbits(~void, bitorder="little")) if cells.null_count else None
-    buffers = [valid, pa.py_buffer(places), pa.py_buffer(data)]
-    read = pc.cast(pa.Array.from_buffers(TEXT, len(cells), buffers), pa.int64())
-    numbers = pc.fill_null(read, 0).to_numpy().copy()
-    numbers[some] *= _SHORT_TENS[_SHORT_SCALE - fraction]
-    return _Short(numbers, void if cells.null_count else None)
-
-
-def _rounded_short(short: _Short, units: int, digits: int) -> pl.Series | Coded:
+def _rounded_short(short: Short, units: int, digits: int) -> pl.Series | Coded:
     """The same as `_rounded`, for numbers of the shorter form."""
-    step = units * 10 ** (_SHORT_SCALE - digits)
+    step = units * 10 ** (SHORT_SCALE - digits)
     count, rest = np.divmod(short.numbers, step)
     rest *= 2
     count += (rest > step) | ((rest == step) & (count & 1 == 1))
@@ -306,5 +269,5 @@ def _multiples(count: npt.NDArray[np.int64], units: int, digits: int) -> pl.Seri
     """`count` times `units` × 10^-`digits`, as text."""
     result = pl.Series(count * units)
     if digits:
-        result = result.cast(pl.Int128).reinterpret(dtype=pl.Decimal(_WHOLE + 1 + _SCALE, digits))
+        result = result.cast(pl.Int128).reinterpret(dtype=pl.Decimal(WHOLE + 1 + SCALE, digits))
     return result.cast(pl.String)

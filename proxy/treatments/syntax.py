@@ -1,7 +1,7 @@
 """The grammar of a treatment's text in policy.csv, and nothing of what it means.
 
     treatment = name [ "(" argument { "," argument } ")" ]
-    argument  = [ name "=" ] literal        positional ones before named ones
+    argument  = [ name "=" ] literal { "|" literal }     positional ones before named ones
     literal   = number | text
     number    = [ "-" ] digits [ "." digits ]     without leading zeros
     text      = "'" { any character but "'", or "''" } "'"
@@ -21,7 +21,7 @@ _TOKEN: Final = re.compile(
     r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)"
     r"|(?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?![A-Za-z0-9_.]))"
     r"|'(?P<text>(?:[^']|'')*)'"
-    r"|(?P<mark>[(),=])"
+    r"|(?P<mark>[(),=|])"
 )
 _BLANKS: Final = re.compile(r"[ \t]*")
 _LONGEST: Final = 1000
@@ -43,7 +43,10 @@ class Argument:
 
     offset: int
     name: str
-    literal: Literal
+    literals: tuple[Literal, ...]
+    """At least one."""
+    offsets: tuple[int, ...]
+    """Of each literal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,19 +96,30 @@ def read(text: str) -> Call:
             if first.kind == "name" and peek(1).kind == "=":
                 named = first.text
                 at += 2
-            literal = peek()
-            if literal.kind not in ("number", "text"):
-                hint = "texts are quoted: `'…'`" if literal.kind == "name" else "write its value"
-                refuse("a number or a quoted text", hint)
+            literals: list[_Token] = []
+            while not literals or peek().kind == "|":
+                at += bool(literals)
+                literal = peek()
+                if literal.kind not in ("number", "text"):
+                    bare = literal.kind == "name"
+                    hint = "texts are quoted: `'…'`" if bare else "write its value"
+                    refuse("a number or a quoted text", hint)
+                literals.append(literal)
+                at += 1
             if not named and arguments and arguments[-1].name:
                 raise BadTreatment(
                     first.offset,
                     "an argument without a name comes after a named one",
                     "name it too, or put it first",
                 )
-            value = Literal(literal.text, quoted=literal.kind == "text")
-            arguments.append(Argument(offset=first.offset, name=named, literal=value))
-            at += 1
+            arguments.append(
+                Argument(
+                    offset=first.offset,
+                    name=named,
+                    literals=tuple(Literal(t.text, quoted=t.kind == "text") for t in literals),
+                    offsets=tuple(t.offset for t in literals),
+                )
+            )
             if peek().kind not in (",", ")"):
                 refuse("`,` or `)`", "close it with `)`")
             at += 1

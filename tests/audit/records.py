@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import struct
@@ -11,12 +12,17 @@ from hypothesis import strategies as st
 
 from proxy.access import AccessEvent, decode, encode, new_access_id, timestamp
 from proxy.audit import AccessLog
+from proxy.audit.locks import Locks
+from proxy.audit.postgres.database import Database
+from proxy.audit.postgres.ledger import PostgresLedger
 from proxy.audit.recover import begin
 from proxy.audit.store import Files, connect, create, journal, place_of
+from proxy.keys import Keyring
+from tests.harness.postgres import WRITERS, psql, url_of
 
 STEPS = (
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "burst", "policy-loaded",
-    "policy-refused", "change",
+    "policy-refused", "keys-loaded", "keys-refused", "change",
 )  # fmt: skip
 ENDED = (
     "whole",
@@ -29,16 +35,41 @@ ENDED = (
     "stopped",
 )
 REPORTS = ("sales/store-daily", "sales/producers", "sales", "sales0", "hr/people", "sales/é'\"")
+KEYRING = Keyring.generate()
 HOSTILE = "a\r\nb\x1b[31m\u202e\u2028\x9b\x7f\"'\\\t é"
+
+
+DATABASES: dict[Path, Database] = {}
+"""The log's file -> the database of which it is a copy."""
 
 
 @contextlib.asynccontextmanager
 async def opened(path: Path, **options: object):
-    log = await AccessLog.open(path, **options)
+    more = {"keyring": KEYRING, "database": DATABASES.get(path), **options}
+    log = await AccessLog.open(path, **more)
     try:
         yield log
     finally:
         await log.close()
+
+
+def database(path: Path) -> str:
+    """The database that another process is to be given, '' for none."""
+    return url_of(DATABASES[path]) if path in DATABASES else ""
+
+
+async def locked_logs(path: Path, count: int) -> None:
+    """Wait until the writers of so many logs live: a server notices in a moment who has died."""
+    if path in DATABASES:
+        await until(lambda: psql(DATABASES[path], WRITERS) == str(count))
+
+
+async def until(condition):
+    for _ in range(400):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("never came true")
 
 
 def event(
@@ -49,8 +80,12 @@ def event(
 
 def leaves(path: Path) -> list[tuple[int, bytes]]:
     """Place and entry of every leaf, read by a connection that knows nothing of our code."""
+    if path in DATABASES:
+        asked = "SELECT place, encode(entry, 'hex') FROM counterfoil.leaf ORDER BY number"
+        rows = [line.split("|") for line in psql(DATABASES[path], asked).splitlines()]
+        return [(int(place), bytes.fromhex(entry)) for place, entry in rows]
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        return connection.execute("SELECT place, entry FROM leaf ORDER BY place").fetchall()
+        return connection.execute("SELECT place, entry FROM leaf ORDER BY number").fetchall()
 
 
 def events(path: Path) -> list[AccessEvent]:
@@ -59,9 +94,13 @@ def events(path: Path) -> list[AccessEvent]:
 
 def logs(path: Path) -> list[tuple[int, bool]]:
     """Each log's epoch, and whether it is sealed."""
+    if path in DATABASES:
+        asked = "SELECT epoch, sealed IS NOT NULL FROM counterfoil.log WHERE epoch > 0 ORDER BY 1"
+        rows = [line.split("|") for line in psql(DATABASES[path], asked).splitlines()]
+        return [(int(epoch), sealed == "t") for epoch, sealed in rows]
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         return connection.execute(
-            "SELECT epoch, sealed IS NOT NULL FROM log ORDER BY epoch"
+            "SELECT epoch, sealed IS NOT NULL FROM log WHERE epoch > 0 ORDER BY epoch"
         ).fetchall()
 
 
@@ -80,16 +119,32 @@ def commits(path: Path) -> int:
     return count
 
 
-def write(path: Path, *batches: list[AccessEvent]) -> Files:
+def write(path: Path, *batches: list[AccessEvent], keyring: Keyring = KEYRING) -> Files:
     """A log file with one log for each batch, as a process that was killed would leave it."""
     files = Files.at(path)
+    if path in DATABASES:
+        for batch in batches:
+            ledger = PostgresLedger.begin(
+                DATABASES[path],
+                origin="counterfoil",
+                at=timestamp(1.7e9),
+                keyring=keyring,
+                patience=5,
+            )
+            ledger.append([encode(one) for one in batch])
+            ledger.close()
+        return files
+    locks = Locks(files.locks)
     with contextlib.closing(connect(files.leaves, busy_seconds=1)) as connection:
         create(connection, files)
         journal(connection, "OFF")
         for batch in batches:
-            epoch = begin(connection, origin="counterfoil", at=timestamp(1.7e9))
+            epoch, lock = begin(
+                connection, locks, origin="counterfoil", at=timestamp(1.7e9), keyring=keyring
+            )
+            lock.release()
             connection.executemany(
-                "INSERT INTO leaf VALUES (?, ?)",
+                "INSERT INTO leaf (place, entry) VALUES (?, ?)",
                 [
                     (place_of(epoch.number, epoch.size + index), encode(one))
                     for index, one in enumerate(batch)
@@ -104,8 +159,13 @@ texts = st.one_of(st.sampled_from(["", "a", "B", HOSTILE]), st.text(max_size=5))
 counts = st.integers(0, 2**53 - 1)
 
 
+listed = st.one_of(texts, st.sampled_from(["group:a", "+1", "+12", "+", "f", "t"]))
+"""Members of lists that are counted together beyond a length: `+12`."""
+forms = st.one_of(texts, st.sampled_from(["clear", "round(100)", "round(10)", "rounds", "round)"]))
+
+
 @st.composite
-def records(draw: st.DrawFn) -> AccessEvent:
+def records(draw: st.DrawFn, counts: st.SearchStrategy[int] = counts) -> AccessEvent:
     """Any one record of one of a few accesses, at one of a few times."""
     return AccessEvent(
         access=draw(st.sampled_from(["0a", "0b", "0c", "0d"])),
@@ -113,7 +173,7 @@ def records(draw: st.DrawFn) -> AccessEvent:
         part=draw(st.integers(0, 3)),
         at=timestamp(1.8e9 + draw(st.integers(0, 20)) / 2),
         subject=draw(st.sampled_from(["", "s1", "s2", "user:alice"])),
-        groups=tuple(draw(st.lists(texts, max_size=2))),
+        groups=tuple(draw(st.lists(listed, max_size=2))),
         tool=draw(st.one_of(texts, st.sampled_from(["tool:bi", "bi"]))),
         address=draw(st.sampled_from(["", "10.0.0.1"])),
         path=draw(texts),
@@ -125,8 +185,17 @@ def records(draw: st.DrawFn) -> AccessEvent:
         span=draw(st.sampled_from(["", "0-9/99"])),
         lines=tuple(draw(st.lists(st.sampled_from(["policy.csv:1", "policy.csv:2"]), max_size=2))),
         parameters=draw(st.dictionaries(texts, texts, max_size=2)),
-        fields=draw(st.dictionaries(texts, st.dictionaries(texts, counts, max_size=1), max_size=2)),
-        rows=draw(counts),
+        purpose=draw(st.sampled_from(["", "audit", "hmac:12", "hmac:13", HOSTILE])),
+        policy=draw(st.sampled_from(["", "abc0", "abc1", "f00d"])),
+        action=draw(st.sampled_from(["", "read", "reveal"])),
+        unrevealed=draw(
+            st.dictionaries(st.sampled_from(["not-sealed", HOSTILE]), counts, max_size=2)
+        ),
+        keys=tuple(draw(st.lists(st.sampled_from(["5f3a90c1", "0ld"]), max_size=2))),
+        fields=draw(
+            st.dictionaries(listed, st.dictionaries(forms, counts, max_size=2), max_size=2)
+        ),
+        rows=draw(st.one_of(st.sampled_from([0, 9, 10, 99, 100]), counts)),
         bytes=draw(counts),
         ended=draw(st.sampled_from(["", *ENDED])),
         micros=draw(counts),

@@ -19,12 +19,24 @@ from proxy.access import AccessEvent, encode
 from proxy.audit.recover import merge, open_accesses, unresolved
 from proxy.audit.store import place_of
 from proxy.errors import LogUnavailable
-from tests.audit.records import event, events, leaves, logs, opened, records, write
+from tests.audit.records import (
+    database,
+    event,
+    events,
+    leaves,
+    locked_logs,
+    logs,
+    opened,
+    records,
+    write,
+)
 
 WORKING = """
 import asyncio, pathlib, sys
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.audit import AccessLog
+from proxy.keys import Keyring
+from tests.harness.postgres import given
 
 async def access(log, number):
     id, rows = new_access_id(), 0
@@ -46,7 +58,8 @@ async def access(log, number):
         await say("outcome", 4)
 
 async def main():
-    log = await AccessLog.open(pathlib.Path(sys.argv[1]))
+    path, database = pathlib.Path(sys.argv[1]), given(sys.argv[2])
+    log = await AccessLog.open(path, keyring=Keyring.generate(), database=database)
     await asyncio.gather(*(access(log, number) for number in range(8)))
 
 asyncio.run(main())
@@ -56,7 +69,7 @@ asyncio.run(main())
 def killed(path: Path, after: int) -> list[list[str]]:
     """The receipts that a process had printed when it was killed, some time after so many of them."""
     with subprocess.Popen(
-        [sys.executable, "-c", WORKING, path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WORKING, path, database(path)], stdout=subprocess.PIPE, text=True
     ) as child:
         lines = list(itertools.islice(child.stdout, after))
         child.send_signal(signal.SIGKILL)
@@ -66,10 +79,10 @@ def killed(path: Path, after: int) -> list[list[str]]:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_killed_in_mid_append_every_receipt_holds_and_open_accesses_are_unresolved(
-    tmp_path, seed
+    path, seed
 ):
-    path = tmp_path / "access.db"
     said = killed(path, random.Random(seed).randrange(1, 600))
+    await locked_logs(path, 0)
     before = dict(leaves(path))
     for log, index, access, step, rows in said:
         found = msgspec.json.decode(before[place_of(int(log.split("/")[1]), int(index))])
@@ -95,8 +108,7 @@ async def test_killed_in_mid_append_every_receipt_holds_and_open_accesses_are_un
         assert (one.rows, one.bytes, one.ended) == (last.rows, last.bytes, "")
 
 
-async def test_what_was_resolved_once_is_not_resolved_again(tmp_path):
-    path = tmp_path / "access.db"
+async def test_what_was_resolved_once_is_not_resolved_again(path):
     async with opened(path) as log:
         await log.append(event("intent", "0a", rows=5))
     assert logs(path) == [(1, False)]
@@ -109,9 +121,8 @@ async def test_what_was_resolved_once_is_not_resolved_again(tmp_path):
     assert all(sealed for _, sealed in logs(path))
 
 
-async def test_an_access_left_open_before_a_checkpoint_is_found_after_it(tmp_path):
+async def test_an_access_left_open_before_a_checkpoint_is_found_after_it(path):
     """The note from where to look never passes an access that is still open."""
-    path = tmp_path / "access.db"
     async with opened(path) as log:
         for number in range(400):  # beyond what is written between two checkpoints
             await log.append(event("intent", f"{number:x}", path="x" * 60_000))
@@ -127,7 +138,9 @@ async def test_a_leaf_that_is_no_event_stops_the_start_and_names_its_place(tmp_p
     path = tmp_path / "access.db"
     files = write(path, [event("intent")])
     with sqlite3.connect(files.leaves) as other:
-        other.execute("INSERT INTO leaf VALUES (?, ?)", (place_of(1, 2), b"{no event"))
+        other.execute(
+            "INSERT INTO leaf (place, entry) VALUES (?, ?)", (place_of(1, 2), b"{no event")
+        )
     other.close()
     with pytest.raises(LogUnavailable, match="leaf 2 of log 1 is not an access event"):
         async with opened(path):
@@ -159,7 +172,14 @@ def test_open_accesses_are_those_whose_last_word_is_an_intent_or_progress(
         if one.step in ("intent", "progress"):
             before = expected.get(one.access)
             expected[one.access] = merge(before, one) if before else one
-        elif one.step not in ("burst", "change", "policy-loaded", "policy-refused"):
+        elif one.step not in (
+            "burst",
+            "change",
+            "policy-loaded",
+            "policy-refused",
+            "keys-loaded",
+            "keys-refused",
+        ):
             expected.pop(one.access, None)
     found = open_accesses((place, encode(one)) for place, one in enumerate(sequence))
     assert [one for _, one in found] == list(expected.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from proxy.cli.log import visible, visible_json
 from tests.audit.records import HOSTILE, event, leaves, write
 
 ROOT = Path(__file__).parents[2]
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def run(*words: object) -> str:
@@ -68,7 +71,7 @@ def path(tmp_path):
 
 
 def accesses(*words: object) -> list[str]:
-    return [json.loads(line)["access"] for line in run("query", *words, "--json").splitlines()]
+    return [json.loads(line)["access"] for line in run("query", *words, "--json").split("\n")[:-1]]
 
 
 def test_query_shows_accesses_with_names_rows_and_forms_newest_first(path):
@@ -95,6 +98,33 @@ def test_query_selects(path):
     assert accesses(*at, "--since", timestamp(1.8e9 + 4)) == ["0d"]
     assert accesses(*at, "--until", timestamp(1.8e9 + 1)) == ["0a"]
     assert accesses(*at, "--since", "2027-01-15", "--until", "2027-01-14") == []
+
+
+def test_a_reveal_is_told_from_a_read(tmp_path):
+    """Both verbs say which access is a reveal, and how many cells it was refused, for which cause."""
+    asked = {"subject": "id-sam", "report": "hr/people", "decision": "permit", "ended": "whole"}
+    path = tmp_path / "access.db"
+    write(
+        path,
+        [
+            event("complete", "0e", 1.8e9, action="reveal", rows=2, keys=("5f3a90c1",),
+                  fields={"email": {"clear": 2}},
+                  unrevealed={"not-sealed": 1, "not-authentic": 3}, **asked),
+            event("complete", "0f", 1.8e9 + 1, action="read", rows=2, **asked),
+        ],
+    )  # fmt: skip
+    at = "--log", path
+    assert accesses(*at, "--action", "reveal") == ["0e"]
+    assert accesses(*at, "--action", "read") == ["0f"]
+    why = "not revealed: not-authentic 3, not-sealed 1"
+    (line,) = run("query", *at, "--action", "reveal").splitlines()[1:]
+    assert "reveal hr/people" in line and f"clear 1; {why}" in line
+    told = json.loads(run("query", *at, "--action", "reveal", "--json"))
+    assert told["unrevealed"] == {"not-authentic": 3, "not-sealed": 1}
+    assert told["keys"] == ["5f3a90c1"]
+    revealed, read = run("tail", *at, "-n", "2").splitlines()
+    assert "reveal hr/people" in revealed and why in revealed
+    assert "reveal" not in read
 
 
 def test_a_bare_name_is_a_user_s(path):
@@ -202,6 +232,7 @@ def test_tail_follows(path):
         assert "Traceback" not in follower.stderr.read()
 
 
+@pytest.mark.threat("H65")
 def test_what_a_requester_chose_is_one_line_without_live_characters(tmp_path):
     """CRLF, ANSI, bidi and quotes in path, subject, tool and name: one event, one line, all escaped."""
     files = write(
@@ -211,7 +242,7 @@ def test_what_a_requester_chose_is_one_line_without_live_characters(tmp_path):
     )  # fmt: skip
     with contextlib.closing(Names(files.names)) as names:
         names.learn([(HOSTILE, f"user:{HOSTILE}")])
-    for words in (["tail", "-n", 1], ["query"]):
+    for words in (["tail", "-n", 1], ["query"], ["query", "--explain"]):
         text = run(*words, "--log", files.leaves)
         (line,) = [line for line in text.split("\n") if "0a" in line]
         assert line.isprintable()
@@ -220,6 +251,47 @@ def test_what_a_requester_chose_is_one_line_without_live_characters(tmp_path):
     stored = run("query", "--log", files.leaves, "--json", "--subject", HOSTILE).removesuffix("\n")
     assert "\n" not in stored
     assert json.loads(stored)["path"] == HOSTILE
+
+
+@given(
+    text=st.text().filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text)),
+    begin=st.sampled_from(["", *FORMULAS]),
+)
+def test_no_cell_of_csv_is_a_formula_and_none_says_otherwise_than_the_log(
+    tmp_path_factory, text, begin
+):
+    """Whatever was asked for: a cell that would be a formula stands behind an apostrophe, each other as it is."""
+    chosen = begin + text
+    at = "--log", write(tmp_path_factory.mktemp("log") / "access.db",
+                        [event("refusal", "0a", path=chosen, tool=chosen, groups=(chosen,), decision="deny")]).leaves  # fmt: skip
+    told = CliRunner().invoke(main, ["log", "query", *map(str, at), "--csv"]).stdout_bytes.decode()
+    (row,) = csv.DictReader(io.StringIO(told, newline=""))
+    stored = chosen.replace("\0", "␀")
+    for name in ("path", "tool"):
+        assert row[name] in (stored, f"'{stored}")
+        assert row[name][:1] not in FORMULAS
+    assert json.loads(row["groups"]) == [stored]
+
+
+def test_hostile_texts_are_looked_for_as_they_are(tmp_path):
+    """Quotes, wildcards, line ends and direction marks find what holds them, and nothing else."""
+    for number, chosen in enumerate((HOSTILE, "*", "%", "' OR 1 --", "[a-z]", "x:y", "a=b")):
+        at = "--log", write(
+            tmp_path / f"access{number}.db",
+            [
+                event("complete", "0a", groups=(chosen,), tool=chosen, report=chosen, purpose=chosen,
+                      parameters={"name": chosen}, fields={chosen: {"clear": 1}}, rows=1),
+                event("complete", "0b", groups=("b",), tool="b", report="b", purpose="b",
+                      parameters={"name": "b"}, fields={"b": {chosen: 1}}, rows=1),
+            ],
+        ).leaves  # fmt: skip
+        for option in ("group", "tool", "report", "purpose", "field"):
+            assert accesses(*at, f"--{option}={chosen}") == ["0a"], option
+        assert accesses(*at, f"--treatment={chosen}") == ["0b"]
+        assert accesses(*at, f"--parameter=name={chosen}") == ["0a"]
+        assert accesses(*at, f"--policy={chosen}") == []
+    assert "is not UTF-8" in fail("query", *at, "--group", "a\udc80")
+    assert "write NAME=VALUE" in fail("query", *at, "--parameter", "name")
 
 
 @given(st.text())
@@ -254,5 +326,5 @@ def test_a_fault_is_told_without_a_traceback(tmp_path):
 
 
 def test_help_says_that_the_verbs_are_outside_enforcement():
-    for words in ([], ["tail"], ["query"]):
+    for words in ([], ["tail"], ["query"], ["stats"]):
         assert "outside enforcement" in " ".join(run(*words, "--help").split())

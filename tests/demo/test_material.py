@@ -16,7 +16,8 @@ from proxy.demo import people
 from proxy.demo.material import prepare
 from proxy.demo.run import STOP_SECONDS
 from proxy.errors import CounterfoilError
-from proxy.keys import Keyring, kek_from
+from proxy.keys import file as keyring_file
+from proxy.keys.kek import kek_of
 
 NOW = datetime.now(UTC)
 
@@ -49,7 +50,7 @@ def test_what_a_person_edited_is_kept_and_what_is_missing_is_made(material):
 def test_everything_but_certificates_is_private(material):
     """Nobody but their owner can read the files, and no scratch file is left."""
     for path in contents(material.root):
-        private = path.suffix != ".crt"
+        private = path.suffix not in (".crt", ".crl")
         assert stat.S_IMODE(path.stat().st_mode) == (0o600 if private else 0o644), path
         assert not path.name.startswith(".")
 
@@ -123,8 +124,8 @@ def test_the_settings_are_settings_and_open_the_keyring(material):
     assert loaded.path(listen.certificate).samefile(material.certificates / "server.crt")
     assert loaded.path(listen.key).samefile(material.certificates / "server.key")
     assert loaded.path(loaded.settings.policies).samefile(material.policies)
-    kek = kek_from(loaded.key_encryption_key, {})
-    assert Keyring.open(loaded.path(loaded.settings.keyring.file), kek)
+    kek = kek_of(loaded.key_encryption_key, {})
+    assert keyring_file.read(loaded.keyring, kek)
 
 
 def test_the_proxy_has_time_to_end_its_records(material):

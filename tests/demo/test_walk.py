@@ -89,14 +89,21 @@ def test_the_readme_s_blocks_work_as_they_are_pasted(tmp_path):
     assert failed == [  # but for statuses that are an answer: somebody gains, somebody was denied
         "counterfoil policy diff .demo/policies .demo/draft (1)",
         "counterfoil policy explain --event $event -c .demo/counterfoil.yaml (1)",
+        "counterfoil reveal sales/store-daily buyer_email day.csv --purpose audit > returned.csv (1)",
     ]
-    _, asked, log, review, taken, history, admin = printed
+    _, asked, log, review, taken, history, admin, revealed, keys = printed
     views = dict(re.findall(r"^── (\w+)\n(.*?)(?=^── |\Z)", asked, re.DOTALL | re.MULTILINE))
     assert list(views) == ["alice", "sam", "erin", "nora"]
     assert "gross_margin" in views["sam"] and "licence_no" not in views["alice"]
     assert '"status":404' in views["nora"]
-    assert "user:nora" in log and "user:alice" in log.splitlines()[-1]
+    assert "user:nora" in log and "user:alice" in log
+    assert re.match(r"[1-9]\d* accesses by 3 subjects: ", log.splitlines()[-1])
     assert "4 of 4 tests hold" in review and "gains licence_no pseudonym" in review
     assert "(the same)" in taken and "licence_no" in taken
     assert "denied: user:nora" in history
     assert "lifted" in admin
+    assert re.search(r"^[1-9]\d* revealed, [1-9]\d* not revealed$", revealed, re.MULTILINE)
+    rows = [line for line in revealed.splitlines() if "@buyers.example" in line]
+    assert len(rows) == 3 and all(re.search(r",-\d+,", row) for row in rows)
+    sealing, naming = re.findall(r"^(\w{8})  .*?(?:seals|names)", keys, re.MULTILINE)[:2]
+    assert f"in force  {sealing} seals, {naming} names" in keys

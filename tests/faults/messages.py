@@ -16,15 +16,18 @@ from pathlib import Path
 PROXY = Path(__file__).parents[2] / "proxy"
 MODULES = (
     "snapshot.py", "documents/*.py", "addresses.py",
-    "catalogue/*.py", "identity/subjects.py", "identity/jwks.py", "identity/strict.py",
+    "catalogue/*.py", "client_tls.py",
+    "identity/subjects.py", "identity/subject_faults.py", "identity/fetching.py", "identity/jwks.py", "identity/strict.py",
     "policy/source.py", "policy/reading.py", "policy/syntax.py", "policy/grammar.py",
-    "policy/people.py", "policy/meeting.py", "policy/conditions/*.py", "treatments/*.py", "review/specification.py",
+    "policy/people.py", "policy/limits.py", "policy/meeting.py", "policy/differencing.py", "policy/conditions/*.py",
+    "treatments/*.py", "review/specification.py",
 )  # fmt: skip
 """Where faults of policy files are made."""
 ELSEWHERE = {
     "config.py": "about counterfoil.yaml",
     "seal.py": "about what is sealed or committed",
     "lockdowns.py": "about what is in force",
+    "exposure/where.py": "about a condition of the command line",
     "review/idle.py": "a warning, of a file that is not read",
     "cli/policy/fmt.py": "a file that `fmt` cannot read, or is not for",
 }
@@ -43,25 +46,28 @@ OTHERWISE = {
 }
 """The same for makers of one module."""
 GIVEN_BACK = {
-    ("addresses.py", "fault_of"), ("addresses.py", "refused"),
-    ("identity/subjects.py", "_refused_url"), ("policy/grammar.py", "_unknown"),
+    ("addresses.py", "fault_of"), ("addresses.py", "refused"), ("client_tls.py", "fault_of"),
+    ("identity/fetching.py", "refused_url"), ("policy/grammar.py", "_unknown"),
     ("policy/syntax.py", "_separators"), ("policy/meeting.py", "incomparable"),
+    ("policy/differencing.py", "differenced"),
     ("documents/typed.py", "_outside"),
 }  # fmt: skip
 """Functions that return or yield a message, or a tuple of an offset, the message and a hint."""
 PASSED_ON = {
+    "identity/subjects.py": {"_fault", "_may_be_asked"},  # the latter: what `refused_url` gives
     "policy/conditions/check.py": {"_fault"},
     "policy/conditions/syntax.py": {"_stop"},
     "policy/grammar.py": {"fields"},  # what `_unknown` gives
     "policy/people.py": {"_read", "_groups"},  # what a Wrong holds
+    "policy/limits.py": {"_fault", "_tell"},  # as above
     "policy/reading.py": {"_cell", "_treatment", "_formed", "_forms"},
     "policy/source.py": {"_clashes"},
     "policy/syntax.py": {"fault", "read", "_cells"},  # what `_separators` gives
     "documents/__init__.py": {"fault"},
     "documents/tree.py": {"_fault"},
     "documents/typed.py": {"_wrong", "_leaf", "_struct"},  # `_outside`; a struct's own error
-    "catalogue/reading.py": {"_fault", "_store", "note"},  # what `addresses.fault_of` gives
-    "identity/subjects.py": {"_source"},  # what `_refused_url` gives
+    "catalogue/reading.py": {"_fault", "note"},
+    "catalogue/stores.py": {"store", "_oauth", "_tls"},  # what the two `fault_of` give
     "review/specification.py": {"_fault"},
     "treatments/__init__.py": {"parse"},  # what a BadArgument says
 }

@@ -31,13 +31,15 @@ PAGES = {
         "policy/reading.py",
         "policy/grammar.py",
         "policy/meeting.py",
+        "policy/differencing.py",
     ),
     "conditions": ("policy/conditions/*.py",),
     "treatments": ("treatments/*.py",),
     "people": ("policy/people.py",),
     "yaml": ("documents/*.py",),
-    "reports": ("catalogue/*.py", "addresses.py"),
+    "reports": ("catalogue/*.py", "addresses.py", "client_tls.py"),
     "subjects": ("identity/*.py",),
+    "limits": ("policy/limits.py",),
     "tests": ("review/specification.py",),
 }
 """Page -> the modules whose messages it lists."""

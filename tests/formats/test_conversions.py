@@ -99,10 +99,10 @@ def check(world, given: FormatName, taken: FormatName) -> None:
     assert (view is None) == (answer is None)
     if view is None or answer is None:
         return
-    bound = view.bound()
+    document = product.document(world, given.value)
+    bound = view.bound(view.groups(Dialect(format=given), document))
     decoder = view.decoder_of(Dialect(format=given))
     encoder = FORMATS[taken].encoder(bound.columns, Dialect(format=taken))
-    document = product.document(world, given.value)
     out = b""
     for found in (feed(decoder, document), ended(decoder)):
         out += b"".join([joined(encoder, bound.apply(batch).batch) for batch in found])
@@ -117,6 +117,12 @@ def check(world, given: FormatName, taken: FormatName) -> None:
     for row, (cells, source) in zip(rows, released, strict=True):
         for (name, type_), got in zip(answer.columns, row, strict=True):
             cell = cells[name]
+            if cell.kind == "tokenise" and cell.text is not None:
+                assert type(got) is not str or len(got) == len(cell.text)
+                assert type(got) is (
+                    Number if type_ == "integer" and taken is not FormatName.CSV else str
+                )
+                continue
             if cell.kind in ("pseudonym", "encrypt"):
                 assert (got is None) == (cell.text is None)
                 assert got is None or (type(got) is str and got != cell.text)

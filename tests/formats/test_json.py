@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import proxy.formats.json
+import proxy.formats.json_few
 import proxy.formats.json_records
+import proxy.formats.json_uniform
+from proxy import kernels
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import Limits
@@ -33,6 +37,7 @@ from tests.formats.documents import (
 from tests.harness.streams import ended, feed
 
 TOP = dialect(FormatName.JSON)
+LINES = dialect(FormatName.NDJSON)
 DEEP = dialect(FormatName.JSON, rows_at=("data", "rows"))
 NAMES = ["a", "b", 'q"\\', "é", "two words", "%s", "\x01", "𝄞"]
 
@@ -527,6 +532,52 @@ def test_records_written_alike_are_read_as_all_others_are(records, between, read
         with patch.object(proxy.formats.json_records, "members", lambda *_: None):
             by_members = outcome(TOP, [document], ["a", "b", "c"], reads=list(reads))
     assert by_places == by_members
+
+
+@given(
+    st.lists(st.one_of(*[_ALIKE] * 9, _UNLIKE), min_size=1, max_size=12),
+    st.sampled_from([",", ", ", ",\n", "\r,"]),
+    st.sampled_from([("a", "b"), ("b",), ("a",)]),
+    CUTS,
+    st.booleans(),
+)
+def test_records_that_are_likely_to_be_alike_are_read_as_all_others_are(
+    records, between, reads, places, lines
+):
+    """However it is cut, a document gives the same, or the same refusal, without a guess at what comes next."""
+    if lines:
+        of = LINES
+        document = between.replace(",", "\n").join(records).encode() + b"\n"
+    else:
+        of, document = TOP, f"[{between.join(records)}]".encode()
+    pieces = cut(document, places)
+    with (
+        patch.object(proxy.formats.json_records, "FEW", -1),
+        patch.object(proxy.formats.json_few, "MOST", -1),
+    ):
+        guessed = outcome(of, pieces, ["a", "b", "c"], reads=list(reads))
+        with patch.object(proxy.formats.json_uniform.kernels, "json_alike", _finds_none):
+            unguessed = outcome(of, pieces, ["a", "b", "c"], reads=list(reads))
+    assert guessed == unguessed
+
+
+@given(
+    st.lists(st.from_regex(r'\{"[ab]":("x{0,50}"|[0-9]{1,9})\}', fullmatch=True), max_size=30),
+    st.sampled_from(["", "", " ", "x", "]", ",{}"]),
+    CUTS,
+    st.integers(0, 40),
+)
+def test_a_large_block_is_parsed_piece_by_piece_as_it_is_at_once(records, after, places, size):
+    """However much is parsed at once, a document gives the same, or the same refusal."""
+    pieces = cut(f"[{','.join(records)}]{after}".encode(), places)
+    limits = Limits(record_bytes=55)
+    at_once = outcome(TOP, pieces, ["a", "b"], limits=limits)
+    with patch.object(proxy.formats.json, "_AT_ONCE", size):
+        assert outcome(TOP, pieces, ["a", "b"], limits=limits) == at_once
+
+
+def _finds_none(*_: object, **__: object) -> tuple[kernels.JsonFound, None, None]:
+    return kernels.JsonFound(), None, None
 
 
 @pytest.mark.parametrize("record", ['{"a":%d,"b":"é"}', '{ "a" : "%d",\n  "b" : null\n }'])

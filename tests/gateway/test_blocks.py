@@ -7,8 +7,9 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from proxy.gateway.blocks import Blocks, Pieces
 from proxy.gateway.parts import Part
-from proxy.gateway.view import Blocks, Pieces, View
+from proxy.gateway.view import View
 
 
 class _Records:
@@ -22,14 +23,14 @@ def _batches(_: _Records) -> list:
 class _Watched(View):
     """A view that notes which records are still held when the next piece comes."""
 
-    expands = adds_lightly = True
+    expands = True
     full = False
 
     def __init__(self) -> None:
         self.read: list[weakref.ref[_Records]] = []
         self.held: list[int] = []
 
-    def records(self, _):
+    def records(self, *_):
         self.held.append(sum(each() is not None for each in self.read))
         records = _Records()
         self.read.append(weakref.ref(records))
@@ -58,7 +59,7 @@ async def test_records_that_are_done_are_not_held_until_the_next_come():
             await asyncio.sleep(0.2)
 
     view = _Watched()
-    pieces = Pieces(source(), most_at_once=1 << 17, most=1 << 30)
+    pieces = Pieces(partial(anext, source(), b""), most_at_once=1 << 17, most=1 << 30)
     with ThreadPoolExecutor(2) as executor:
         async with Blocks(pieces, view, executor=executor) as blocks:
             assert (await blocks.take())[-1][1]

@@ -13,15 +13,16 @@ import subprocess
 import threading
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from proxy import codings, upstream
+from proxy import codings
 from proxy.codings import CAUSES, Limits, zstd
 from proxy.gateway.view import BLOCK
+from proxy.upstream import source
 from tests.harness import sales, wire
-from tests.harness.background import Background
 from tests.harness.process import Served
 from tests.harness.proxy import Home, running, stage
 from tests.harness.store import Page, Store
@@ -118,6 +119,7 @@ def test_stores_are_asked_for_a_coding_where_the_catalogue_says_so(tmp_path, sto
 GOOD = gzip.compress(sales.as_csv(ROWS))
 
 
+@pytest.mark.threat("E46")
 @pytest.mark.parametrize(
     ("body", "fields", "cause"),
     [
@@ -153,13 +155,6 @@ def test_codings_that_stores_get_wrong(tmp_path, background, body, fields, cause
     assert event.step == "refusal" and event.reason == "store-answer-refused"
     assert event.cause == cause or cause is None
     assert cause in CAUSES or cause is None
-
-
-@pytest.fixture
-def background():
-    background = Background()
-    yield background
-    background.close()
 
 
 class raw_store:  # noqa: N801 - used as a function
@@ -218,6 +213,7 @@ def peak(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+@pytest.mark.threat("E47")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("ratio", [200, 100_000])
@@ -261,9 +257,10 @@ async def test_what_takes_long_is_decoded_in_threads(monkeypatch):
 
     for data, here in ((large, 0), (small, 2)):
         made.clear()
+        read = partial(anext, pieces(data), b"")
         decoding = codings.Decoding.of(["gzip"], codings.Limits())
         held = 0
-        async for piece in upstream._decoded(pieces(data), decoding, None):
+        async for piece in source._decoded(read, decoding, None):
             held += len(piece)
             assert sum(size for _, size in made) - held <= 3 << 17
         assert held == 1 << 20

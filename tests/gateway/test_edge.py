@@ -6,41 +6,12 @@ import re
 
 import pytest
 
-from proxy.gateway.bursts import Bursts
 from tests.harness import sales, wire
-from tests.harness.proxy import Proxy, stage
+from tests.harness.proxy import Proxy
 from tests.harness.store import Page, Store
 
 PATH = "/sales/daily.csv"
 LONG = sales.as_csv(sales.rows(40_000))
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("edge")
-    with stage(folder, reports=sales.REPORTS, rules=sales.RULES) as running:
-        yield running
-
-
-@pytest.fixture
-def store(world) -> Store:
-    world[0].pages.clear()
-    world[0].pages[PATH] = Page(sales.as_csv(sales.rows(20)))
-    world[0].asked.clear()
-    return world[0]
-
-
-@pytest.fixture
-def proxy(world, store) -> Proxy:
-    world[1].app.gateway.recorder._bursts = Bursts()
-    return world[1]
-
-
-@pytest.fixture
-def fields(proxy) -> str:
-    """What a permitted request has beside its first line."""
-    token = proxy.issuer.token("alice", groups=("analysts",))
-    return f"Host: x\r\nAuthorization: Bearer {token}\r\n"
 
 
 def answers(raw: bytes) -> list[int]:
@@ -57,6 +28,7 @@ def refused(proxy: Proxy, store: Store, request: str, status: int, cause: str) -
     assert not store.asked
 
 
+@pytest.mark.threat("B14")
 @pytest.mark.parametrize("version", ["0.9", "1.0", "2.0"])
 @pytest.mark.parametrize("keep_alive", ["", "Connection: keep-alive\r\n"])
 def test_another_version_is_refused(proxy, store, fields, version, keep_alive):
@@ -71,6 +43,7 @@ def test_a_health_check_may_be_of_http_1_0(proxy):
     assert answers(wire.exchange(proxy.url, b"GET /-/ready HTTP/1.0\r\n\r\n")) == [200]
 
 
+@pytest.mark.threat("A8")
 @pytest.mark.parametrize("host", ["a b", "x/y", "user@x", "x:80:80", "[::1", "x,y", "x\x7f", "é"])
 def test_a_host_that_is_none_is_refused(proxy, store, fields, host):
     """A8: a Host field that is no host is refused; one of a foreign name has no effect."""
@@ -79,6 +52,7 @@ def test_a_host_that_is_none_is_refused(proxy, store, fields, host):
     assert answers(raw) == [400] and not store.asked
 
 
+@pytest.mark.threat("A8")
 @pytest.mark.parametrize("hosts", ["", "Host: x\r\nHost: y\r\n", "Host: x\r\nhost: x\r\n"])
 def test_no_host_or_two_are_refused(proxy, store, fields, hosts):
     """A8: a request without a Host field, or with two, is refused (RFC 9112 §3.2)."""
@@ -86,6 +60,7 @@ def test_no_host_or_two_are_refused(proxy, store, fields, hosts):
     refused(proxy, store, request, 400, "framing")
 
 
+@pytest.mark.threat("A8")
 def test_a_foreign_host_has_no_effect(proxy, store, fields):
     """A8: the store is the catalogue's, whatever host the client names."""
     request = f"GET {PATH} HTTP/1.1\r\n{fields.replace('Host: x', 'Host: evil.example')}"
@@ -95,6 +70,7 @@ def test_a_foreign_host_has_no_effect(proxy, store, fields):
     assert "evil" not in asked["host"]
 
 
+@pytest.mark.threat("B15")
 @pytest.mark.parametrize(
     "body",
     ["0\r\n\r\n", "0\r\nAuthorization: Bearer x\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", ""],
@@ -105,6 +81,7 @@ def test_a_chunked_read_is_refused_whether_its_body_is_empty_or_not(proxy, store
     refused(proxy, store, request, 413, "body-on-a-read")
 
 
+@pytest.mark.threat("B16")
 def test_a_token_in_a_trailer_is_none(proxy, store, fields):
     """B16: what a trailer says authorises nothing."""
     host, token = fields.splitlines()
@@ -121,6 +98,7 @@ def test_an_expected_body_is_never_asked_for(proxy, store, fields):
     refused(proxy, store, request, 413, "body-on-a-read")
 
 
+@pytest.mark.threat("A12")
 @pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0"])
 @pytest.mark.parametrize("behind", ["", "garbage\r\n\r\n", "second"])
 def test_nothing_is_upgraded(proxy, store, fields, protocol, behind):
@@ -132,6 +110,7 @@ def test_nothing_is_upgraded(proxy, store, fields, protocol, behind):
     assert len(store.asked) <= 1
 
 
+@pytest.mark.threat("A11")
 @pytest.mark.parametrize("target", ["evil.example:443", PATH, "/sales/secret.csv"])
 def test_connect_opens_no_tunnel(proxy, store, fields, target):
     """A11: CONNECT is refused, and what is sent behind it is not taken for a request of this proxy."""
@@ -142,6 +121,7 @@ def test_connect_opens_no_tunnel(proxy, store, fields, target):
     assert not store.asked
 
 
+@pytest.mark.threat("A9", "A10")
 def test_fields_that_other_proxies_believe_have_no_effect(proxy, store, fields):
     """A9, A10: no field but the known ones changes an answer or goes to the store."""
     more = "".join(
@@ -164,6 +144,7 @@ def test_fields_that_other_proxies_believe_have_no_effect(proxy, store, fields):
     assert first == second
 
 
+@pytest.mark.threat("G60")
 def test_forbidden_and_unknown_are_one_on_a_kept_connection(proxy, store, fields):
     """G60: in status, fields, body and what becomes of the connection, they are the same."""
     seen = []
@@ -185,6 +166,7 @@ def test_forbidden_and_unknown_are_one_on_a_kept_connection(proxy, store, fields
     assert len({head for _, head in seen}) == 1
 
 
+@pytest.mark.threat("B18")
 def test_each_pipelined_request_has_its_answer_and_its_event(proxy, store, fields):
     """B18: a hundred requests at once are answered in their order, each with its own record."""
     targets = [PATH, "/sales/none.csv"] * 50

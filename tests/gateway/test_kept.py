@@ -20,7 +20,7 @@ from proxy.spool import Spools
 def whole(spools: Spools, data: bytes) -> Whole:
     put = spools.open()
     put.write(data)
-    return Whole(spool=put, rows=1, cells={}, digest="", etag='"e"')
+    return Whole(spool=put, evidence=spools.open(), rows=1, cells={}, digest="", etag='"e"')
 
 
 async def directly(work, *arguments):

@@ -101,6 +101,7 @@ def test_an_unlisted_purpose_is_told_only_after_a_grant(world):
     assert len(seen) == 1
 
 
+@pytest.mark.threat("G61")
 def test_pseudonyms_of_two_purposes_cannot_be_joined(world):
     """The same cell has another pseudonym for each purpose, and the same one for one purpose."""
 

@@ -27,6 +27,7 @@ def test_a_policy_that_is_refused_is_told_and_the_last_good_one_serves(proxy):
     """PROMISE 3: stale, by which cause, and the version that decides; 200, and no word of what is wrong."""
     version = proxy.app.gateway.snapshot.version
     good = {"status": "ready", "log": "written", "policy": "in-force", "version": version[:12]}
+    good |= {"keys": "in-force", "identity": "known"}
     assert ready(proxy) == (200, good)
     proxy.home.write("policy.csv", sales.RULES + "p, role:canary, sales/canary, read\n")
     assert not proxy.reload()

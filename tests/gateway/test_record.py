@@ -6,18 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.access import encode
-from proxy.audit.store import LONGEST
+from proxy.audit.tiles import LONGEST
 from proxy.gateway.record import Access
 from proxy.gateway.view import Block
+from proxy.keys import Keyring
 from proxy.plan import Deny, Line
 from proxy.reasons import Reason
 from proxy.subject import Subject
 
 WIDEST = "\U0001f600"
+KEYRING = Keyring.generate()
 
 
 def access(**more: object) -> Access:
-    return Access(address="192.0.2.1", method="GET", **more)  # type: ignore[arg-type]
+    return Access(address="192.0.2.1", method="GET", keyring=KEYRING, **more)  # type: ignore[arg-type]
 
 
 def test_the_longest_record_of_all_still_fits():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -26,6 +28,7 @@ def _begin(proxy, token: str):
     return sock
 
 
+@pytest.mark.threat("B21")
 def test_one_subject_has_so_many_requests_and_no_more(tmp_path):
     """B21: beyond its number a subject gets 429 with Retry-After; others are served."""
     settings = "limits: {requests_per_subject: 2, drain_seconds: 1}\n"
@@ -46,6 +49,7 @@ def test_one_subject_has_so_many_requests_and_no_more(tmp_path):
                 sock.shutdown(2)
 
 
+@pytest.mark.threat("B21", "E48")
 def test_nobody_waits_for_a_connection_longer_than_for_a_store(tmp_path):
     """B21, E48: where all connections to a store are taken, the others get 504 in time, on record."""
     settings = "limits: {drain_seconds: 1}\nstores: {connections: 1, first_byte_seconds: 1}\n"

@@ -40,7 +40,7 @@ def answered(view, format_, document, *, asked=(), page=None, most=1 << 30, piec
     """The sorted body of a view over a source that comes in pieces, and the block that ends it."""
     kind = FORMATS[FormatName(format_)]
     made = SortedView(
-        steps_of(view, format_),
+        steps_of(view, format_, document),
         lexis=kind.lexis,
         plan=view.plan,
         asked=asked,
@@ -352,7 +352,7 @@ def test_ranges_of_one_sorted_answer_are_given_at_once(world):
 
 
 def test_only_so_many_answers_are_sorted_at_once(world):
-    """One subject has a quarter of them, at least one; beyond that 429, and other answers go on."""
+    """One subject has a quarter of them, one store three quarters; beyond that 429, and other answers go on."""
     store, proxy = world
     begun = []
 
@@ -366,7 +366,7 @@ def test_only_so_many_answers_are_sorted_at_once(world):
     store.pages[JSON] = serve_json
     socks = []
     try:
-        for user in ("olga", "otto", "oona", "omar"):
+        for user in ("olga", "otto", "oona"):
             sock = wire.connect(proxy.url)
             socks.append(sock)
             head = f"GET {CSV} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {owner(proxy, user)}\r\n\r\n"

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.gateway.view import BLOCK
 from tests.gateway.reloading import soon
-from tests.harness.proxy import stage
+from tests.harness.proxy import SUBJECTS, stage
 from tests.harness.store import Page
 
 REPORTS = """\
@@ -52,7 +52,7 @@ def world(tmp_path):
         yield running
 
 
-def while_the_store_waits(world, path, body, change, *, lifetime=600.0):
+def while_the_store_waits(world, path, body, change, *, lifetime=600.0, **claims):
     """The answer to a request during which `change` happens, before the store has said anything."""
     store, proxy = world
     gate = asyncio.Event()
@@ -62,7 +62,7 @@ def while_the_store_waits(world, path, body, change, *, lifetime=600.0):
         yield body
 
     store.pages[path] = Page(gated)
-    token = proxy.issuer.token("alice", groups=("x",), lifetime=lifetime)
+    token = proxy.issuer.token("alice", groups=("x",), lifetime=lifetime, **claims)
     with ThreadPoolExecutor(1) as aside:
         asked = aside.submit(proxy.get, path, token=token)
         try:
@@ -115,6 +115,30 @@ def test_a_token_that_ends_before_the_first_byte_gives_none(world):
     lifetime = 2 - 30  # an issuer's clock may differ by 30 seconds
     answer = while_the_store_waits(world, "/plain.csv", SHORT, wait, lifetime=lifetime)
     assert answer.status == 401
+
+
+@pytest.mark.parametrize("body", [SHORT, LONG], ids=["short", "long"])
+def test_a_token_for_one_request_is_good_to_the_end_of_that_request(world, body):
+    """It is looked at again by another policy that gives the same, and is not taken for a replayed one."""
+    _, proxy = world
+    once = SUBJECTS.format(issuer=proxy.issuer.name).replace(
+        "prefix:", "single_use: 10\n    prefix:"
+    )
+    assert once.count("single_use") == 1
+    proxy.home.write("subjects.yaml", once)
+    assert proxy.reload()
+
+    def another_policy(_):
+        proxy.home.write("policy.csv", RULES + "g, group:y, role:x\n")
+        assert proxy.reload()
+
+    answer = while_the_store_waits(world, "/plain.csv", body, another_policy, jti="one")
+    assert answer.status == 200 and answer.whole
+    assert answer.body.count(b"\n") == body.count(b"\n")
+    records = [event for event in proxy.events() if event.access == answer.event]
+    assert {record.policy for record in records} == {proxy.app.gateway.snapshot.version}
+    replayed = proxy.get("/plain.csv", token=proxy.issuer.token("alice", groups=("x",), jti="one"))
+    assert replayed.status == 401
 
 
 def test_a_policy_that_keeps_changing_is_told_and_not_waited_for(world):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.upstream import _refused_address
+from proxy.upstream.resolving import refused as is_refused
 from tests.harness import sales, wire
 from tests.harness.background import Background
 from tests.harness.proxy import Home, running
@@ -136,6 +136,7 @@ def test_more_than_the_stated_length_is_not_another_answer(ask):
     assert b",OWN," in ask(lambda sock, _: sock.sendall(answer(b"OWN"))).body
 
 
+@pytest.mark.threat("E41", "E43")
 @pytest.mark.parametrize(
     "said",
     [
@@ -175,6 +176,7 @@ def test_an_answer_without_one_sure_frame_is_refused(ask, said):
     assert b",OWN," in ask(lambda sock, _: sock.sendall(answer(b"OWN"))).body
 
 
+@pytest.mark.threat("E42")
 def test_interim_answers_and_trailers_are_passed_over(ask):
     """E42: nothing of a 103 or of a trailer reaches the requester."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </canary>\r\n\r\n"
@@ -184,6 +186,7 @@ def test_interim_answers_and_trailers_are_passed_over(ask):
         assert given.status == 200 and b"canary" not in given.raw
 
 
+@pytest.mark.threat("E48")
 @pytest.mark.parametrize("every", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"])
 def test_a_store_that_drips_is_timed_out(ask, every):
     """E48: interim answers or single bytes without end: 504 at the deadline."""
@@ -197,6 +200,7 @@ def test_a_store_that_drips_is_timed_out(ask, every):
     assert ask(drip).status in (502, 504)
 
 
+@pytest.mark.threat("E49")
 @pytest.mark.parametrize(
     ("address", "loopback", "refused"),
     [
@@ -220,4 +224,4 @@ def test_a_store_that_drips_is_timed_out(ask, every):
 )
 def test_a_name_may_not_resolve_to_where_no_store_is(address, loopback, refused):
     """E49: a name that resolves to a metadata or link-local address is refused, in any wrapping."""
-    assert _refused_address(address, loopback=loopback) is refused
+    assert is_refused(address, loopback=loopback) is refused

@@ -119,6 +119,7 @@ def test_a_change_in_the_store_is_seen_at_once(world, ask):
     assert ask("/short.csv", If_Match=changed.headers["etag"]).status == 200
 
 
+@pytest.mark.threat("E44")
 def test_a_validator_tells_nothing_of_hidden_rows(world, ask):
     """Equal views have one validator, whatever else the store's document holds."""
     before = ask("/short.csv", method="HEAD")
@@ -135,6 +136,7 @@ def test_a_validator_is_the_requesters_own(ask):
     assert ask("/short.csv", user="bob", If_None_Match=etag).status == 200
 
 
+@pytest.mark.threat("E43")
 @pytest.mark.parametrize("path", ["/short.csv", "/long.csv"])
 @given(data=st.data())
 @settings(

@@ -40,7 +40,7 @@ WORLD = (
     + VARIANTS
     + REPORTS[REPORTS.index("    parameters:\n      id: {type: text, field: id}\n      name") :]
 )
-GIVEN = ["id", "store", "flag", "name", "card", "amount", "note", "gone", "fixed"]
+GIVEN = ["id", "store", "flag", "name", "card", "amount", "note", "gone", "fixed", "plate"]
 
 
 @pytest.fixture(scope="module")

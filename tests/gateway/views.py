@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.evidence import Witness
 from proxy.formats import FORMATS
 from proxy.gateway.view import Steps
 from proxy.keys import Keyring
@@ -11,13 +12,14 @@ from tests.reference import product
 KEYRING = Keyring.generate()
 
 
-def steps_of(view: product.View, format_: str) -> Steps:
-    """What a source in that format goes through for a view."""
+def steps_of(view: product.View, format_: str, document: bytes) -> Steps:
+    """What the document, a source in that format, goes through for a view."""
     kind = FORMATS[FormatName(format_)]
-    bound = view.bound()
+    bound = view.bound(view.groups(view.dialect(format_), document))
     return Steps(
         decoder=view.decoder(format_),
         transform=bound,
         encoder=kind.encoder(bound.columns, view.dialect(format_)),
         digest=KEYRING.mac("audit-digest").start(),
+        witness=Witness.of(view.report, KEYRING),
     )

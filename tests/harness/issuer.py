@@ -44,4 +44,5 @@ class Issuer:
         if tool is not None:
             payload["azp"] = tool
         payload = {name: value for name, value in payload.items() if value is not None}
-        return jwt.encode(payload, self.key, algorithm="ES256", headers={"kid": "k1"})
+        typ = "JWT" if tool is None else "at+jwt"  # RFC 9068 §2.2: an access token names its client
+        return jwt.encode(payload, self.key, algorithm="ES256", headers={"kid": "k1", "typ": typ})

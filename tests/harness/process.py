@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from proxy.access import AccessEvent
-from tests.harness import wire
-from tests.harness.proxy import Home, events
+from tests.harness import telltale, wire
+from tests.harness.proxy import Home
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = """
@@ -79,6 +79,7 @@ class Served:
             self._reader.join(30)
             if self.process.stdout is not None:
                 self.process.stdout.close()
+        telltale.check(self.output, "what the proxy printed")
         return self.process.returncode
 
     def __enter__(self) -> Self:
@@ -109,4 +110,4 @@ class Served:
         return wire.get(self.url, target, token=token, **more)  # type: ignore[arg-type]
 
     def events(self) -> list[AccessEvent]:
-        return events(self.home.folder / "access.db")
+        return self.home.events()

@@ -37,18 +37,49 @@ class Answer:
         return self.status, headers, body, self.chunks, self.whole
 
 
-def connect(url: str, ca: str | None = None, *, timeout: float = 20) -> socket.socket:
+Trust = str | ssl.SSLContext | None
+"""The file of the authority to trust, or all that a client has."""
+
+
+def connect(
+    url: str, ca: Trust = None, *, timeout: float = 20, before: bytes = b""
+) -> socket.socket:
+    """`before` is sent before TLS begins."""
     parts = urlsplit(url)
-    sock = socket.create_connection((parts.hostname, parts.port), timeout=timeout)
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca)
-        sock = context.wrap_socket(sock, server_hostname=parts.hostname)
+    encrypted = parts.scheme == "https"
+    if before or not encrypted:
+        sock = socket.create_connection((parts.hostname, parts.port), timeout=timeout)
+        try:
+            if before:
+                sock.sendall(before)
+            return (
+                _context(ca).wrap_socket(sock, server_hostname=parts.hostname)
+                if encrypted
+                else sock
+            )
+        except BaseException:  # of a connection that is reset meanwhile, something is left to close
+            sock.close()
+            raise
+    # Wrapped before it is connected, for the same reason.
+    sock = _context(ca).wrap_socket(socket.socket(), server_hostname=parts.hostname)
+    try:
+        sock.settimeout(timeout)
+        sock.connect((parts.hostname, parts.port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
-def exchange(url: str, request: bytes, *, ca: str | None = None, timeout: float = 20) -> bytes:
+def _context(ca: Trust) -> ssl.SSLContext:
+    return ca if isinstance(ca, ssl.SSLContext) else ssl.create_default_context(cafile=ca)
+
+
+def exchange(
+    url: str, request: bytes, *, ca: Trust = None, timeout: float = 20, before: bytes = b""
+) -> bytes:
     """Send `request`, then read until the other side closes."""
-    with connect(url, ca, timeout=timeout) as sock:
+    with connect(url, ca, timeout=timeout, before=before) as sock:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(request)
         return rest(sock)
@@ -80,7 +111,8 @@ def get(
     token: str | None = None,
     headers: dict[str, str] | None = None,
     method: str = "GET",
-    ca: str | None = None,
+    ca: Trust = None,
+    before: bytes = b"",
 ) -> Answer:
     """One request on a connection of its own."""
     fields = {"Host": urlsplit(url).netloc, "Connection": "close", **(headers or {})}
@@ -88,7 +120,12 @@ def get(
         fields["Authorization"] = f"Bearer {token}"
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return parse(
-        exchange(url, f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1"), ca=ca)
+        exchange(
+            url,
+            f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1"),
+            ca=ca,
+            before=before,
+        )
     )
 
 

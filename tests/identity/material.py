@@ -76,7 +76,7 @@ def token(
     header: dict[str, Any] | None = None,
 ) -> str:
     """A signed token; `header` is added to what signing needs."""
-    headers = {**({} if kid is None else {"kid": kid}), **(header or {})}
+    headers = {"typ": "at+jwt", **({} if kid is None else {"kid": kid}), **(header or {})}
     private = key(KINDS[algorithm]) if private is None else private
     return raw_token(
         json.dumps({"alg": algorithm, **headers}).encode(),

@@ -51,6 +51,9 @@ issuers:
     audience: [counterfoil]
     keys: {{file: partner.json}}
     algorithms: [ES256]
+    token_type: jwt
+    clients: [bi, counterfoil]
+    client_claims: [appid, azp]
     groups: {{claim: roles}}
     skew: 0
 """
@@ -111,6 +114,7 @@ def test_a_good_token_is_its_subject(identities):
             "hired": date(2020, 1, 2),
             "staff": True,
         },
+        audiences=frozenset({"counterfoil"}),
         expires=NOW + 630,
     )
 
@@ -221,9 +225,68 @@ def test_another_type_of_token_is_refused(identities, typ):
     assert cause(identities, f"Bearer {token(header={'typ': typ})}") == "token-type"
 
 
-@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"])
+@pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt"])
 def test_access_tokens_are_accepted_by_type(identities, typ):
     assert isinstance(verify(identities, f"Bearer {token(header={'typ': typ})}"), Subject)
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt"])
+def test_a_token_that_does_not_say_what_it_is_counts_only_where_its_issuer_is_declared_so(
+    identities, typ
+):
+    assert cause(identities, f"Bearer {token(header={'typ': typ})}") == "token-type"
+    assert isinstance(verify(identities, partner(header={"typ": typ})), Subject)
+    untyped = raw_token(b'{"alg":"ES256"}', json.dumps(claims(iss=PARTNER)).encode(),
+                        private=key("EC", "partner"))  # fmt: skip
+    assert isinstance(verify(identities, f"Bearer {untyped}"), Subject)
+    of_ours = raw_token(b'{"alg":"ES256","kid":"k"}', json.dumps(claims()).encode())
+    assert cause(identities, f"Bearer {of_ours}") == "token-type"
+
+
+def test_a_token_whose_client_is_whom_it_is_for_is_an_id_token_where_no_type_tells(identities):
+    assert cause(identities, partner(azp="counterfoil")) == "id-token"
+    assert isinstance(verify(identities, bearer(azp="counterfoil")), Subject)
+
+
+def test_only_the_clients_of_an_issuer_s_list_count(identities):
+    assert cause(identities, partner(azp="other")) == "client-refused"
+    assert cause(identities, partner(azp=None)) == "client-refused"
+    assert verify(identities, partner(azp=None, appid="bi")).tool == "tool:ext/bi"
+    assert cause(identities, partner(appid="other")) == "client-mismatch"
+    assert cause(identities, partner(azp=None, client_id="bi")) == "client-refused"
+
+
+@pytest.mark.parametrize(
+    ("act", "more", "wanted"),
+    [
+        ({"sub": "bi"}, {}, "tool:bi"),
+        ({"sub": "etl"}, {"azp": None}, "tool:etl"),
+        ({"sub": "5f7c", "client_id": "bi"}, {}, "tool:bi"),
+        ({"sub": "bi", "iss": ISSUER}, {}, "tool:bi"),
+        ({"sub": "bi", "act": {"sub": "etl", "act": {"sub": "role:admin"}}}, {}, "tool:bi"),
+        ({"sub": "etl"}, {}, "client-mismatch"),
+        ({"sub": "bi", "client_id": "etl"}, {}, "client-mismatch"),
+        ({"sub": "bi", "iss": "https://partner.example.com"}, {}, "foreign-actor"),
+        ({"sub": "bi", "iss": 1}, {}, "foreign-actor"),
+        ({"sub": "bi", "act": "etl"}, {}, "wrong-type"),
+        ({"sub": ["bi"]}, {}, "wrong-type"),
+        ({"sub": None}, {}, "wrong-type"),
+        ({}, {}, "missing-claim"),
+        ("bi", {}, "wrong-type"),
+        ([{"sub": "bi"}], {}, "wrong-type"),
+        (None, {}, "wrong-type"),
+        ({"sub": "ext/bi"}, {"azp": None}, "foreign-prefix"),
+        ({"sub": "b i"}, {"azp": None}, "unsafe-name"),
+    ],
+)
+def test_the_outermost_actor_is_the_tool_and_is_the_client_where_one_is_named(
+    identities, act, more, wanted
+):
+    payload = {**claims(**more), "act": act}
+    found = verify(identities, f"Bearer {token(payload)}")
+    assert (found.cause if isinstance(found, Deny) else found.tool) == wanted
+    if isinstance(found, Subject):
+        assert found.user == "user:alice"
 
 
 GOOD = token()
@@ -279,7 +342,7 @@ def test_the_scheme_is_told_without_regard_to_case(identities, scheme):
     ],
 )  # fmt: skip
 def test_a_payload_or_header_that_is_no_plain_object_is_malformed(identities, payload):
-    header = b'{"alg":"ES256","kid":"k"}'
+    header = b'{"typ":"at+jwt","alg":"ES256","kid":"k"}'
     assert cause(identities, f"Bearer {raw_token(header, payload)}") in (
         "token-malformed",
         "missing-claim",
@@ -292,12 +355,12 @@ def test_a_payload_or_header_that_is_no_plain_object_is_malformed(identities, pa
 
 def test_a_payload_nested_as_deep_as_a_token_can_be_is_refused(identities):
     deep = b'{"a":' + b"[" * 5500 + b"]" * 5500 + b"}"
-    presented = raw_token(b'{"alg":"ES256","kid":"k"}', deep)
+    presented = raw_token(b'{"typ":"at+jwt","alg":"ES256","kid":"k"}', deep)
     assert len(presented) < 16 << 10
     assert cause(identities, f"Bearer {presented}") == "token-malformed"
 
 
-@pytest.mark.parametrize("name", ["iss", "aud", "exp", "sub"])
+@pytest.mark.parametrize("name", ["iss", "aud", "exp", "sub", "azp"])
 def test_a_required_claim_that_is_missing_refuses_the_token(identities, name):
     assert cause(identities, bearer(**{name: None})) == "missing-claim"
 
@@ -342,14 +405,14 @@ def test_a_required_claim_that_is_missing_refuses_the_token(identities, name):
         ("nonce", "x", "id-token"), ("at_hash", "x", "id-token"), ("c_hash", "x", "id-token"),
         ("s_hash", "x", "id-token"), ("events", {}, "id-token"), ("typ", "ID", "id-token"),
         ("typ", "Refresh", "id-token"), ("token_use", "id", "id-token"), ("typ", 1, "id-token"),
-        ("cnf", {"x5t#S256": "x"}, "bound-token"), ("act", {"sub": "x"}, "bound-token"),
+        ("cnf", {"x5t#S256": "x"}, "bound-token"), ("jti", 1, "wrong-type"), ("jti", ["a"], "wrong-type"),
         ("_claim_names", {"groups": "src1"}, "distributed-claim"), ("_claim_names", [], "distributed-claim"),
         ("_claim_names", {"stores": "src1"}, "distributed-claim"), ("hasgroups", True, "distributed-claim"),
     ],
 )  # fmt: skip
 def test_a_claim_of_another_type_or_value_refuses_the_token(identities, name, value, wanted):
     presented = raw_token(
-        b'{"alg":"ES256","kid":"k"}', json.dumps(claims(**{name: value})).encode()
+        b'{"typ":"at+jwt","alg":"ES256","kid":"k"}', json.dumps(claims(**{name: value})).encode()
     )
     assert cause(identities, f"Bearer {presented}") == wanted
 
@@ -368,7 +431,6 @@ def test_a_claim_within_its_bounds_is_accepted(identities, name, value):
     ("more", "user", "tool"),
     [
         ({}, "user:alice", "tool:bi"),
-        ({"azp": None}, "user:alice", None),
         ({"azp": None, "client_id": "etl"}, "user:alice", "tool:etl"),
         ({"sub": "bi"}, None, "tool:bi"),
         ({"sub": "etl", "azp": None, "client_id": "etl"}, None, "tool:etl"),
@@ -397,16 +459,19 @@ def test_a_claim_that_is_missing_or_null_gives_no_attribute_and_no_group(identit
 )  # fmt: skip
 def test_numbers_of_attributes_are_exact(identities, name, text, value):
     payload = json.dumps(claims())[:-1] + f',"{name}":{text}}}'
-    presented = raw_token(b'{"alg":"ES256","kid":"k"}', payload.encode())
+    presented = raw_token(b'{"typ":"at+jwt","alg":"ES256","kid":"k"}', payload.encode())
     found = verify(identities, f"Bearer {presented}").attributes[name]
     assert found == value
     assert not isinstance(found, float)
     assert isinstance(found, bool) == isinstance(value, bool)
 
 
-def partner(**more):
-    payload = claims(iss="https://partner.example.com", **more)
-    return f"Bearer {token(payload, private=key('EC', 'partner'), kid=None)}"
+PARTNER = "https://partner.example.com"
+
+
+def partner(header=None, **more):
+    payload = claims(iss=PARTNER, **more)
+    return f"Bearer {token(payload, private=key('EC', 'partner'), kid=None, header=header)}"
 
 
 def test_each_issuer_names_its_own_users_tools_and_groups_and_no_others(identities):

@@ -119,9 +119,14 @@ def _table(fields: Fields, rows: Rows) -> pa.Table:
     )
 
 
+def _some(rows: Rows) -> int:
+    """Rows of a part, so that a document has more than one."""
+    return max(3, len(rows) // 2)
+
+
 def write_parquet(fields: Fields, rows: Rows) -> bytes:
     out = io.BytesIO()
-    pq.write_table(_table(fields, rows), out, row_group_size=3)
+    pq.write_table(_table(fields, rows), out, row_group_size=_some(rows))
     return out.getvalue()
 
 
@@ -129,7 +134,7 @@ def write_arrow(fields: Fields, rows: Rows) -> bytes:
     out = io.BytesIO()
     table = _table(fields, rows)
     with pa.ipc.new_stream(out, table.schema) as stream:
-        stream.write_table(table, max_chunksize=3)
+        stream.write_table(table, max_chunksize=_some(rows))
     return out.getvalue()
 
 

@@ -8,11 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.gateway.tally import NO_REPORT
-from proxy.metrics import TABLE
+from proxy.metrics.table import TABLE
 from tests.gateway.reloading import Stream, soon
 from tests.harness import sales, wire
+from tests.harness.background import Background
+from tests.harness.provider import Provider
 from tests.harness.proxy import stage
 from tests.harness.store import Page
+from tests.identity.material import key, public
 
 TOKEN = "s" * 32
 SETTINGS = "metrics: {port: 0, token: 'env:SCRAPE_TOKEN'}\n"
@@ -252,3 +255,44 @@ def test_without_settings_there_are_no_metrics(tmp_path):
     """Nothing listens that nobody asked for."""
     with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES) as (_, proxy):
         assert proxy.app.metrics_url == ""
+
+
+def test_requests_to_issuers_are_told_by_issuer_and_by_nothing_that_a_token_says(world):
+    """What a thousand tokens name makes no label; where keys are and whether they come, the operator sees."""
+    _, proxy = world
+    background = Background()
+    provider = Provider(background)
+    try:
+        tenant = provider.tenant("ours", public(key("EC"), kid="k"))
+        provider.tenant("gone").down = True
+        issuers = [
+            f'  - {{issuer: "{provider.url}/{name}", prefix: {name}/, audience: [counterfoil]}}\n'
+            for name in ("ours", "gone")
+        ]
+        before = (proxy.home.policies / "subjects.yaml").read_text()
+        proxy.home.write("subjects.yaml", before + "".join(issuers))
+        assert proxy.reload()
+        for number in range(20):
+            answer = proxy.get(CSV, token=tenant.token(f"user-{number}", kid=f"kid-{number}"))
+            assert answer.status == 401
+        assert proxy.get(CSV, token=provider.tenants["gone"].token()).status == 503
+        found = {
+            name: value
+            for name, value in metrics(proxy).items()
+            if name.startswith("counterfoil_issuer_")
+        }
+        at = f"issuer={provider.url}"
+        counted, had = (
+            "counterfoil_issuer_requests_total",
+            "counterfoil_issuer_keys_timestamp_seconds",
+        )
+        assert found.pop(f"{had}{{{at}/ours}}") > 0
+        assert found == {
+            f"{had}{{{at}/gone}}": 0,
+            f"{counted}{{{at}/ours,outcome=good,what=discovery}}": 1,
+            f"{counted}{{{at}/ours,outcome=good,what=keys}}": 1,
+            f"{counted}{{{at}/gone,outcome=failed,what=discovery}}": 1,
+        }
+    finally:
+        provider.close()
+        background.close()

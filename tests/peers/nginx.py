@@ -23,17 +23,24 @@ http {{
   gzip on; gzip_types text/csv application/json;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {folder}/files; }}
+  server {{ listen 127.0.0.1:{port}{more}; root {folder}/files; }}
 }}
 """
+MUTUAL = (
+    " ssl; ssl_certificate {folder}/server.crt; ssl_certificate_key {folder}/server.key;"
+    " ssl_client_certificate {folder}/clients.pem; ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3"
+)
+"""It asks for a certificate that an authority of `clients.pem` has signed."""
 
 
 @contextmanager
-def nginx(folder: Path):
-    """Nginx serving `folder`/files on loopback."""
+def nginx(folder: Path, *, more: str = ""):
+    """Nginx serving `folder`/files on loopback; `more` is how it listens."""
     port = free_port()
     folder.chmod(0o755)
-    (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, port=port))
+    (folder / "nginx.conf").write_text(
+        CONFIGURATION.format(folder=folder, port=port, more=more.format(folder=folder))
+    )
     assert NGINX is not None
     words = [NGINX, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     if os.geteuid() == 0:

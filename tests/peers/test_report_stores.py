@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.harness import sales
-from tests.harness.background import Background
 from tests.harness.proxy import Home, running
 from tests.peers import datasette, nginx
 
@@ -50,13 +49,6 @@ p2, group:owners,    iowa/*, row['Store Number'] in sub.stores, *, clear
 RULES = sales.RULES.replace(
     "p,  role:analyst, sales/audited, read, env.purpose in ['audit'], allow\n", ""
 )
-
-
-@pytest.fixture
-def background():
-    background = Background()
-    yield background
-    background.close()
 
 
 def parsed(path: str, body: bytes) -> list[dict[str, str]]:

@@ -57,7 +57,12 @@ WEEKLY = report(
     ("region", Type.TEXT, "public"),
     ("net_sales", Type.DECIMAL, "confidential"),
 )
-STAFF = report("staff", ("name", Type.TEXT, "personal"), ("salary", Type.INTEGER, "confidential"))
+STAFF = report(
+    "staff",
+    ("name", Type.TEXT, "personal"),
+    ("salary", Type.INTEGER, "confidential"),
+    ("since", Type.DATE, "internal"),
+)
 SECRET = report("sales-secret", ("x", Type.TEXT, "public"))
 REPORTS: Mapping[str, Report] = {r.id: r for r in (DAILY, WEEKLY, STAFF, SECRET)}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from datetime import timedelta
 from fractions import Fraction
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
@@ -269,7 +269,7 @@ def test_plain_days_are_the_days_of_the_calendar():
 
 def context_with(context, attributes):
     """The context with other attributes."""
-    return dataclasses.replace(context, attributes=attributes)
+    return msgspec.structs.replace(context, attributes=attributes)
 
 
 @pytest.mark.parametrize(

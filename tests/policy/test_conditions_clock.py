@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 
 def at(context, now):
     """The context at another instant."""
-    return dataclasses.replace(context, now=now, date=now.date())
+    return msgspec.structs.replace(context, now=now, date=now.date())
 
 
 def instants(node):

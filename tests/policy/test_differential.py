@@ -7,10 +7,10 @@ repetition over the `g2` lines.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import casbin
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,7 +137,9 @@ def test_the_index_decides_as_plain_casbin_does_over_all_rules(
                 decision = decide(policy, subject=who, report=report, context=asked)
                 assert isinstance(decision, Permit) == expected
             helped = any(
-                permitted(enforcer, links, who, report.id, replace(asked, purpose=other))
+                permitted(
+                    enforcer, links, who, report.id, msgspec.structs.replace(asked, purpose=other)
+                )
                 for other in PURPOSES
             )
             if isinstance(decision, Deny):

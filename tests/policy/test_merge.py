@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from proxy.plan import Permit, Plan
@@ -41,6 +43,37 @@ def shown(found: Plan | None) -> dict[str, object]:
 
 def test_a_field_that_no_line_names_has_no_column():
     assert shown(plan("true, a, clear")) == {"a": ([("true", "clear")], [])}
+
+
+@pytest.mark.parametrize(
+    ("form", "reads"),
+    [
+        ("round(10)", {"a"}),
+        ("pseudonym", {"a"}),
+        ("encrypt", {"a"}),  # no row is bound by a key that is not given
+        ("redact", {"a"}),
+    ],
+)
+def test_a_plan_reads_what_its_forms_look_at(form, reads):
+    about = dataclasses.replace(report("r", *FIELDS), key=("c",))
+    assert reading(about, f"true, a, {form}") == reads
+
+
+def test_a_plan_reads_the_field_that_a_form_names_and_gives_it_to_nobody():
+    about = report("r", *FIELDS, ("d", Type.DATE, "personal"))
+    line = "row.a == 1, d, shift(days=9, per='c')"
+    assert reading(about, line) == {"a", "c", "d"}
+    assert reading(about, "true, d, truncate('month')") == {"d"}
+
+
+def reading(about: Report, line: str) -> frozenset[str]:
+    """The fields that are decoded for `user:u` with this line alone."""
+    text = f"p, anyone, r, read, true, allow\np2, user:u, r, {line}\n"
+    policy = load(text, reports={"r": about})
+    decision = decide(policy, subject=WHO, report=about, context=context(WHO))
+    assert isinstance(decision, Permit)
+    assert len(decision.plan.columns) == 1
+    return decision.plan.reads
 
 
 def test_columns_stand_in_the_catalogues_order():

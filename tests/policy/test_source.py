@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,6 +264,16 @@ MEETINGS = [
     ("role:a, true, name, pseudonym", "role:b, true, name, deny", False),
     ("role:a, true, name, pseudonym", "role:b, false, name, partial(last=1)", False),
     ("role:a, true, salary, pseudonym", "role:b, true, name, partial(last=1)", False),
+    ("role:a, true, salary, bucket(0|10|100)", "role:b, true, salary, bucket(0|100)", False),
+    ("role:a, true, salary, bucket(0|10)", "role:b, true, salary, bucket(0|100)", True),
+    ("user:a, true, salary, bucket(0|10)", "user:a, true, salary, bucket(0|100)", True),
+    ("user:a, true, salary, bucket(0|10)", "user:b, true, salary, bucket(0|100)", False),
+    ("role:a, true, salary, bucket(0|10)", "role:b, true, salary, round(10)", True),
+    ("role:a, true, salary, bucket(0|10)", "role:b, true, salary, clear", False),
+    ("role:a, true, since, truncate('week')", "role:b, true, since, truncate('year')", False),
+    ("role:a, true, since, truncate('week')", "role:b, true, since, partial(first=4)", True),
+    ("role:a, true, since, shift(days=9, per='name')", "role:b, true, since, shift(days=30, per='name')", False),
+    ("role:a, true, since, shift(days=9, per='name')", "role:b, true, since, truncate('year')", True),
 ]  # fmt: skip
 
 
@@ -296,7 +308,7 @@ def test_forms_that_cannot_be_compared_and_can_meet_are_a_fault_at_the_later_lin
         found = faults(text)
         assert [fault.line for fault in found] == ([3] if clash else [])
         if clash:
-            assert text.split("\n")[2][found[0].column - 1 :] == other.rsplit(", ", 1)[1]
+            assert text.split("\n")[2][found[0].column - 1 :] == other.split(", ", 3)[3]
 
 
 def test_many_users_with_forms_of_their_own_clash_only_with_what_is_shared():
@@ -308,6 +320,25 @@ def test_many_users_with_forms_of_their_own_clash_only_with_what_is_shared():
     assert [fault.line for fault in faults(text + _cell_line("role:a, true, name, pseudonym"))] == [
         62
     ]
+
+
+@pytest.mark.parametrize("principal", ["role:a", "user:a"])
+def test_two_forms_that_a_third_compares_with_need_not_compare(principal):
+    """`bucket(0)` compares with both of two that do not: whichever comes first, these are told of."""
+    forms = ("bucket(0)", "bucket(0|10)", "bucket(0|100)")
+    for order in itertools.permutations(forms):
+        lines = "".join(_cell_line(f"{principal}, true, salary, {form}") for form in order)
+        found = faults("p, anyone, staff, read, true, allow\n" + lines)
+        later = max(order.index(form) for form in forms[1:])
+        assert [fault.line for fault in found] == [later + 2]
+
+
+def test_a_field_that_a_form_looks_at_must_be_one_of_each_report_of_its_line():
+    """`per` of `shift` is held against the fields of each report, at its place."""
+    line = _cell_line("role:a, true, since, shift(days=9, per='nmae')")
+    (fault,) = faults("p, anyone, staff, read, true, allow\n" + line)
+    assert line[fault.column - 1 :].startswith("per='nmae'")
+    assert "`nmae`" in fault.message and "`name`" in fault.hint
 
 
 def test_prefer_settles_which_of_two_forms_is_given():

@@ -79,6 +79,10 @@ class Stage:
 @contextlib.contextmanager
 def raised(folder: Path) -> Iterator[Stage]:
     with stage(folder, reports=REPORTS, rules=RULES) as (store, proxy):
+        subjects = (proxy.home.policies / "subjects.yaml").read_text()
+        # Some requesters have no tool, which an access token to the letter always names.
+        proxy.home.write("subjects.yaml", f"{subjects}    token_type: jwt\n")
+        assert proxy.reload()
         yield Stage(store, proxy)
 
 
@@ -116,7 +120,8 @@ def listening() -> Iterator[Callable[[], str]]:
 
 
 def has_no_canary(what: bytes, where: str) -> None:
-    what = re.sub(rb"[0-9a-f]{26,}", b"", what)  # pseudonyms and events' ids: random digits
+    # Random digits: pseudonyms and events' ids, fractions of a second, keys and hashes in base64.
+    what = re.sub(rb"[0-9a-f]{26,}|(?<=:[0-9]{2})\.[0-9]{6}Z|[A-Za-z0-9+/]{43}=", b"", what)
     for needle in NEEDLES:
         assert needle not in what, f"{needle!r} in {where}"
 
@@ -144,7 +149,8 @@ def canaries_stay_hidden(at: Stage) -> None:
             assert row["fixed"] == "n/a" and not row["gone"]
             open_ = n % 5 != 0 and n % 3 != 0
             assert (row["note"] or None) == (f'a "note", {n}\nof two lines' if open_ else None)
-        assert len({row["name"] for row in rows}) == len({row["mail"] for row in rows}) == len(rows)
+        for name in ("name", "mail", "plate"):
+            assert len({row[name] for row in rows}) == len(rows)
 
 
 def nested_and_stray_canaries_stay_hidden(at: Stage) -> None:

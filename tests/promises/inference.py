@@ -1,10 +1,12 @@
-"""What may not be inferred (PROMISE 1) from an order, a page, or a page of an order: checks like grants.py's."""
+"""What may not be inferred (PROMISE 1) from an order, a page or a total: checks like grants.py's."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from tests.promises.grants import FORMATS, Check, Stage, path_of, rows_of, sam
 from tests.promises.vault import OPEN_RULES, REPORTS, Record, disguised, foreign, visible, written
@@ -19,6 +21,18 @@ PAGED = REPORTS.replace(
     1,
 )
 ORDERED = PAGED.replace("    key: [id]\n", "    key: [id]\n    ordered_by: [amount, pin]\n", 1)
+
+_LEAST = 5
+COUNTED = REPORTS.replace(
+    REPORTS[REPORTS.index("    parameters:\n") : REPORTS.index("    fields:\n")], "", 1
+)
+COUNTED_RULES = """\
+p,  tool:app,   vault/*,     act,  true, allow
+p,  role:owner, vault/items, read, true, allow
+p2, role:owner, vault/items, true, id|store|flag, clear
+p2, role:owner, vault/items, true, amount,        suppress(5, by='store'|'flag')
+g,  group:owners, role:owner
+"""
 
 
 @functools.cache
@@ -68,7 +82,49 @@ def orders_do_not_depend_on_what_is_hidden(at: Stage) -> None:
     _alike(at, {"": 6_000}, count=6_000, ordered=True, what="a long answer's order")
 
 
+def small_groups_do_not_follow_from_totals(at: Stage) -> None:
+    """PROMISE 1 (inference): of `suppress`, no group of fewer rows than stated is given, and none is all that
+    the given ones leave of a known total; in sources with groups of all sizes.
+    """
+    at.policy(COUNTED, COUNTED_RULES)
+    for seed, format_ in itertools.product(range(6), FORMATS):
+        chance = random.Random(seed)
+        sizes = {
+            (store, f"{store}{n}"): chance.choice([1, 4, 5, 6, 30])
+            for store in "abcd"
+            for n in range(chance.randint(1, 5))
+        }
+        groups = [group for group, size in sizes.items() for _ in range(size)]
+        chance.shuffle(groups)
+        records = [
+            {**visible(n), "store": store, "flag": flag} for n, (store, flag) in enumerate(groups)
+        ]
+        at.serve(path_of(format_), written(records, format_), format_)
+        rows = rows_of(at.ask(path_of(format_), sam(at)), format_)
+        assert len(rows) == len(records)
+        given = {(row["store"], row["flag"]) for row in rows if row["amount"]}
+        for row, record in zip(rows, records, strict=True):
+            shown = (row["store"], row["flag"]) in given
+            amount = Decimal(str(row["amount"] or 0))
+            assert amount == (Decimal(record["amount"] or 0) if shown else 0), "another amount"
+        assert given, "nothing is given at all"
+        assert all(sizes[group] >= _LEAST for group in given), (
+            f"a small group is given in {format_}"
+        )
+        for around in ("", *"abcd"):
+            inside = {group for group in sizes if group[0] == around or not around}
+            hidden = inside - given
+            if any(sizes[group] < _LEAST for group in hidden) and hidden != inside:
+                rows_hidden = sum(sizes[group] for group in hidden)
+                enough = len(hidden) > 1 and rows_hidden >= _LEAST
+                assert enough, f"a small group follows from a total in {format_}"
+
+
 CHECKS: Mapping[str, Check] = {
     check.__name__: check
-    for check in (pages_do_not_depend_on_what_is_hidden, orders_do_not_depend_on_what_is_hidden)
+    for check in (
+        pages_do_not_depend_on_what_is_hidden,
+        orders_do_not_depend_on_what_is_hidden,
+        small_groups_do_not_follow_from_totals,
+    )
 }

@@ -29,8 +29,11 @@ import proxy.gateway.view
 import proxy.policy.index
 import proxy.policy.preference
 import proxy.transform
+import proxy.treatments.groups
 from proxy.access import Receipt
+from proxy.batch import Batch
 from proxy.errors import SourceRefused
+from proxy.few import Cells
 from proxy.gateway.view import View
 from proxy.plan import Choice, Column, Deny, Plan
 from proxy.policy.lines import Effect
@@ -42,6 +45,7 @@ from proxy.treatments.encryption import Encrypt
 from proxy.treatments.masking import Partial
 from proxy.treatments.pseudonyms import Pseudonym
 from proxy.treatments.rounding import Round
+from proxy.treatments.tokens import Tokenise
 from tests.promises import grants, inference
 from tests.promises.grants import Check, Stage
 
@@ -98,7 +102,9 @@ def _denials_that_tell() -> Iterator[None]:
 def _merging(change: Callable[[Any, Any, Callable[..., Plan | None]], Plan | None]) -> Any:
     merge = proxy.policy.index.merge
     return patch.object(
-        proxy.policy.index, "merge", lambda report, rules: change(report, list(rules), merge)
+        proxy.policy.index,
+        "merge",
+        lambda report, rules, carried: change(report, list(rules), partial(merge, carried=carried)),
     )
 
 
@@ -192,15 +198,33 @@ def _identity(kind: type[Treatment]) -> Iterator[None]:
         yield
 
 
+def _all(batch: Batch) -> Cells:
+    return batch.repeated("").is_not_null()
+
+
+_hide_more = proxy.treatments.groups.Tally._hide_more
+
+
+def _of_the_whole_alone(self: Any, hidden: Any, depth: int) -> None:
+    if depth == 0:
+        _hide_more(self, hidden, depth)
+
+
+@contextmanager
+def _groups(change: str, result: Callable[..., Any]) -> Iterator[None]:
+    with patch(f"proxy.treatments.groups.{change}", result):
+        yield
+
+
 # ── formats ──
 
 
 def _header(change: Callable[[Any, Any, bytes], dict[str, int]]) -> Any:
     open_ = proxy.formats.csv.CsvDecoder._open
 
-    def wrong(self: Any, record: bytes, width: int) -> Any:
-        header = open_(self, record, width)
-        return replace(header, wanted=change(self, header, record))
+    def wrong(self: Any, buffer: bytes, places: list[int]) -> Any:
+        header = open_(self, buffer, places)
+        return replace(header, wanted=change(self, header, buffer[: places[-1]]))
 
     return patch.object(proxy.formats.csv.CsvDecoder, "_open", wrong)
 
@@ -208,7 +232,7 @@ def _header(change: Callable[[Any, Any, bytes], dict[str, int]]) -> Any:
 @contextmanager
 def _columns_by_position() -> Iterator[None]:
     def positional(self: Any, _header: Any, _record: bytes) -> dict[str, int]:
-        return {name: at for at, name in enumerate(self._fields) if name in self._reads}
+        return {name: at for at, name in enumerate(self._fields) if name in self._reading.wanted}
 
     with _header(positional):
         yield
@@ -238,11 +262,11 @@ def every_column_decoded() -> Iterator[None]:
 def _errors_repeat_the_source() -> Iterator[None]:
     cut = proxy.formats.csv.CsvDecoder.cut
 
-    def repeating(self: Any, block: bytes) -> Any:
+    def repeating(self: Any, *blocks: bytes) -> Any:
         try:
-            return cut(self, block)
+            return cut(self, *blocks)
         except SourceRefused as refused:
-            raise SourceRefused(refused.cause, block.decode("latin-1")) from refused
+            raise SourceRefused(refused.cause, b"".join(blocks).decode("latin-1")) from refused
 
     with patch.object(proxy.formats.csv.CsvDecoder, "cut", repeating):
         yield
@@ -254,13 +278,10 @@ def _errors_repeat_the_source() -> Iterator[None]:
 @contextmanager
 def _framing_follows_the_source() -> Iterator[None]:
     def cut(self: Any, *, everything: bool) -> Iterator[Any]:
-        data = bytes(self._pending)
-        self._pending.clear()
-        self._cut_off += len(data)
-        if data or everything:
-            yield self._view.block(data, self._cut_off, last=everything)
+        if self._size or everything:
+            yield self._view.block(self._taken(self._size), self._cut_off, last=everything)
 
-    with patch.object(proxy.gateway.view.Blocks, "_cut", cut):
+    with patch.object(proxy.gateway.view.Cutter, "cut", cut):
         yield
 
 
@@ -370,7 +391,14 @@ MUTANTS = (
            grants.ranges_are_of_own_rows, "the rows of sam, moved"),
     *(Mutant(f"`{kind.name}` gives the cell itself", partial(_identity, kind),
              grants.canaries_stay_hidden, _CANARY)
-      for kind in (Pseudonym, Partial, Round, Encrypt, Redact, Constant)),
+      for kind in (Tokenise, Pseudonym, Partial, Round, Encrypt, Redact, Constant)),
+    Mutant("groups are suppressed alone", partial(_groups, "Tally._hide_more", lambda *_: None),
+           inference.small_groups_do_not_follow_from_totals, "a small group follows from a total"),
+    Mutant("totals of enclosing groups are forgotten",
+           partial(_groups, "Tally._hide_more", _of_the_whole_alone),
+           inference.small_groups_do_not_follow_from_totals, "a small group follows from a total"),
+    Mutant("every group is given", partial(_groups, "Groups.shown", lambda _, batch: _all(batch)),
+           inference.small_groups_do_not_follow_from_totals, "a small group is given"),
     Mutant("columns are taken by position", _columns_by_position,
            grants.nested_and_stray_canaries_stay_hidden, "in the csv answer"),
     Mutant("objects and arrays pass as values", _containers_are_values,

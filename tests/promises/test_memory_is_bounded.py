@@ -17,14 +17,31 @@ HEAD = sales.as_csv([])
 ROWS = sales.as_csv(sales.rows(16_000))[len(HEAD) :]
 JSON_ROWS = sales.as_json(sales.rows(8_000))[1:-1]
 LINES = JSON_ROWS.replace(b"},{", b"}\n{") + b"\n"
-REPORTS = sales.REPORTS.replace(
-    "    variants:\n",
-    """\
+COUNTED = """\
+reports:
+  counted/daily:
+    title: Daily sales, of large groups alone
+    store: main
     variants:
+      - {path: /counted/daily.csv, format: csv, source: /sales/daily.csv}
+    fields:
+      date: {type: date, class: public}
+      store_id: {type: text, class: public}
+      net_sales: {type: decimal, class: confidential}
+"""
+REPORTS = sales.REPORTS.replace("reports:\n", COUNTED, 1).replace(
+    "      - {path: /sales/daily.csv, format: csv}\n",
+    """\
+      - {path: /sales/daily.csv, format: csv}
       - {path: /sales/lines.ndjson, format: ndjson, also: [csv]}
       - {path: /sales/wide.csv, format: csv, charset: utf-16-le, also: [ndjson]}
 """,
     1,
+)
+RULES = sales.RULES + (
+    "p,  tool:app,     counted/*, act,  true, allow\n"
+    "p,  role:analyst, counted/*, read, true, allow\n"
+    "p2, role:analyst, counted/*, true, net_sales, suppress(100, by='date'|'store_id')\n"
 )
 SOURCES = {
     "/sales/daily.csv": ("text/csv", HEAD, ROWS, b"", b""),
@@ -52,7 +69,7 @@ def store():
 
 @pytest.fixture
 def home(tmp_path, store):
-    return Home(tmp_path / "home", reports=REPORTS, rules=sales.RULES, store=store.url)
+    return Home(tmp_path / "home", reports=REPORTS, rules=RULES, store=store.url)
 
 
 def peak(pid: int) -> float:
@@ -66,6 +83,7 @@ def peak(pid: int) -> float:
     ("source", "target"),
     [
         ("/sales/daily.csv", "/sales/daily.csv"),
+        ("/sales/daily.csv", "/counted/daily.csv"),
         ("/sales/daily.json", "/sales/daily.json"),
         ("/sales/lines.ndjson", "/sales/lines.ndjson"),
         pytest.param("/sales/lines.ndjson", "/sales/lines.csv", marks=pytest.mark.prove),
@@ -97,6 +115,7 @@ def test_the_peak_does_not_follow_the_size_of_the_report(home, store, source, ta
     assert peaks[1] - peaks[0] <= 64
 
 
+@pytest.mark.threat("B19")
 def test_a_client_that_stops_reading_stops_the_store(home, store):
     """Back-pressure goes end to end: the store sends a bounded amount, then waits; the access is on record."""
     sent = 0

@@ -41,6 +41,7 @@ def test_the_check_of_canaries_sees_them_where_they_are(at):
         assert all(needle in answer.body for needle in grants.NEEDLES)
 
 
+@pytest.mark.threat("G59")
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize(("count", "chunked"), [(30, False), (8_000, True)])
@@ -52,6 +53,7 @@ def test_coded_answers_do_not_depend_on_what_is_hidden(at, coding, format_, coun
 
 @settings(max_examples=50)
 @given(SEEDS)
+@pytest.mark.threat("G59")
 def test_any_policy_over_any_rows_gives_what_the_reference_gives_and_no_more(at, seed):
     """PROMISE 1: random policies and data, end to end, against the reference and against disguises."""
     grants.any_policy_gives_what_the_reference_gives(at, [seed])

@@ -45,6 +45,7 @@ def test_no_canary_leaves_in_any_format(at, stored, taken):
     has_no_canary(at.files(), "the access log's files")
 
 
+@pytest.mark.threat("G59")
 @pytest.mark.parametrize(("stored", "taken"), PAIRS)
 def test_what_is_hidden_has_no_influence_on_one_byte(at, stored, taken):
     """Answers to documents that differ only in what is hidden are equal, head and frames included."""
@@ -59,6 +60,7 @@ def test_what_is_hidden_has_no_influence_on_one_byte(at, stored, taken):
         assert len(seen) == 1
 
 
+@pytest.mark.threat("G59")
 @pytest.mark.parametrize(
     ("stored", "taken"), [("ndjson", "ndjson"), ("ndjson", "csv"), ("csv", "ndjson")]
 )

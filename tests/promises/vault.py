@@ -43,6 +43,7 @@ reports:
       note: {type: text, class: internal}
       gone: {type: text, class: confidential}
       fixed: {type: text, class: confidential}
+      plate: {type: text, class: confidential}
   vault/refused:
     title: Denied by a line
     store: main
@@ -69,6 +70,7 @@ p2, role:owner, vault/items, row.store in sub.stores, amount, round(1000000)
 p2, role:owner, vault/items, row.store in sub.stores, mail,   encrypt
 p2, role:owner, vault/items, row.store in sub.stores, gone,   redact
 p2, role:owner, vault/items, row.store in sub.stores, fixed,  constant('n/a')
+p2, role:owner, vault/items, row.store in sub.stores, plate,  tokenise
 p2, role:owner, vault/items, row.flag == 'secret', note, deny
 g,  group:owners, role:owner
 """
@@ -85,6 +87,7 @@ FIELDS = (
     "note",
     "gone",
     "fixed",
+    "plate",
 )
 NUMBERS = ("amount", "pin")
 NEEDLES = (b"canary", b"31337", b"1843-")
@@ -114,6 +117,7 @@ def visible(n: int) -> Record:
         "note": f"canary-note-{n}" if hidden else f'a "note", {n}\nof two lines',
         "gone": f"canary-gone-{n}",
         "fixed": f"canary-fixed-{n}",
+        "plate": f"canary-plate-{n:04d}",
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tests.reference import groups
 from tests.reference.conditions import FALSE, TRUE, Condition, Surroundings, over, parsed, truth
 from tests.reference.forms import Form, preference, treated
 from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
@@ -15,7 +16,7 @@ from tests.reference.nouns import CellLine, Field, Report, Requester, Rules
 @dataclass(frozen=True)
 class Cell:
     """What is given of one cell: `absent`, `clear` (as written), `text` (of the column's type),
-    `pseudonym` or `encrypt` (of that text). Text None: no value.
+    `tokenise`, `pseudonym` or `encrypt` (of that text). Text None: no value.
     """
 
     kind: str
@@ -24,6 +25,8 @@ class Cell:
 
 
 ABSENT = Cell("absent")
+REVEAL = Form("reveal")
+"""What a line gives that gives no cell: leave to have sealed cells back."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,49 @@ def evaluate(
         if each.report in patterns
         and each.who in (who.denying if each.form is None else who.allowing)
         and not over(each.rows, now)
+        and each.form != REVEAL
     ]
     reachable = {field: forms_that_can_be_given(report, lines, field) for field in report.fields}
     if not any(reachable.values()):
         return None
     columns = [field for field in report.fields if reachable[field] or report.stable]
+    shown = _shown(report, lines, rows)
     cells = []
-    for row in rows:
+    for row, given_ in zip(rows, shown, strict=True):
         values = {f.name: parsed(row[f.name].text, f.type) for f in report.fields}
         at = Surroundings(values, sub, env)
-        cells.append({f.name: _cell(report, lines, f, row[f.name], at) for f in columns})
+        cells.append({f.name: _cell(report, lines, f, row[f.name], at, given_) for f in columns})
     return Answer(
         columns=tuple((field.name, _type(field, reachable[field])) for field in columns),
         cells=tuple(cells),
+    )
+
+
+def gives_back(
+    rules: Rules,
+    report: Report,
+    requester: Requester,
+    row: Mapping[str, Source],
+    field: Field,
+    now: datetime,
+) -> bool:
+    """Whether a sealed cell of the row may be given back, where all of the row is known."""
+    if not permitted(rules, report, requester, now, "reveal"):
+        return False
+    who, patterns = _Matching(rules, requester), names_of(report.id, rules)
+    values = {f.name: parsed(row[f.name].text, f.type) for f in report.fields}
+    at = Surroundings(values, *_surroundings(requester, now, "reveal"))
+    about = [
+        each
+        for each in rules.cells
+        if each.report in patterns and each.fields.names(field) and not over(each.rows, now)
+    ]
+    return any(
+        each.form == REVEAL and each.who in who.allowing and truth(each.rows, at) is True
+        for each in about
+    ) and not any(
+        each.form is None and each.who in who.denying and truth(each.rows, at) is not False
+        for each in about
     )
 
 
@@ -112,7 +145,8 @@ def _surroundings(
     requester: Requester, now: datetime, action: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     env = {
-        **requester.environment, "now": now, "date": now.date(), "action": action, "method": "GET",
+        **requester.environment, "now": now, "date": now.date(), "action": action,
+        "method": "POST" if action == "reveal" else "GET",
         "ip": "127.0.0.1",
     }  # fmt: skip
     return dict(requester.attributes), env
@@ -165,6 +199,20 @@ def forms_that_can_be_given(report: Report, lines: Iterable[CellLine], field: Fi
     return forms
 
 
+def _shown(
+    report: Report, lines: Iterable[CellLine], rows: Sequence[Mapping[str, Source]]
+) -> list[bool]:
+    """For each row of the source whether its group is large enough, where a line asks for that."""
+    asked = {line.form.arguments for line in lines if line.form and line.form.name == "suppress"}
+    if not asked:
+        return [False] * len(rows)
+    [(least, by)] = asked  # one report counts in one way
+    types = {field.name: field.type for field in report.fields}
+    return groups.given(
+        [[parsed(row[name].text, types[name]) for name in by] for row in rows], least
+    )
+
+
 def _type(field: Field, forms: Iterable[Form]) -> str:
     types = {form.gives(field.type) for form in forms} - {None}
     if not types:
@@ -173,7 +221,12 @@ def _type(field: Field, forms: Iterable[Form]) -> str:
 
 
 def _cell(
-    report: Report, lines: Iterable[CellLine], field: Field, source: Source, at: Surroundings
+    report: Report,
+    lines: Iterable[CellLine],
+    field: Field,
+    source: Source,
+    at: Surroundings,
+    shown: bool,
 ) -> Cell:
     granted: list[Form] = []
     for line in lines:
@@ -189,5 +242,5 @@ def _cell(
     form = min(granted, key=lambda each: preference(each, report.prefer))
     if form.name == "clear":
         return Cell("clear", source.written, form)
-    kind, text = treated(form, source.text, field.type)
+    kind, text = treated(form, source.text, field.type, shown=shown)
     return Cell(kind, text, form)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from proxy import policy, transform
 from proxy.catalogue import Catalogue
 from proxy.formats import FORMATS
@@ -21,11 +23,14 @@ from proxy.policy.rules import MODEL
 from proxy.report import Dialect, FormatName, Report
 from proxy.spool import Spools
 from proxy.subject import AttributeType, Subject
-from proxy.treatments import Site, decrypt
+from proxy.treatments import Site
+from proxy.treatments import opened as unsealed
+from proxy.treatments.groups import Groups, Tally
 from proxy.values import Type
 from tests.harness.streams import ended, feed, joined
 from tests.reference import documents, nouns
 from tests.reference.evaluator import Answer, Cell
+from tests.reference.forms import places
 from tests.reference.nouns import World
 from tests.reference.worlds import policy_text, reports_text
 
@@ -36,7 +41,7 @@ ATTRIBUTES = {
 
 
 _PSEUDONYM = re.compile(r"p[0-9a-f]{26}\Z")
-_ENCRYPTED = re.compile(r"cf1\.[a-z0-9-]{1,32}\.[A-Za-z0-9_-]{60,}\Z")
+_ENCRYPTED = re.compile(r"cf1\.[a-z0-9-]{1,32}\.(?:d|r[0-9a-f]+)\.[A-Za-z0-9_-]{60,}\Z")
 
 
 @dataclass(frozen=True)
@@ -52,16 +57,31 @@ class View:
     def report(self) -> Report:
         return self.plan.report
 
-    def bound(self) -> transform.Transform:
+    def bound(self, groups: Groups | None = None) -> transform.Transform:
         return transform.bind(
-            self.plan, context=self.context, subject=self.subject.name, keyring=self.keyring
+            self.plan,
+            context=self.context,
+            subject=self.subject.name,
+            keyring=self.keyring,
+            groups=groups,
         )
+
+    def groups(self, dialect: Dialect, document: bytes) -> Groups | None:
+        """Which groups of a document's rows may be given, where the plan has them counted."""
+        counting = self.plan.counting
+        if counting is None:
+            return None
+        decoder = self.decoder_of(dialect, frozenset(counting.by))
+        tally = Tally(counting, self.report.types, most=1 << 30)
+        for batch in (*feed(decoder, document), *ended(decoder)):
+            tally.count(batch)
+        return tally.groups()
 
     def site(self, field: str) -> Site:
         return Site(
             report=self.report.id, field=field, type=self.report.fields[field].type,
             key=self.report.key, purpose=self.context.purpose, subject=self.subject.name,
-            keyring=self.keyring,
+            keyring=self.keyring, types=self.report.types,
         )  # fmt: skip
 
     def dialect(self, format_: str) -> Dialect:
@@ -72,22 +92,23 @@ class View:
         """What reads the store's document of that format."""
         return self.decoder_of(self.dialect(format_))
 
-    def decoder_of(self, dialect: Dialect) -> Decoder:
-        """What reads the store's document that is written so."""
+    def decoder_of(self, dialect: Dialect, reads: frozenset[str] | None = None) -> Decoder:
+        """What reads the store's document that is written so; all that the plan needs of it, or some."""
         return FORMATS[dialect.format].decoder(
             Reading(
                 report=self.report,
                 dialect=dialect,
-                reads=self.plan.reads,
+                reads=self.plan.reads if reads is None else reads,
                 limits=Limits(),
                 spools=Spools(most=1 << 26, most_each=1 << 26),
+                beside=frozenset(self.report.found_by),
             )
         )
 
     def answer(self, format_: str, document: bytes, cuts: Sequence[int] = ()) -> bytes:
         """The answer to a source that comes in pieces, cut at the given places."""
         kind = FORMATS[FormatName(format_)]
-        bound = self.bound()
+        bound = self.bound(self.groups(self.dialect(format_), document))
         decoder = self.decoder(format_)
         encoder = kind.encoder(bound.columns, self.dialect(format_))
         places = [0, *sorted(min(cut, len(document)) for cut in cuts), len(document)]
@@ -152,6 +173,14 @@ def asked(world: World, now: datetime, order: Sequence[int] | None = None) -> As
     return Asked(decided, subject, catalogue.reports[world.report.id], context)
 
 
+def reveal_of(world: World, now: datetime) -> tuple[Plan, Context] | None:
+    """What the requester may have back of the world's report; None where that is nothing."""
+    decided, subject, report, context = asked(world, now)
+    context = msgspec.structs.replace(context, action="reveal", method="POST")
+    decision = policy.decide(decided, subject=subject, report=report, context=context)
+    return (decision.plan, context) if isinstance(decision, Permit) else None
+
+
 def view(
     world: World, keyring: Keyring, now: datetime, order: Sequence[int] | None = None
 ) -> View | None:
@@ -183,7 +212,8 @@ def compare(
 ) -> None:
     """Assert that the bytes are what the reference gives, cell for cell.
 
-    Pseudonyms are looked at as symbols: as many as values, of one shape, none of them a value.
+    Pseudonyms are looked at as symbols: as many as values, of one shape, none of them a value. So are
+    tokens, each of its value's shape; by chance one may be its value.
     Encrypted cells are opened with `opened`; without it only their shape is looked at.
     """
     names = tuple(name for name, _ in expected.columns)
@@ -219,7 +249,16 @@ def compare(
                 else:
                     assert got == wanted, wrong
                 continue
-            text = got if format_ == "csv" else json.loads(got or "")
+            text = got if format_ == "csv" or type_ == "integer" else json.loads(got or "")
+            if cell.kind == "tokenise":
+                assert cell.form is not None and isinstance(text, str), wrong
+                first_digit = cell.form.gives(field_type) == "integer"
+                shape = places(cell.text, cell.form.arguments[0], first_digit=first_digit)
+                assert shape is not None and len(text) == len(shape), wrong
+                assert all(c in each for c, each in zip(text, shape, strict=True)), wrong
+                known = symbols.setdefault((name, str(cell.form)), {})
+                assert known.setdefault(cell.text, text) == text, "one value has two tokens"
+                continue
             assert isinstance(text, str) and text != cell.text, wrong
             if cell.kind == "pseudonym":
                 assert _PSEUDONYM.match(text), wrong
@@ -228,9 +267,9 @@ def compare(
             else:
                 assert _ENCRYPTED.match(text), wrong
                 if opened is not None:
-                    assert decrypt(text, opened.site(name), key) == cell.text, wrong
+                    assert unsealed(text, opened.site(name), key).text == cell.text, wrong
     for known in symbols.values():
-        assert len(set(known.values())) == len(known), "two values have one pseudonym"
+        assert len(set(known.values())) == len(known), "two values have one stand-in"
 
 
 def _written(

@@ -7,6 +7,7 @@ they are stated to be.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Sequence
@@ -44,10 +45,12 @@ TEXTS = {
     "text": (
         "North", "South", "Öst", "O'Brien", 'say "hi"', "a,b", "two\nlines", "cr\r\nlf", "", "007",
         " pad ", "1.10", "null", "=1+1", "日本語", "𝒳y", "x" * 60, "#c", "a|b", "\t", "-", "a\\b", "true",
+        "AB-1234-77", "AB-1234-78", "ab12.cd@34", "0001234567", "AB-1234-é", "QX 88-31-05 77",
     ),
     "integer": (
         "0", "7", "-3", "150", "+5", "007", "1250", "1350", "-150", "9" * 30, "9" * 36, "1" * 40,
         "n/a", "1.5", "", " 7", "٣",
+        "1234567", "+01234567", "-20261128",
     ),
     "decimal": (
         "18.09", "1.10", "150", "-0.5", "0.25", "1e3", "2.5E-2", "1250", "1350.0", "50", "-50",
@@ -168,13 +171,39 @@ class Maker:
 
     # ── forms and lines ──
 
+    def suppress(self, reports: Sequence[Report]) -> Form | None:
+        """The one way in which rows are counted in a world of these reports, if any."""
+        names = [{field.name for field in report.fields} for report in reports]
+        common = sorted(set.intersection(*names))
+        if not common or not self.seldom(5):
+            return None
+        return Form("suppress", (self.one([2, 2, 3, 4]), tuple(self.some(common, 1, 2))))
+
     def form(self) -> Form:
-        match self.one(["clear", "clear", "round", "round", "partial", "pseudonym", "encrypt", "constant", "redact"]):  # fmt: skip
+        match self.one(["clear", "clear", "round", "round", "bucket", "bucket", "truncate", "truncate", "partial", "tokenise", "pseudonym", "encrypt", "constant", "redact"]):  # fmt: skip
             case "round":
                 return Form("round", (self.one(["100", "50", "0.5", "2.5", "1000", "3"]),))
+            case "bucket":
+                edges = self.one([("0", "100", "1000"), ("-7.50", "0.0", "18.09"), ("7",), ("2025-12-31", "2026-02-01")])  # fmt: skip
+                return Form("bucket", (*edges, self.seldom(2)))
+            case "truncate":
+                units = ("year", "quarter", "month", "week", "day", "hour")
+                return Form("truncate", (self.one(units),))
             case "partial":
                 return Form(
                     "partial", self.one([(0, 2, "*"), (1, 1, "*"), (3, 0, "#"), (1, 0, "…")])
+                )
+            case "tokenise":
+                return Form(
+                    "tokenise",
+                    self.one(
+                        [
+                            ("pattern", None),
+                            ("pattern", "people"),
+                            ("digits", None),
+                            ("upper", None),
+                        ]
+                    ),
                 )
             case "pseudonym":
                 return Form(
@@ -219,12 +248,15 @@ class Maker:
         pattern = lines.report(self)
         covered = covering(pattern, lines.reports, lines.sets)
         known = _known(covered)
-        form = self.form()
+        counted = lines.suppress
+        form = counted if counted and self.seldom(3) else self.form()
         if not any(form.takes(field.type) for field in known):
             form = Form("clear")
         if deny is None:
             deny = self.seldom(6)
-        if deny:
+        if counted:  # what looks at rows would tell of the groups that are hidden
+            rows = self.condition(()) if self.seldom(3) else FALSE if deny else TRUE
+        elif deny:
             rows = self.one([TRUE, FALSE]) if self.seldom(6) else self.condition(known)
         elif self.seldom(3):
             rows = FALSE if self.seldom(15) else TRUE
@@ -238,6 +270,11 @@ class Maker:
             form=None if deny else form,
         )
 
+    def reveals(self, lines: Lines) -> CellLine:
+        """A line that gives no cell, and sealed ones back."""
+        line = self.cells(lines, deny=True)
+        return dataclasses.replace(line, form=Form("reveal"))
+
     # ── rows ──
 
     def datum(self, type_: str, *, stray: bool = True) -> Datum:
@@ -247,8 +284,16 @@ class Maker:
             return Datum(text, self.one(STRAY))
         return Datum(text, token_of(text, type_, escaped=self.seldom(6)))
 
-    def row(self, report: Report, *, stray: bool = True) -> dict[str, Datum]:
-        return {field.name: self.datum(field.type, stray=stray) for field in report.fields}
+    def row(
+        self, report: Report, *, stray: bool = True, alike: Sequence[str] = ()
+    ) -> dict[str, Datum]:
+        """A row; of the fields in `alike` most have one of two values."""
+        row = {field.name: self.datum(field.type, stray=stray) for field in report.fields}
+        for field in report.fields:
+            if field.name in alike and not self.seldom(6):
+                text = self.one(TEXTS[field.type][:2])
+                row[field.name] = Datum(text, token_of(text, field.type))
+        return row
 
     # ── all of it ──
 
@@ -259,9 +304,9 @@ class Maker:
             fields=tuple(Field(name, TYPES[name], self.one(CLASSES)) for name in chosen),
             key=tuple(self.some(chosen, 0, 2)),
             prefer=self.one([
-                ("round", "pseudonym", "partial"),
-                ("partial", "round", "pseudonym"),
-                ("pseudonym", "partial", "round"),
+                ("suppress", "round", "pseudonym", "bucket", "truncate", "tokenise", "partial"),
+                ("partial", "bucket", "tokenise", "round", "suppress", "pseudonym", "truncate"),
+                ("truncate", "pseudonym", "suppress", "partial", "bucket", "round", "tokenise"),
             ]),
             stable=self.seldom(5),
         )  # fmt: skip
@@ -297,7 +342,8 @@ class Maker:
         ladder = [*USERS, *GROUPS, *TOOLS, *ROLES]
         links = [(a, b) for n, a in enumerate(ladder) for b in ladder[n + 1 :] if b in ROLES]
         members = self.some(links, 0, 8)
-        lines = Lines(reports, sets, members, requester)
+        suppress = self.suppress(reports)
+        lines = Lines(reports, sets, members, requester, suppress)
         access = [self.access(lines) for _ in range(self.chance.randint(0, 2))]
         if not self.seldom(10):
             access.append(AccessLine(lines.own(self), reports[0].id, "read", TRUE, "allow"))
@@ -306,11 +352,17 @@ class Maker:
         if not access:
             access.append(AccessLine("user:nobody", reports[0].id, "read", TRUE, "allow"))
         cells = [self.cells(lines) for _ in range(self.chance.randint(1, 6))]
+        made = tuple(
+            self.row(reports[0], alike=suppress.arguments[1] if suppress else ())
+            for _ in range(self.chance.randint(0, 3 * rows if suppress else rows))
+        )
+        if self.seldom(3):
+            cells.append(self.reveals(lines))
         return World(
             reports=reports,
             rules=Rules(tuple(access), tuple(cells), tuple(members), tuple(sets)),
             requester=requester,
-            rows=tuple(self.row(reports[0]) for _ in range(self.chance.randint(0, rows))),
+            rows=made,
         )
 
 
@@ -323,8 +375,10 @@ class Lines:
         sets: Sequence[tuple[str, str]],
         members: Sequence[tuple[str, str]],
         requester: Requester,
+        suppress: Form | None,
     ) -> None:
-        self.reports, self.sets = reports, sets
+        """`suppress`: the one way in which rows are counted; then no line looks at rows."""
+        self.reports, self.sets, self.suppress = reports, sets, suppress
         names = [requester.user, *requester.groups] if requester.user else [requester.tool]
         self._own = sorted(closure([name for name in names if name], members))
         ids = [report.id for report in reports]
@@ -366,7 +420,9 @@ SEEDS = st.integers(0, 2**32)
 
 def more_of(world: World, seed: int) -> tuple[Maker, Lines]:
     """What makes further lines for a world."""
-    lines = Lines(world.reports, world.rules.sets, world.rules.members, world.requester)
+    forms = {line.form for line in world.rules.cells if line.form}
+    suppress = next((form for form in forms if form.name == "suppress"), None)
+    lines = Lines(world.reports, world.rules.sets, world.rules.members, world.requester, suppress)
     return Maker(random.Random(seed)), lines
 
 

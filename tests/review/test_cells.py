@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from proxy.audit import Past
 from proxy.review.alike import Alike
 from proxy.review.cells import Cells
-from proxy.review.replay import Kind, Replay
+from proxy.review.replay import Replay
+from proxy.review.replayed import Kind
 from proxy.review.rules import ordered
 from proxy.review.then import Asked, Judge
 from tests.reference.conditions import Condition

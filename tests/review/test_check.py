@@ -57,6 +57,9 @@ EXAMPLES = {
     "shadowed": ("p2, role:analyst, sales/*, true, net, clear\np2, anyone, sales/*, true, net, deny\n", 4, 34),
     "nobody-reads": ("", 0, 0),
     "no-cells": ("p, user:bob, sales/*, read, true, allow\n", 4, 14),
+    "nothing-sealed": (
+        "p, role:analyst, sales/*, reveal, true, allow\np2, role:analyst, sales/*, true, net, reveal\n", 5, 34
+    ),
     "field-elsewhere": ("p2, role:analyst, sales/*, row.rent > 5, region, deny\n", 4, 28),
     "given-to-anyone": ("p2, anyone, sales/daily, true, net, clear\n", 4, 32),
     "contradiction": ("p2, role:analyst, sales/*, row.net > 5 and row.net < 3, net, clear\n", 4, 28),
@@ -313,7 +316,7 @@ def test_a_pseudonym_of_a_field_whose_values_are_listed_is_guessable():
     """A parameter's `allowed` says how few they are."""
     rules = GOOD.replace("@public, clear", "@public, pseudonym")
     assert said("guessable", rules) == [
-        "a pseudonym of `region` hides nothing: parameter `region` lists its 2 values"
+        "`pseudonym` of `region` hides nothing: parameter `region` lists its 2 values"
     ]
 
 

@@ -277,6 +277,8 @@ def test_other_issuers_are_not_compared_and_said_to_be_others(folder):
          "store demo: url is http://127.0.0.1:8702 instead of http://127.0.0.1:8701"),
         ("file:../store-token", "file:../other-token",
          "store demo: credential is file:../other-token instead of file:../store-token"),
+        ('credential: "file:../store-token"', "basic: {user: proxy, password: 'env:P'}, limits: {retries: 0}",
+         "store demo: limits is {retries: 0} instead of nothing"),
         ("      - {path: /sales/store-daily.json, format: json}\n", "",
          "sales/store-daily: /sales/store-daily.json is no more"),
         ("    key: [employee_no]\n    variants:\n",

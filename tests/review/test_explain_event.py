@@ -270,6 +270,17 @@ def test_what_cut_an_answer_is_named(streaming, change, lines, why):
     assert found["event"]["end"]["outcome"] == "policy-changed"
     assert (found["event"]["end"]["cut_by"], found["event"]["end"]["why"]) == (lines, why)
     assert f"what cut it: {why}" in shown
+    words = [
+        "log",
+        "query",
+        "--explain",
+        "--outcome",
+        "policy-changed",
+        "-c",
+        str(proxy.home.settings),
+    ]
+    told = CliRunner().invoke(main, words).stdout
+    assert answer.event in told and f"    what cut it: {why}" in told
 
 
 def test_a_lockdown_that_cut_an_answer_is_named_with_who_and_why(streaming):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from proxy.audit import Past
 from proxy.policy.rules import MODEL
-from proxy.review.replay import Kind, Replay
+from proxy.review.replay import Replay
+from proxy.review.replayed import Kind
 from proxy.snapshot import snapshot_of
 from tests.reference import documents
 from tests.reference.evaluator import evaluate, permitted
@@ -140,7 +141,7 @@ class Case:
         return Past(
             **blank
             | {
-                "place": 1, "started": "2026-01-31T12:00:00.000000Z", "access": "0" * 32,
+                "number": 1, "started": "2026-01-31T12:00:00.000000Z", "access": "0" * 32,
                 "address": "127.0.0.1", "method": "GET", "format": "csv", "action": "read",
                 "rows": sum(map(bool, forms or ())), "fields": msgspec.json.encode(counts).decode() if counts else "",
                 "groups": msgspec.json.encode(requester.groups).decode() if requester.groups else "",

@@ -39,6 +39,7 @@ def test_form_tells_nothing(apply, texts, others):
         assert FORM.match(pseudonym)
 
 
+@pytest.mark.threat("G61")
 @pytest.mark.parametrize("changed", ["report", "purpose", "keyring"])
 def test_no_join_unless_stated(apply, changed):
     """Another report, purpose or keyring gives other pseudonyms; another subject the same."""
@@ -49,6 +50,7 @@ def test_no_join_unless_stated(apply, changed):
     assert apply("pseudonym", values, subject="user:bob") == usual
 
 
+@pytest.mark.threat("G61")
 def test_fields_do_not_join(site):
     """Two fields of one report with the same value have different pseudonyms."""
     cells = {name: pl.Series(name, ["alice"]) for name in ("f", "g")}
@@ -58,6 +60,7 @@ def test_fields_do_not_join(site):
     assert one != other
 
 
+@pytest.mark.threat("G61")
 def test_a_named_domain_joins(apply):
     """A shared domain gives equal pseudonyms across reports and purposes, but another domain does not."""
     values = ["alice", "bob"]

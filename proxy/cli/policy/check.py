@@ -49,7 +49,10 @@ def _summary(where: Path, found: Checked) -> str:
         return f"{where}: {_number(len(found.faults), 'error')}{warnings}: not a policy that can be taken"
     policy = found.snapshot.policy
     reports = _number(len(found.snapshot.catalogue.reports), "report")
-    lines = _number(len(policy.access) + len(policy.cells), "rule")
+    rules = len(policy.access) + len(policy.cells) + len(policy.reveals)
+    lines = _number(rules, "rule")
+    if limits := found.snapshot.limits.all:
+        lines += f" and {_number(len(limits), 'limit')}"
     return f"{where}: {lines} for {reports}{warnings}; version {found.snapshot.version[:12]}"
 
 

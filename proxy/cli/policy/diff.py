@@ -14,10 +14,12 @@ from rich.text import Text
 
 from proxy.cli.log import settings_option, visible
 from proxy.cli.policy.folder import FAULTY, faulty, policies
+from proxy.cli.tables import console
 from proxy.documents import load
 from proxy.errors import CounterfoilError, Faulty
-from proxy.identity.subjects import SubjectsFile
+from proxy.identity.entries import SubjectsFile
 from proxy.review.catalogues import Declared, otherwise
+from proxy.review.limiting import limited_otherwise
 from proxy.snapshot import FILES, Snapshot, read_folder, snapshot_of
 from proxy.worktree import files_at
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from proxy.review.sentences import Sentence
 
 _SUBJECTS: Final = "subjects.yaml"
-_WIDE: Final = 4096
 _GIVES_NOTHING: Final = ("model.conf", "tests.yaml")
 """Files by which nobody gains or loses anything: of the model there is no other."""
 _COLOURS: Final = {"gains": "green", "loses": "red", "sees": "cyan", "undecided": "magenta"}
@@ -75,7 +76,10 @@ def diff(old: str, new: str, *, seconds: float, settings: Path, as_json: bool) -
             sys.exit(FAULTY)
     before, after = loaded
     found = difference(before, after, seconds=seconds)
-    declared = otherwise(*(each["reports.yaml"] for each in files))
+    declared = (
+        *otherwise(*(each["reports.yaml"] for each in files)),
+        *limited_otherwise(before.limits, after.limits),
+    )
     left = [*found.uncompared, *([_SUBJECTS] if _declares_others(*files) else [])]
     aside = [name for name in _GIVES_NOTHING if files[0].get(name) != files[1].get(name)]
     if as_json:
@@ -85,12 +89,12 @@ def diff(old: str, new: str, *, seconds: float, settings: Path, as_json: bool) -
         }  # fmt: skip
         click.echo(msgspec.json.encode(document, order="sorted"))
     else:
-        console = _console()
-        console.print(f"from version {before.version[:12]} to {after.version[:12]}")
+        out = console()
+        out.print(f"from version {before.version[:12]} to {after.version[:12]}")
         if not (found.changes or declared or left):
-            console.print("nobody gains or loses anything")
-        _print(console, sentences(found.changes))
-        _print_rest(console, declared, left, aside)
+            out.print("nobody gains or loses anything")
+        _print(out, sentences(found.changes))
+        _print_rest(out, declared, left, aside)
     sys.exit(1 if found.changes or declared or left else 0)
 
 
@@ -110,13 +114,6 @@ def _files(where: str, settings: Path) -> dict[str, bytes]:
 
 
 # ── for people ──
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, markup=False, emoji=False, width=_WIDE)
 
 
 def _print(console: Console, told: Iterable[Sentence]) -> None:

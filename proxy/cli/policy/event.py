@@ -17,8 +17,10 @@ from proxy.cli.log import visible
 from proxy.errors import CounterfoilError
 from proxy.plan import Context
 from proxy.policy import granting
+from proxy.policy.lines import WITHOUT_CELLS
 from proxy.report import Report
 from proxy.review.ended import CUT, Cut, why_cut
+from proxy.review.explain import Explanation, explain, explain_change
 from proxy.review.then import Asked, Judge, context_of
 from proxy.snapshot import Snapshot, snapshot_of
 from proxy.subject import Subject
@@ -57,7 +59,7 @@ class DecidedBefore(CounterfoilError):
 
 def snapshot_then(past: Past, log: Path) -> Snapshot:
     """The policy by which it was decided; raises CounterfoilError where it is not kept."""
-    return snapshot_of(_files(past.policy, log))
+    return snapshot_of(files_of(past.policy, log))
 
 
 def cut(recalled: Recalled, end: End, named: Mapping[str, Value], log: Path) -> Cut | None:
@@ -68,7 +70,7 @@ def cut(recalled: Recalled, end: End, named: Mapping[str, Value], log: Path) -> 
     assert began is not None  # an event's own time
     assert ended is not None  # likewise
     try:
-        files = _files(end.policy, log)
+        files = files_of(end.policy, log)
         after = snapshot_of(files)
     except CounterfoilError as exc:
         return Cut(why=f"it cannot be told: {exc}")
@@ -89,7 +91,8 @@ def _command(block: granting.Block) -> str:
     return " ".join(line.removeprefix("# ") for line in block.text.split("\n")[:2])
 
 
-def _files(version: str, log: Path) -> Mapping[str, bytes]:
+def files_of(version: str, log: Path) -> Mapping[str, bytes]:
+    """The files of a version, which are kept beside the log; raises CounterfoilError where they are not."""
     return Versions.beside(Path(os.path.realpath(log))).files(version)
 
 
@@ -148,3 +151,11 @@ def recall(past: Past, principal: str, snapshot: Snapshot, named: Mapping[str, V
         context=context_of(asked, attributes, (at, past.address)),
         unknown=tuple(sorted(unknown)),
     )
+
+
+def explained(then: Recalled) -> Explanation:
+    """What its version says of it."""
+    policy, subject, context = then.snapshot.policy, then.subject, then.context
+    if context.action in WITHOUT_CELLS:
+        return explain_change(policy, subject=subject, reports=then.reports, context=context)
+    return explain(policy, subject=subject, report=then.reports[0], context=context)

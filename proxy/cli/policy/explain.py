@@ -15,6 +15,7 @@ import msgspec
 from proxy.audit import End, Past
 from proxy.catalogue import BadParameter, MalformedTarget, Target, parse_target
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
+from proxy.cli.operated import note
 from proxy.cli.policy import event as of_event
 from proxy.cli.policy import explained
 from proxy.cli.policy.explained import Answer, Explained
@@ -22,10 +23,10 @@ from proxy.cli.policy.folder import FAULTY, faulty, policies
 from proxy.errors import CounterfoilError, Faulty
 from proxy.plan import Context, Deny, Permit
 from proxy.policy.conditions.address import address
-from proxy.policy.lines import WITHOUT_CELLS, Action
+from proxy.policy.lines import Action
 from proxy.reasons import Reason
 from proxy.review.ended import Cut
-from proxy.review.explain import Explanation, explain, explain_change, why_refused
+from proxy.review.explain import Explanation, explain, why_refused
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.subject import AttributeType, Subject
 from proxy.values import Value, instant, scalar
@@ -34,6 +35,8 @@ _PARAMETERS: Final = msgspec.json.Decoder(dict[str, str])
 _NO_SUBJECT: Final = re.compile(r"(?:group|role|set):|(?:anyone)?\Z")
 """What is no subject, unless it is written as `user:…`."""
 _METHODS: Final = ("GET", "HEAD")
+_REVEAL: Final = "REVEAL"
+"""No method: what stands in the place of one to ask for action `reveal`."""
 """What reports are asked by."""
 _STATUS: Final = {reason.slug: reason.status for reason in Reason}
 
@@ -75,14 +78,15 @@ def explain_(
 ) -> None:  # fmt: skip
     """Say what SUBJECT gets that asks METHOD PATH, and why: each line that counted or nearly did.
 
-    PATH may have a query: then it says too whether its parameters may be used.
+    PATH may have a query: then it says too whether its parameters may be used. METHOD is GET or HEAD, or
+    REVEAL for what it may have back of what is encrypted or tokenised in the report at PATH.
 
     With --event ID it is an access of the log, which a refused requester can name: the answer's header
     `Counterfoil-Event`. It is decided again by the policy and catalogue of then, with the groups, the
     tool, the purpose, the time and the address that are on record. Of an answer that was cut, or ran on
     over a change of policy, it is said too under which version it ended, and what cut it. Attributes
     of its token are not on record: give them with --attribute. Like `log query` this reads the log's
-    file itself.
+    file itself, which is on record as the operator's.
 
     SUBJECT is a name (alice) or tool:NAME. Groups and attributes of people.csv are taken; those of
     the token are given with --group and --attribute.
@@ -100,6 +104,7 @@ def explain_(
     try:
         if event is not None:
             log = resolve_log_path(log_file, settings)
+            note("policy explain --event", settings, log_file)
             permitted = _explain_event(event, log, attributes, as_json=as_json)
         else:
             where = policies(folder, settings)
@@ -112,9 +117,11 @@ def explain_(
                 raise CounterfoilError(
                     f"`{visible(purpose)}` is not a catalogued purpose: {listed}"
                 )
+            action = Action.REVEAL if method.upper() == _REVEAL else Action.READ
             context = Context(
                 attributes=who.attributes, now=now, date=now.date(), ip=ip, purpose=purpose,
-                tool=(who.tool or "").removeprefix("tool:"), action=Action.READ, method=method.upper(),
+                tool=(who.tool or "").removeprefix("tool:"), action=action,
+                method="POST" if action is Action.REVEAL else method.upper(),
             )  # fmt: skip
             permitted = _explain(snapshot, who, context, path, as_json=as_json)
     except CounterfoilError as exc:
@@ -149,7 +156,7 @@ def _explain(
     found = explain(snapshot.policy, subject=who, report=route.report, context=context)
     made = Explained(
         who=who, about=route.report.id, context=context, found=found,
-        answer=_answer(snapshot, found, who, target, context.method),
+        answer=_answer(snapshot, found, who, target, context),
     )  # fmt: skip
     if as_json:
         click.echo(msgspec.json.encode(explained.document(made)))
@@ -175,7 +182,7 @@ def _tell_unknown(
 
 
 def _answer(
-    snapshot: Snapshot, found: Explanation, who: Subject, target: Target, method: str
+    snapshot: Snapshot, found: Explanation, who: Subject, target: Target, context: Context
 ) -> Answer:
     """What the proxy answers, in the order in which it looks.
 
@@ -184,6 +191,11 @@ def _answer(
     decision, parameters = found.decision, {}
     if isinstance(decision, Deny) and decision.reason is not Reason.PURPOSE:
         return Answer(status=decision.reason.status, cause=decision.cause)
+    if context.action == Action.REVEAL:
+        if isinstance(decision, Deny):
+            return Answer(status=decision.reason.status, cause=decision.cause)
+        return Answer()
+    method = context.method
     if method not in _METHODS:
         why = f"{method}: reports can only be read"
         return Answer(status=Reason.METHOD.status, cause="method", why=why)
@@ -274,10 +286,10 @@ def _explain_event(id_: str, log: Path, attributes: tuple[str, ...], *, as_json:
         else:
             click.echo(str(exc))
         return False
-    found = _of_then(then)
+    found = of_event.explained(then)
     made = Explained(
         who=then.subject, about=then.about, context=then.context, found=found,
-        answer=_answered(past, found),
+        answer=answered(past, found),
     )  # fmt: skip
     anew = "deny" if isinstance(found.decision, Deny) else "permit"
     cut = of_event.cut(then, end, named, log)
@@ -312,7 +324,7 @@ def _ended(end: End, cut: Cut | None) -> dict[str, object]:
     return {**end._asdict(), **by}
 
 
-def _answered(past: Past, found: Explanation) -> Answer:
+def answered(past: Past, found: Explanation) -> Answer:
     """What was answered then: it is on record."""
     if past.decision == "permit":
         return Answer()
@@ -328,13 +340,6 @@ def _answered(past: Past, found: Explanation) -> Answer:
             else f"what refused it is no policy line: cause {past.cause}"
         )
     return Answer(status=_STATUS.get(past.reason, 0), cause=past.cause or past.reason, why=why)
-
-
-def _of_then(then: of_event.Recalled) -> Explanation:
-    policy, subject, context = then.snapshot.policy, then.subject, then.context
-    if context.action in WITHOUT_CELLS:
-        return explain_change(policy, subject=subject, reports=then.reports, context=context)
-    return explain(policy, subject=subject, report=then.reports[0], context=context)
 
 
 def _value(name: str, text: str, declared: AttributeType) -> Value:

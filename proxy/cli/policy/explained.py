@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from proxy.cli.log import visible
+from proxy.cli.tables import console
 from proxy.plan import Context, Deny
 from proxy.policy.lines import Action
 from proxy.review.explain import Explanation, Form, Said, Seen, Usable
@@ -20,8 +21,6 @@ from proxy.review.words import NONE
 from proxy.subject import Subject
 from proxy.values import Value
 
-_WIDE: Final = 4096
-"""Columns of a table that no terminal shows: nothing is cut off."""
 _BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
 _PLACE: Final = re.compile(r"\S+\.csv:[0-9]+\S*")
 _SAID: Final = {
@@ -61,27 +60,25 @@ class Explained:
 
 def show(explained: Explained) -> None:
     """Print it for people."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    out = console()
     who, found, answer = explained.who, explained.found, explained.answer
-    console.print(_headline(explained))
+    out.print(_headline(explained))
     if who.groups:
-        console.print(f"  groups: {', '.join(map(visible, who.groups))}")
+        out.print(f"  groups: {', '.join(map(visible, who.groups))}")
     for name in found.attributes:
         value = explained.context.attributes.get(name.removeprefix("sub."))
         shown = "unknown: no token or file says it" if value is None else _shown(value)
-        console.print(f"  {name} = {visible(shown)}")
-    _show_lines(console, found)
+        out.print(f"  {name} = {visible(shown)}")
+    _show_lines(out, found)
     if found.fields:
-        _show_fields(console, found.fields)
+        _show_fields(out, found.fields)
     if found.sorted_for:
         hidden = visible(", ".join(found.sorted_for))
-        console.print(
+        out.print(
             f"\nRows are sorted anew: the store orders them by {hidden}, not clear in every row."
         )
     if found.parameters:
-        _show_parameters(console, found.parameters)
+        _show_parameters(out, found.parameters)
     if answer.why:
         click.echo(f"the request is refused ({answer.status}): {visible(answer.why)}")
 

@@ -18,9 +18,12 @@ from rich.text import Text
 
 from proxy.audit import Past, Reader
 from proxy.cli.log import Moment, log_option, resolve_log_path, settings_option, visible
+from proxy.cli.operated import note
 from proxy.cli.policy.folder import FAULTY, faulty
+from proxy.cli.tables import console
 from proxy.errors import CounterfoilError, Faulty
-from proxy.review.replay import Difference, Kind, Replay, Replayed, Tally
+from proxy.review.replay import Replay
+from proxy.review.replayed import Difference, Kind, Replayed, Tally
 from proxy.snapshot import Snapshot, read_folder, snapshot_of
 from proxy.versions import Versions
 
@@ -28,7 +31,6 @@ _AT_ONCE: Final = 2_000
 """Accesses between two steps of the progress bar."""
 _PEOPLE: Final = 6
 """Most people that are named beside a difference; the others are counted."""
-_WIDE: Final = 4096
 
 _HEADINGS: Final = {
     Kind.REFUSED: ("would now be refused", "red"),
@@ -70,14 +72,15 @@ def replay_(
     Exit status: 0 nothing would change, 1 something would or cannot be told, 2 the candidate or the
     log cannot be read.
 
-    Reads the log's file itself, outside enforcement: this use of it is not decided by policy and
-    not on record.
+    Reads the log's file itself, outside enforcement: no policy decides this use of it, and it is on
+    record as the operator's.
     """
     files: dict[str, bytes] = {}
     try:
         files = read_folder(new)
         candidate = snapshot_of(files)
         path = resolve_log_path(log_file, settings)
+        note("policy replay", settings, log_file)
         with Reader(path) as reader:
             versions = Versions.beside(Path(os.path.realpath(path)))
             found = _replayed(reader, candidate, versions, since=since, until=until)
@@ -157,10 +160,8 @@ def _document(found: Replayed, candidate: Snapshot) -> dict[str, object]:
 
 
 def _print(found: Replayed, candidate: Snapshot, new: Path) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
-    console.print(
+    out = console()
+    out.print(
         f"{_accesses(found.accesses)} decided again under {visible(str(new))}"
         f" (version {candidate.version[:12]})"
     )
@@ -169,21 +170,21 @@ def _print(found: Replayed, candidate: Snapshot, new: Path) -> None:
         if not tallies:
             continue
         total = sum(tally.count for tally in tallies)
-        console.print()
-        console.print(Text(f"{_accesses(total)} {heading}", style=f"bold {colour}"))
+        out.print()
+        out.print(Text(f"{_accesses(total)} {heading}", style=f"bold {colour}"))
         for difference, about in _by_difference(tallies):
-            console.print(Text(f"  {visible(difference.report)}", style="bold"))
+            out.print(Text(f"  {visible(difference.report)}", style="bold"))
             for line in _lines(difference):
-                console.print(Text(f"    {visible(line)}"))
-            console.print(Text(f"    {visible(_who(about))}", style="dim"))
-    console.print()
-    console.print(f"{_accesses(found.unchanged)} as before")
+                out.print(Text(f"    {visible(line)}"))
+            out.print(Text(f"    {visible(_who(about))}", style="dim"))
+    out.print()
+    out.print(f"{_accesses(found.unchanged)} as before")
     if found.skipped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.skipped.most_common())
         count = _accesses(found.skipped.total())
-        console.print(f"{count} refused for what is not decided again: {reasons}")
+        out.print(f"{count} refused for what is not decided again: {reasons}")
     if found.unkept:
-        console.print(
+        out.print(
             f"{_accesses(found.unkept)} under policies that are not kept:"
             " compared with the forms on record"
         )

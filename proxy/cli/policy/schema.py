@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from proxy.catalogue.entries import CatalogueFile
-from proxy.config import Settings
 from proxy.errors import CounterfoilError
-from proxy.identity.subjects import SubjectsFile
+from proxy.identity.entries import SubjectsFile
 from proxy.review.specification import SpecificationFile
+from proxy.settings import Settings
 
 SCHEMAS: Final = {
     "counterfoil": Settings,

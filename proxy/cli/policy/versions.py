@@ -13,14 +13,13 @@ from typing import Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from proxy import config, documents, lockdowns
-from proxy.audit import Access, Reader
+from proxy.audit import Access, Asked, Reader
 from proxy.catalogue.entries import CatalogueFile
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
+from proxy.cli.tables import console, table
 from proxy.errors import CounterfoilError, Faulty
 from proxy.snapshot import read_folder, version_of
 from proxy.versions import Reign, Versions, reigns
@@ -33,7 +32,6 @@ _DRIFT: Final = {
 }
 _TELLS: Final = "the server's log tells all, `counterfoil policy check` all but of key files"
 _SHORT: Final = 12
-_WIDE: Final = 4096
 
 
 @click.command()
@@ -144,8 +142,8 @@ def _standing_refusal(reader: Reader) -> Access | None:
     A grant or a lockdown changes what is in force beside a refused folder; the server then puts the
     refusal on record once more.
     """
-    (refused,) = reader.query(outcome="policy-refused", limit=1) or (None,)
-    (loaded,) = reader.query(outcome="policy-loaded", limit=1) or (None,)
+    (refused,) = reader.query(Asked(outcome="policy-refused"), limit=1) or (None,)
+    (loaded,) = reader.query(Asked(outcome="policy-loaded"), limit=1) or (None,)
     if refused is None or (loaded is not None and refused.started < loaded.started):
         return None
     return refused
@@ -165,9 +163,9 @@ def _drift(reader: Reader, kept: Versions, in_force: str) -> dict[str, dict[str,
             return entry[report].fields.keys() if report in entry else frozenset()
         return frozenset()
 
-    opened = reader.query(outcome="opened", limit=1)
+    opened = reader.query(Asked(outcome="opened"), limit=1)
     found: dict[str, dict[str, int]] = {}
-    for event in reader.query(outcome="drift", limit=_MOST_ALARMS):
+    for event in reader.query(Asked(outcome="drift"), limit=_MOST_ALARMS):
         report = event.report
         if opened and event.started < opened[0].started:
             break
@@ -212,9 +210,7 @@ def _print_text(content: bytes) -> None:
 
 
 def _print_reigns(known: Iterable[Reign]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("version", "in force since", "until", "author", "commit"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    shown = table(("version", "in force since", "until", "author", "commit"))
     for reign in known:
         cells = (
             reign.version[:_SHORT],
@@ -223,8 +219,5 @@ def _print_reigns(known: Iterable[Reign]) -> None:
             reign.author,
             reign.commit[:_SHORT],
         )
-        table.add_row(*(Text(visible(cell)) for cell in cells))
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
-    console.print(table)
+        shown.add_row(*(Text(visible(cell)) for cell in cells))
+    console().print(shown)

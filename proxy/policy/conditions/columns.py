@@ -27,6 +27,9 @@ from proxy.values import Scalar, Type, scalar
 SMALL: Final = 48
 """Up to so many rows, Python's own loop is faster than setting up column operations."""
 
+_FEW_KEYS: Final = 8
+"""To compare with so many, one after the other, costs less than to set up a look-up."""
+
 _UNKNOWN: Final = pl.Series([None], dtype=pl.Boolean)
 _CELLS: Final = "cells"
 _TRUTH: Final = "truth"
@@ -144,9 +147,21 @@ class _OfField(Test):
     def _of(self, cells: Sequence[str | None]) -> Truth:
         """The truth of one cell."""
 
+    @abstractmethod
+    def _of_cells(self, cells: pl.Series) -> pl.Series:
+        """The truths of some cells, as a series of its own."""
+
     def rows(self, batch: Batch) -> list[Truth]:
         """Row by row."""
         return [self._of((cell,)) for cell in batch.values(self._field).to_list()]
+
+    def column(self, batch: Batch) -> pl.Series:
+        """All rows at once, each distinct cell once where that is known."""
+        coded = batch.coded_values(self._field)
+        if coded is None:
+            return self._of_cells(batch.series(self._field))
+        values, codes = coded
+        return self._of_cells(values).gather(pl.Series(codes))
 
 
 class _Keyed(_OfField):
@@ -162,9 +177,7 @@ class _Keyed(_OfField):
     def _by_key(self, keys: pl.Series) -> pl.Series:
         """The truth of each plain cell, as a series of its own; null for null."""
 
-    def column(self, batch: Batch) -> pl.Series:
-        """All rows at once."""
-        cells = batch.series(self._field)
+    def _of_cells(self, cells: pl.Series) -> pl.Series:
         keys = KEYS[self._type]
         truths = self._by_key(keys.key(cells))
         if keys.plain is None:
@@ -223,7 +236,8 @@ class Among(_Keyed):
     ) -> None:
         super().__init__(field, type_)
         self._known, self._doubtful = known, doubtful
-        self._keys: pl.Series | None = None
+        self._keys: list[pl.Series] | None = None
+        """Each alone; where they are many, all in a list, the one element of a series."""
 
     def _of(self, cells: Sequence[str | None]) -> Truth:
         value = None if cells[0] is None else scalar(cells[0], self._type)
@@ -233,14 +247,16 @@ class Among(_Keyed):
         if self._keys is None:
             of = KEYS[self._type]
             among = [key for each in self._known if (key := of.exact(each)) is not None]
-            self._keys = pl.Series(among, dtype=of.dtype)
-        match len(self._keys):
-            case 0:
-                found = keys.ne(keys)  # false, and null for null
-            case 1:
-                found = keys.eq(self._keys)
-            case _:
-                found = keys.is_in(self._keys.implode())
+            if len(among) <= _FEW_KEYS:
+                self._keys = [pl.Series([key], dtype=of.dtype) for key in among]
+            else:
+                self._keys = [pl.Series(among, dtype=of.dtype).implode()]
+        if not self._keys:
+            found = keys.ne(keys)  # false, and null for null
+        elif self._keys[0].dtype == pl.List:
+            found = keys.is_in(self._keys[0])
+        else:
+            found = reduce(operator.or_, [keys.eq(key) for key in self._keys])
         return found | _UNKNOWN if self._doubtful else found
 
 
@@ -252,9 +268,8 @@ class Presence(_Keyed):
     def _of(self, cells: Sequence[str | None]) -> Truth:
         return cells[0] is not None and scalar(cells[0], self._type) is not None
 
-    def column(self, batch: Batch) -> pl.Series:
-        """All rows at once."""
-        return super().column(batch) & batch.series(self._field).is_not_null()
+    def _of_cells(self, cells: pl.Series) -> pl.Series:
+        return super()._of_cells(cells) & cells.is_not_null()
 
     def _by_key(self, keys: pl.Series) -> pl.Series:
         return keys.eq(keys)  # true, and null for null
@@ -272,13 +287,11 @@ class Search(_OfField):
     def _of(self, cells: Sequence[str | None]) -> Truth:
         return None if cells[0] is None else OF_TWO[self._function](cells[0], self._text)
 
-    def column(self, batch: Batch) -> pl.Series:
-        """All rows at once."""
-        cells = batch.series(self._field).str
+    def _of_cells(self, cells: pl.Series) -> pl.Series:
         match self._function:
             case "starts":
-                return cells.starts_with(self._text)
+                return cells.str.starts_with(self._text)
             case "ends":
-                return cells.ends_with(self._text)
+                return cells.str.ends_with(self._text)
             case _:
-                return cells.contains(self._text, literal=True)
+                return cells.str.contains(self._text, literal=True)

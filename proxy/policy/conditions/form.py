@@ -94,6 +94,11 @@ class Form:
             between, self.own, self._judges = (written,), (), ()
         self._template = _template(between, len(self.own))
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of this report's `row.*` that its conditions read."""
+        return self._fields
+
     def read(self, text: str, literals: Literals) -> Literals | None:
         """Another text's literals in canonical spelling; None where this does not prove it a condition.
 

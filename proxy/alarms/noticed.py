@@ -1,0 +1,181 @@
+"""What tells of itself while requests go by: budgets, refusals, and who gets a report for the first time.
+
+On the way of a request it is a look-up or two; the access log is asked in a thread, for one after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from proxy.access import AccessEvent
+from proxy.alarms.kinds import Alarm, Kind
+from proxy.alarms.raised import Alarms
+from proxy.audit.asked import Asked
+from proxy.audit.query import Reader
+from proxy.budgets.spending import Nearly
+from proxy.errors import LogUnavailable
+from proxy.keys import Keyring
+
+_MOST_KNOWN: Final = 65_536
+_MOST_WAITING: Final = 4_096
+_MOST_SUBJECTS: Final = 8_192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manners:
+    """When refusals are many."""
+
+    refusals: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Began:
+    """An access that may be a first one."""
+
+    subject: str
+    ids: tuple[str, ...]
+    name: str
+    report: str
+    at: datetime
+
+
+class Noticed:
+    """Looks at what is on record; for one event loop."""
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        *,
+        manners: Manners,
+        log: Callable[[], Path],
+        keyring: Callable[[], Keyring],
+        everything: Callable[[], tuple[str, ...]],
+    ) -> None:
+        """`everything` gives patterns of all reports."""
+        self._alarms = alarms
+        self._manners = manners
+        self._log = log
+        self._keyring = keyring
+        self._everything = everything
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._began: asyncio.Queue[_Began] = asyncio.Queue(_MOST_WAITING)
+        self._refusals: OrderedDict[str, list[float]] = OrderedDict()
+
+    def recorded(self, event: AccessEvent, name: str) -> None:
+        """The record of an access is durable; `name` is its subject's."""
+        if event.reason:
+            self._refused(event, name)
+        elif event.part == 0 and event.report and event.subject:
+            pair = (event.subject, event.report)
+            if pair in self._known:
+                return
+            self._known[pair] = None
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+            began = _Began(
+                subject=event.subject,
+                ids=self._keyring().opaques(name),
+                name=name,
+                report=event.report,
+                at=datetime.fromisoformat(event.at),
+            )
+            try:
+                self._began.put_nowait(began)
+            except asyncio.QueueFull:
+                del self._known[pair]  # looked at when it comes again
+
+    def nearly(self, nearly: Nearly) -> None:
+        """Most of a budget is spent."""
+        limit = nearly.limit
+        self._alarms.raise_(
+            Alarm(
+                kind=Kind.BUDGET,
+                subject=self._keyring().opaque(nearly.subject.name),
+                name=nearly.subject.name,
+                report=nearly.report,
+                facts={
+                    "spent": nearly.spent,
+                    "most": limit.most,
+                    "what": limit.what,
+                    "per": str(limit.counter.per),
+                    "line": str(limit.line),
+                },
+                about=f"{limit.counter.id} {limit.most} {nearly.ends}",
+            )
+        )
+
+    def drifting(self, report: str, kind: str, count: int) -> None:
+        """A store gives other fields than declared."""
+        facts: dict[str, int | str] = {"what": kind, "fields": count}
+        self._alarms.raise_(Alarm(kind=Kind.DRIFT, report=report, facts=facts, about=kind))
+
+    def burst(self, subject: str, count: int) -> None:
+        """So many requests were refused together; without a subject, none of them had a valid token."""
+        if count >= self._manners.refusals:
+            self._alarms.raise_(
+                Alarm(
+                    kind=Kind.REFUSALS,
+                    subject=subject,
+                    facts={"refused": count},
+                    reports=self._everything(),
+                )
+            )
+
+    async def run(self) -> None:
+        """Look up whether an access is a first one, until cancelled."""
+        while True:
+            began = await self._began.get()
+            if await asyncio.to_thread(self._is_first, began):
+                self._alarms.raise_(
+                    Alarm(
+                        kind=Kind.FIRST,
+                        subject=began.subject,
+                        name=began.name,
+                        report=began.report,
+                    )
+                )
+
+    def _is_first(self, began: _Began) -> bool:
+        """Whether the log has no access of the subject to the report that began before."""
+        asked = Asked(
+            subject=began.subject,
+            ids=began.ids,
+            report=began.report,
+            until=began.at.astimezone(UTC),
+            outcome="permit",
+        )
+        try:
+            with Reader(self._log()) as reader:
+                return not reader.query(asked, limit=1)
+        except LogUnavailable:
+            return False
+
+    def _refused(self, event: AccessEvent, name: str) -> None:
+        if not event.subject:
+            return  # those are counted together, see `burst`
+        now, seconds = time.monotonic(), self._manners.seconds
+        counted = self._refusals.setdefault(event.subject, [now, 0])
+        self._refusals.move_to_end(event.subject)
+        if len(self._refusals) > _MOST_SUBJECTS:
+            self._refusals.popitem(last=False)
+        if now - counted[0] >= seconds:
+            counted[:] = [now, 0]
+        counted[1] += 1
+        if counted[1] == self._manners.refusals:
+            self._alarms.raise_(
+                Alarm(
+                    kind=Kind.REFUSALS,
+                    subject=event.subject,
+                    name=name,
+                    facts={"refused": self._manners.refusals, "seconds": int(seconds)},
+                    reports=self._everything(),
+                )
+            )

@@ -1,0 +1,139 @@
+"""What `counterfoil doctor` looks at: all that the proxy needs, read and asked by the proxy's own code.
+
+Each check runs in a thread of its own, beside the others and for a bounded time, so that neither a disk
+nor a peer that hangs keeps the rest from being told. Nothing is changed but for a scratch file in the
+log's folder and one in the spool's, which are removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from proxy import config, cores
+from proxy.doctor import afar, certificates, history, machine, places, settings
+from proxy.doctor.finding import Check, Finding, Patient, State
+from proxy.errors import CounterfoilError, Faulty, where
+
+__all__ = ["CHECKS", "SECONDS", "Finding", "State", "examine", "hanging"]
+
+CHECKS: Final[Mapping[str, Check]] = {
+    "configuration": settings.configuration,
+    "policies": settings.policies,
+    "keyring": settings.keyring,
+    "certificates": certificates.certificates,
+    "files": places.files,
+    "access log": history.access_log,
+    "retain": afar.retained,
+    "identity providers": afar.identity_providers,
+    "stores": afar.stores,
+    "clocks": machine.clock,
+    "open files": machine.open_files,
+    "memory": machine.memory,
+    "core dumps": machine.core_dumps,
+}
+"""By name, in the order in which they are told."""
+SECONDS: Final = 60.0
+"""How long all of them may take together, and before them the reading of the files."""
+
+T = TypeVar("T")
+
+
+class _Thread(threading.Thread):
+    """Runs a function; one that hangs is left behind, and keeps nobody waiting."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._work: Callable[[], object] = work
+        self.result: object = None
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Keep what it gives, or why there is nothing."""
+        try:
+            self.result = self._work()
+        except Exception as exc:  # noqa: BLE001 - told as a finding
+            self.failure = exc
+
+
+def examine(
+    file: Path, environment: Mapping[str, str], *, seconds: float = SECONDS
+) -> list[Finding]:
+    """All that is found, in the order of CHECKS; never raises. `file` is counterfoil.yaml."""
+    cores.forbid()  # keys are read
+    made: list[Patient] = []
+
+    def read() -> None:
+        found = config.load(file, environment)
+        catalogue, identities = settings.declared(found)
+        made.append(Patient(file=file, config=found, catalogue=catalogue, identities=identities))
+
+    reading = _Thread(read)
+    reading.start()
+    reading.join(seconds)
+    if not made:
+        return [*_unread(file, reading), *_not_looked_at()]
+    (patient,) = made
+
+    def looking(check: Check) -> Callable[[], Iterable[Finding]]:
+        async def look() -> Iterable[Finding]:
+            return await check(patient)
+
+        return lambda: list(asyncio.run(look()))
+
+    threads = {name: _Thread(looking(check)) for name, check in CHECKS.items()}
+    for thread in threads.values():
+        thread.start()
+    ends = time.monotonic() + seconds
+    found: list[Finding] = []
+    for name, thread in threads.items():
+        thread.join(max(0.0, ends - time.monotonic()))
+        found += _told(name, thread, seconds)
+    return sorted(found, key=lambda each: [*CHECKS].index(each.check))
+
+
+def hanging() -> bool:
+    """Whether a check that was begun has not come to its end."""
+    return any(isinstance(each, _Thread) for each in threading.enumerate())
+
+
+def _told(name: str, thread: _Thread, seconds: float) -> Iterable[Finding]:
+    match thread.failure:
+        case None if isinstance(thread.result, list):
+            return thread.result
+        case None:
+            text = f"could not be looked at within {seconds:g} s"
+        case CounterfoilError() as exc:
+            text = str(exc)
+        case exc:
+            text = f"could not be looked at: {where(exc)}"
+    fix = "see what hangs: a disk, a name server, a peer" if thread.failure is None else ""
+    return [Finding(check=name, what=name, state=State.FAIL, text=text, fix=fix)]
+
+
+def _unread(file: Path, reading: _Thread) -> Iterable[Finding]:
+    """Why there are no settings: every fault."""
+    if isinstance(reading.failure, Faulty):
+        return [Finding.of("configuration", fault) for fault in reading.failure.faults]
+    return [
+        Finding(
+            check="configuration",
+            what=str(file),
+            state=State.FAIL,
+            text="cannot be read" if reading.failure else "could not be read in time",
+            fix="see `counterfoil doctor --help`",
+        )
+    ]
+
+
+def _not_looked_at() -> Iterable[Finding]:
+    text = "not looked at: the settings are at fault"
+    return [
+        Finding(check=name, what=name, state=State.WARN, text=text)
+        for name in CHECKS
+        if name != "configuration"
+    ]

@@ -1,0 +1,117 @@
+"""A store's document as it comes: bytes without their content coding, and what they tell of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import aiohttp
+from aiohttp import hdrs
+
+from proxy.codings import Decoding
+from proxy.errors import StoreTimeout, StoreUnavailable
+from proxy.upstream.breaker import Trial
+from proxy.upstream.exchange import Answer
+from proxy.upstream.live import Live
+
+_INLINE: Final = 4 << 10
+"""Coded bytes up to which the first steps are done at once: a trip to a thread costs more."""
+_DECODED_AT_ONCE: Final = 1 << 18
+"""Decoded bytes that are made in one trip to a thread, and held."""
+
+Read = Callable[[], Awaitable[bytes]]
+"""The next bytes of a document; none after its end."""
+
+
+class Source:
+    """A store's document as it comes."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        decoding: Decoding | None,
+        executor: Executor | None,
+        live: Live,
+        trial: Trial,
+    ) -> None:
+        self._body = _Body(answer, live, trial)
+        self.read: Read = self._body.read
+        """Raises StoreUnavailable, StoreTimeout or SourceRefused."""
+        if decoding is not None:
+            self.read = partial(anext, _decoded(self._body.read, decoding, executor), b"")
+
+    def end(self) -> None:
+        """No more of it is read."""
+        self._body.end()
+
+
+class _Body:
+    """The bytes of an answer, and what they tell of the store. It holds nothing that holds it."""
+
+    __slots__ = ("_answer", "_live", "_measured", "_read", "_trial")
+
+    def __init__(self, answer: Answer, live: Live, trial: Trial) -> None:
+        self._answer = answer
+        self._live = live
+        self._trial: Trial | None = trial
+        self._read = False
+        self._measured = hdrs.CONTENT_LENGTH in answer.headers
+
+    def end(self) -> None:
+        self._answer.end()
+        self._live.room.leave()
+        if self._trial is not None and self._read:
+            self._trial.succeeded()
+
+    async def read(self) -> bytes:
+        try:
+            # By its length a body comes as the network gives it; of chunks, which may be many, all at once.
+            body = self._answer.body
+            piece = (await body.readchunk())[0] if self._measured else await body.readany()
+        except TimeoutError as exc:
+            self._failed()
+            raise StoreTimeout("store-timeout", "the store stopped answering") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            self._failed()
+            raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
+        self._read = True
+        return piece
+
+    def _failed(self) -> None:
+        if self._trial is not None:
+            self._live.failed(self._trial)
+            self._trial = None
+
+
+async def _decoded(
+    read: Read, decoding: Decoding, executor: Executor | None
+) -> AsyncGenerator[bytes]:
+    """The pieces without their content coding; what takes long is done in `executor`."""
+    loop = asyncio.get_running_loop()
+    while piece := await read():
+        steps = decoding.feed(piece)
+        if len(piece) <= _INLINE:
+            made = list(islice(steps, 2))
+            for step in filter(None, made):  # nothing would be the end
+                yield step
+            if len(made) < 2:
+                continue
+        while some := await loop.run_in_executor(executor, _some, steps):
+            for step in filter(None, some):
+                yield step
+    decoding.finish()
+
+
+def _some(steps: Iterator[bytes]) -> list[bytes]:
+    """As many steps as are decoded in one trip to a thread."""
+    made, size = [], 0
+    for step in steps:
+        made.append(step)
+        size += len(step)
+        if size >= _DECODED_AT_ONCE:
+            break
+    return made

@@ -1,0 +1,472 @@
+"""`counterfoil log prune`, `log hold`, `log erase`: what goes is on record, and what stays is proved as before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.audit import Reader, projection, pruned
+from proxy.audit.asked import Asked
+from proxy.audit.export import Cursor
+from proxy.audit.merkle import leaf_hash
+from proxy.audit.projection import Projection, differing, standing
+from proxy.audit.pruning import Pruner
+from proxy.audit.sources import Leaves
+from proxy.audit.store import Files
+from proxy.cli import main
+from proxy.cli.operated import keyring_of, operator
+from proxy.evidence import Attachment
+from tests.audit.records import DATABASES, event, events, leaves, locked_logs, opened, until, write
+from tests.harness import sales
+from tests.harness.proxy import Home
+
+OLD, NEW = 1.7e9, 1.75e9
+"""November 2023, June 2025."""
+BETWEEN = "2025-01-01"
+
+
+BOTH = pytest.mark.parametrize("home", ["sqlite", "postgres"], indirect=True)
+"""Where the log is in a file, and where it is in a database of which the file is a copy."""
+
+
+@pytest.fixture
+def home(request, tmp_path):
+    where = getattr(request, "param", "sqlite")
+    database = request.getfixturevalue("postgres").new() if where == "postgres" else None
+    made = Home(
+        tmp_path / "home",
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        store="http://127.0.0.1:1",
+        database=database,
+    )
+    path = made.folder / "access.db"
+    if database is not None:
+        DATABASES[path] = database
+    yield made
+    DATABASES.pop(path, None)
+
+
+@pytest.fixture
+def keyring(home):
+    return keyring_of(home.settings)
+
+
+@pytest.fixture
+async def path(home, keyring) -> Path:
+    """Two logs that have ended: old entries, some with newer ones after them; a third with nothing old."""
+    path = home.folder / "access.db"
+    alice = keyring.opaque("user:alice")
+    first = [event(at=OLD, subject=alice, report="sales/daily") for _ in range(600)]
+    second = [event(at=OLD, subject="s2", report="hr/people") for _ in range(300)]
+    second += [event(at=NEW, subject="s3", report="hr/people") for _ in range(300)]
+    await asyncio.to_thread(write, path, first, second, keyring=keyring)
+    await locked_logs(path, 0)
+    async with opened(path, keyring=keyring):
+        pass
+    return path
+
+
+def run(home: Home, *words: object, status: int = 0) -> str:
+    said = CliRunner().invoke(main, ["log", *map(str, words), "-c", str(home.settings)])
+    assert said.exit_code == status, said.output
+    return said.output
+
+
+def prune(home: Home, before: str = BETWEEN, *words: str, status: int = 0) -> str:
+    return run(home, "prune", "--before", before, *words, status=status)
+
+
+def held(path: Path) -> list[tuple[int, int]]:
+    """(log, index) of each entry that is there."""
+    return [(place >> 40, place & (1 << 40) - 1) for place, _ in leaves(path)]
+
+
+def bundles(path: Path, epoch: int) -> list[str]:
+    folder = Files.at(path).tiles / str(epoch) / "tile/entries"
+    return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
+
+
+@BOTH
+def test_old_entries_go_and_what_stays_is_proved_as_before(home, path):
+    """Bytes are gone from the log and the files, hashes and roots are the same, and `verify` says what went."""
+    before = dict(leaves(path))
+    assert bundles(path, 1) == ["000", "001", "002.p/89"]
+    said = prune(home)
+    assert (
+        "counterfoil/1  601 entries gone\n" in said and "counterfoil/2  256 entries gone\n" in said
+    )
+    left = held(path)
+    assert [at for epoch, at in left if epoch == 1] == []
+    assert [at for epoch, at in left if epoch == 2] == [*range(256, 601)]
+    assert bundles(path, 1) == [] and bundles(path, 2) == ["001", "002.p/89"]
+    after = dict(leaves(path))
+    assert {place: after[place] for place in after if place in before} == {
+        place: entry for place, entry in before.items() if place in after
+    }
+    with closing(Leaves(Files.at(path))) as source:
+        assert (
+            source.pruned(1, 300) == [leaf_hash(before[1 << 40 | at]) for at in range(512)][300:512]
+        )
+    said = run(home, "verify")
+    assert "counterfoil/1, entries 0 to 600: pruned, on record in counterfoil/4, entry 1\n" in said
+    assert "counterfoil/2, entries 0 to 255: pruned, on record in counterfoil/4, entry 2\n" in said
+    found = json.loads(run(home, "verify", "--json"))
+    assert found["grade"] == "whole" and [each["log"] for each in found["pruned"]] == [
+        "counterfoil/1", "counterfoil/2",
+    ]  # fmt: skip
+
+
+def test_published_files_alone_are_verified_too(home, path):
+    """Whoever has the files and no log finds the same."""
+    key = next(word for word in run(home, "keys").split() if "/registry+" in word)
+    prune(home)
+    said = run(home, "verify", "--tiles", Files.at(path).tiles, "--vkey", key)
+    assert "counterfoil/1, entries 0 to 600: pruned" in said and ": whole" in said
+
+
+@BOTH
+def test_what_goes_is_on_record_with_the_operator_first(home, path, keyring):
+    """Before anything goes: which entries, how many, how old, and who did it."""
+    prune(home)
+    records = [one for one in events(path) if one.step == "prune"]
+    assert [one.parameters for one in records] == [
+        {"before": "2025-01-01T00:00:00.000000Z", "log": "counterfoil/1", "entries": "0-600"},
+        {"before": "2025-01-01T00:00:00.000000Z", "log": "counterfoil/2", "entries": "0-255"},
+    ]
+    assert [one.count for one in records] == [601, 256]
+    assert {one.subject for one in records} == {keyring.opaque(operator())}
+    said = run(home, "tail", "-n", "3")
+    assert operator() in said and "601 entries" in said
+
+
+@BOTH
+async def test_attachments_go_with_the_last_record_that_names_them(home, path, keyring):
+    """What a pruned record alone named is gone, and overwritten; what a record that stays names is there."""
+    contents = [text * 500 for text in (b"alone", b"both", b"newer")]
+    old, both, new = (Attachment(sha256(each).hexdigest(), each) for each in contents)
+    async with opened(path, keyring=keyring) as log:
+        # The first file holds the record with which the log was opened, just now.
+        batches = (255, OLD, ()), (200, OLD, (old, both)), (300, OLD, ()), (9, NEW, (both, new))
+        for count, at, named in batches:
+            for _ in range(count):
+                names = tuple(f"sha256:{each.digest}" for each in named)
+                await log.append(event(at=at, evidence=names), attachments=named)
+    async with opened(path, keyring=keyring):
+        pass
+    await asyncio.to_thread(prune, home)
+    with closing(sqlite3.connect(path)) as connection:
+        left = {digest.hex() for (digest,) in connection.execute("SELECT digest FROM attachment")}
+    assert left == {both.digest, new.digest}
+    files = (Files.at(path).tiles / "attachments").rglob("*")
+    assert {each.parent.name + each.name for each in files if each.is_file()} == left
+    assert old.content[:20] not in path.read_bytes()
+    assert "pruned" in await asyncio.to_thread(run, home, "verify")
+
+
+@BOTH
+async def test_a_running_server_goes_on(home, path, keyring):
+    """What is pruned beside it is on record in a log of its own; what it writes meanwhile is whole."""
+    async with opened(path, keyring=keyring) as log:
+        await log.append(event())
+        said = await asyncio.to_thread(prune, home)
+        assert "counterfoil/1  601 entries gone" in said
+        await log.append(event())
+    assert ": whole" in await asyncio.to_thread(run, home, "verify")
+
+
+def test_a_log_that_cannot_be_written_is_not_pruned(home, path):
+    """No record, no pruning."""
+    before = leaves(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert "locked" in prune(home, status=1)
+        other.execute("ROLLBACK")
+    assert leaves(path) == before
+
+
+@BOTH
+def test_the_index_holds_nothing_of_what_is_gone(home, path):
+    """Queries find what is left, and no more."""
+    assert (
+        len(run(home, "query", "--report", "sales/daily", "--json", "--limit", "1000").splitlines())
+        == 600
+    )
+    prune(home)
+    found = CliRunner().invoke(
+        main, ["log", "query", "--report", "sales/daily", "--json", "--log", str(path)]
+    )
+    assert found.stdout == ""
+    run(home, "verify")  # holds the index against the log
+
+
+def test_an_index_that_is_followed_stays_the_one_that_is_read(home, path):
+    """What its follower took in last goes meanwhile; it goes on in the file that readers find, nowhere else."""
+    files = Files.at(path)
+    files.index.unlink()
+    with closing(Projection(files)) as follower:
+        follower.step(300)  # as far as an entry that goes
+        prune(home)
+        run(home, "hold", "add", "h", "--reason", "r")
+        follower.catch_up()
+        assert follower.stands and standing(files) == (follower.head, follower.head)
+        assert differing(files) is None
+        projection.rebuild(files)
+        run(home, "hold", "add", "i", "--reason", "r")
+        follower.catch_up()
+        assert standing(files) == (follower.head, follower.head) and differing(files) is None
+
+
+async def test_an_index_that_was_deleted_is_made_again(path, keyring):
+    """By the server that follows, while it runs."""
+    files = Files.at(path)
+    async with opened(path, keyring=keyring) as log:
+        await until(lambda: log.keeps and log.lag == 0)
+        for each in files.index.parent.glob(files.index.name + "*"):
+            each.unlink()
+        await log.append(event())
+        await until(lambda: files.index.is_file() and standing(files)[1] == standing(files)[0])
+    assert differing(files) is None
+
+
+def test_a_reader_does_without_an_index_of_what_is_gone(home, path):
+    """One that was open before finds what is left, though the index is not made again yet."""
+    files = Files.at(path)
+    asked = Asked(report="sales/daily")
+    with Reader(path) as reader, closing(Pruner(files)) as pruner:
+        assert len(reader.query(asked, limit=1000)) == 600
+        pruner.prune([*pruner.plan(before=f"{BETWEEN}T00:00:00.000000Z", holds=())])
+        assert reader.query(asked, limit=1000) == []
+    assert standing(files)[1] == 0
+
+
+def test_an_export_goes_on_where_it_stood_though_that_was_pruned(home, path, tmp_path):
+    """By the hash that was kept; one that stands elsewhere is refused, as ever."""
+    cursor, out = tmp_path / "cursor", tmp_path / "out"
+    with Reader(path) as reader, closing(Cursor(cursor)) as held_by_us:
+        stands, other = list(reader.since(0))[99:101]
+        held_by_us.move(stands)
+    prune(home)
+    said = cursor.read_text()
+    cursor.write_text(said.replace(leaf_hash(stands.entry).hex(), leaf_hash(other.entry).hex()))
+    words = ("export", "--to", out, "--cursor", cursor, "--as", "json", "--log", path)
+    assert "replaced or cut" in " ".join(run(home, *words, status=1).split())
+    cursor.write_text(said)
+    run(home, *words)
+    assert out.read_bytes().splitlines() == [
+        entry for place, entry in leaves(path) if place > 1 << 40 | 99
+    ]
+
+
+def test_exposure_says_that_it_cannot_tell_of_what_is_gone(home, path):
+    """Nobody takes the silence of pruned records for the word that nobody was given anything."""
+    words = ["log", "exposure", "-c", str(home.settings)]
+    before = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert before.exit_code == 0 and "pruned" not in before.stderr
+    prune(home)
+    after = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert f"{601 + 256} entries were pruned from this log" in after.stderr
+
+
+@BOTH
+def test_what_is_removed_is_overwritten(home, path):
+    """No byte of it is left in the file of the log."""
+    alice = keyring_of(home.settings).opaque("user:alice").encode()
+    assert alice in path.read_bytes()
+    prune(home)
+    files = [path, path.with_name("access.db-wal"), path.with_name("access-index.db")]
+    for each in files:
+        assert not each.exists() or alice not in each.read_bytes()
+
+
+@BOTH
+def test_pruning_again_goes_on_where_it_broke_off(home, path):
+    """Files that were left beside what is gone go the next time, and nothing is on record of it."""
+    kept = path.with_name("kept")
+    shutil.copytree(Files.at(path).tiles, kept)
+    prune(home)
+    shutil.copy(kept / "1/tile/entries/000", Files.at(path).tiles / "1/tile/entries/000")
+    count = len(leaves(path))
+    assert "nothing is old enough" in prune(home)
+    assert bundles(path, 1) == [] and len(leaves(path)) == count
+
+
+@BOTH
+def test_a_dry_run_changes_nothing(home, path):
+    before = path.read_bytes()
+    assert "counterfoil/1  601 entries would go\n" in prune(home, BETWEEN, "--dry-run")
+    assert path.read_bytes() == before
+
+
+def test_the_settings_say_how_old_entries_are(home, path):
+    """36 months unless told otherwise."""
+    assert "601 entries would go" in run(home, "prune", "--dry-run")
+    with home.settings.open("a") as file:
+        file.write("retention: {months: 1200}\n")
+    assert "nothing is old enough" in run(home, "prune")
+    assert "in the future" in prune(home, "2999-01-01", status=2)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "INSERT INTO pruned SELECT min(place), zeroblob(0) FROM leaf",
+        "DROP TRIGGER leaf_never_goes; DELETE FROM leaf WHERE place >= 2 << 40 | 256 AND place < 2 << 40 | 512",
+    ],
+)
+def test_entries_that_go_without_a_record_are_invalid(home, path, tamper):
+    """Whoever removes entries and keeps their hashes is found out all the same."""
+    before = dict(leaves(path))
+    prune(home)
+    with sqlite3.connect(path) as other:
+        if "DROP" in tamper:
+            hashes = b"".join(leaf_hash(before[2 << 40 | at]) for at in range(256, 512))
+            other.executescript(tamper)
+            other.execute("INSERT INTO pruned VALUES (?, ?)", (2 << 40 | 256, hashes))
+            said = (
+                "counterfoil/2, entry 256: 256 entries are missing from here on, and no record says"
+            )
+        else:
+            other.execute("DROP TRIGGER pruned_never_goes")
+            other.execute("DELETE FROM pruned WHERE place = 1 << 40 | 256")
+            said = "counterfoil/1, entry 256: 345 entries are missing from here on"
+    other.close()
+    assert said in run(home, "verify", status=40)
+
+
+def test_hashes_that_are_others_are_invalid(home, path):
+    """What was kept of the entries that went is held against root and tiles."""
+    prune(home)
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TRIGGER pruned_never_changes")
+        other.execute("UPDATE pruned SET hashes = zeroblob(8192) WHERE place = 2 << 40")
+    other.close()
+    assert "counterfoil/2, entry 0: tile/0/000 holds other hashes" in run(home, "verify", status=40)
+
+
+def test_an_entry_is_removed_only_where_its_hash_is_kept(path):
+    """The schema itself refuses anything else."""
+    with (
+        closing(sqlite3.connect(path)) as other,
+        pytest.raises(sqlite3.IntegrityError, match="kept"),
+    ):
+        other.execute("DELETE FROM leaf WHERE place = 1 << 40")
+
+
+# ── holds ──
+
+
+@BOTH
+def test_what_is_held_stays_until_it_is_released(home, path, keyring):
+    """A hold blocks pruning of what it covers; its beginning and end are on record, and never go themselves."""
+    said = run(home, "hold", "add", "Roe v. Doe", "--reason", "litigation", "--subject", "alice")
+    hold_id = said.split()[0]
+    assert "Roe v. Doe" in run(home, "hold", "list") and operator() in run(home, "hold", "list")
+    said = prune(home)
+    assert "counterfoil/1" not in said and "counterfoil/2  256 entries gone" in said
+    assert "1 legal hold in force" in said
+    assert len([at for epoch, at in held(path) if epoch == 1]) == 601
+    run(home, "hold", "release", "Roe v. Doe", "--reason", "settled")
+    assert "Roe v. Doe" not in run(home, "hold", "list")
+    assert "counterfoil/1  601 entries gone" in prune(home)
+    first, last = [one for one in events(path) if one.step == "hold"]
+    assert first.access == hold_id and first.subject == keyring.opaque(operator())
+    assert first.parameters == {
+        "name": "Roe v. Doe", "reason": "litigation", "subjects": keyring.opaque("user:alice"),
+    }  # fmt: skip
+    assert last.parameters == {"ends": hold_id, "name": "Roe v. Doe", "reason": "settled"}
+    assert ": whole" in run(home, "verify")
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["--report", "sales/daily"], [1]),
+        (["--report", "sales/*"], [1]),
+        (["--report", "hr/*", "--report", "sales/daily"], [1, 2]),
+        (["--report", "hr/people", "--subject", "alice"], []),
+        (["--subject", "s2" * 16], []),
+        (["--until", "2024-01-01"], [1, 2]),
+        (["--since", "2024-01-01"], []),
+        ([], [1, 2]),
+    ],
+)
+def test_a_hold_covers_what_fits_all_of_it(home, path, words, kept):
+    run(home, "hold", "add", "h", "--reason", "r", *words)
+    prune(home)
+    assert sorted({epoch for epoch, at in held(path) if epoch < 3 and at < 256}) == kept
+
+
+def test_what_cannot_be_held_is_told(home, path):
+    run(home, "hold", "add", "h", "--reason", "r")
+    assert "already" in run(home, "hold", "add", "h", "--reason", "r", status=1)
+    assert "no hold" in run(home, "hold", "release", "g", "--reason", "r", status=1)
+    assert "prefix/*" in run(home, "hold", "add", "g", "--reason", "r", "--report", "a b", status=2)
+    assert json.loads(run(home, "hold", "list", "--json"))[0]["name"] == "h"
+
+
+# ── names ──
+
+
+@BOTH
+def test_a_name_is_erased_on_record(home, path, keyring):
+    """The directory forgets it, the log keeps the opaque id, and the record names that alone."""
+    opaque = keyring.opaque("user:zoe")
+
+    async def ask() -> None:
+        async with opened(path, keyring=keyring) as log:
+            await log.append(event(subject=opaque), principal="user:zoe")
+
+    asyncio.run(ask())
+    run(home, "erase", "zoe")
+    names = path.with_name("access-names.db")
+    assert b"user:zoe" not in names.read_bytes()
+    found = [one for one in events(path) if one.step == "operated" and one.action == "log erase"]
+    assert [one.parameters for one in found] == [{"subjects": opaque}]
+    assert "does not know user:zoe" in run(home, "erase", "zoe", status=1)
+
+
+# ── runs ──
+
+runs = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=6).map(
+    lambda pairs: [(first, first + count) for first, count in pairs]
+)
+
+
+def numbers(some: list[tuple[int, int]]) -> set[int]:
+    return {number for first, end in some for number in range(first, end)}
+
+
+@given(runs, runs)
+def test_what_is_gone_is_said_or_not(gone, said):
+    """Of any entries, those that are gone and not on record are told, and no others."""
+    assert numbers(pruned.joined(gone)) == numbers(gone)
+    assert numbers(pruned.read(pruned.written(gone))) == numbers(gone)
+    found = pruned.Gone()
+    for first, end in gone:
+        found.add("a", first, end)
+        found.add("b", first, end)
+    found.said(event("prune", parameters={"log": "a", "entries": pruned.written(said)}), "here")
+    unsaid = [(log, first, end) for log, first, end in found.unsaid()]
+    assert numbers([(first, end) for log, first, end in unsaid if log == "a"]) == numbers(
+        gone
+    ) - numbers(said)
+    assert numbers([(first, end) for log, first, end in unsaid if log == "b"]) == numbers(gone)
+    told = numbers([(one.first, one.last + 1) for one in found.on_record()])
+    assert told == numbers(gone) & numbers(said)
+
+
+@given(st.text(max_size=30))
+def test_no_text_is_taken_for_runs_that_it_is_not(text):
+    for first, end in pruned.read(text):
+        assert 0 <= first < end

@@ -1,0 +1,315 @@
+"""`counterfoil doctor`: each thing that is wrong is told with what to do, whatever else is wrong, and no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.doctor import CHECKS, State, examine
+from tests.harness import sales
+from tests.harness.background import Background
+from tests.harness.certificate import certify
+from tests.harness.process import ROOT
+from tests.harness.provider import Provider
+from tests.harness.proxy import Home, stage
+from tests.harness.store import Page, Store
+from tests.identity.material import key, public
+
+TLS = ("port: 0", "port: 0, certificate: server.crt, key: server.key")
+SUBJECTS = """\
+issuers:
+  - {{issuer: "{issuer}", prefix: "", audience: [counterfoil], groups: {{claim: groups}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def background():
+    running = Background()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def store(background):
+    running = Store(background)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def home(tmp_path, store) -> Home:
+    return Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, store=store.url)
+
+
+def edit(home: Home, old: str, new: str) -> None:
+    text = home.settings.read_text()
+    assert old in text
+    home.settings.write_text(text.replace(old, new))
+
+
+def add(home: Home, line: str) -> None:
+    edit(home, "log: access.db", f"log: access.db\n{line}")
+
+
+def found(home: Home) -> list[tuple[str, str, str]]:
+    return [(each.check, each.state.name.lower(), each.text) for each in examine(home.settings, {})]
+
+
+def _certified(home: Home, **how: bool) -> None:
+    edit(home, *TLS)
+    certify(home, **how)
+    (home.folder / "server.key").chmod(0o600)
+
+
+def _readable_key(home: Home) -> None:
+    _certified(home)
+    (home.folder / "server.key").chmod(0o644)
+
+
+def _two_faults(home: Home) -> None:
+    home.write(
+        "policy.csv", sales.RULES + "p, role:analyst, sales/daily, read\np, x, y, z, true, allow\n"
+    )
+
+
+def _another_log(home: Home) -> None:
+    with closing(sqlite3.connect(home.folder / "access.db")) as database:
+        database.execute("CREATE TABLE other (x)")
+
+
+DAMAGE: dict[str, tuple[Callable[[Home], object], str, str, str]] = {
+    "an unknown setting": (
+        lambda home: edit(home, "listen:", "lisen:"), "configuration", "fail", "lisen",
+    ),
+    "no settings": (lambda home: home.settings.unlink(), "configuration", "fail", "cannot be read"),
+    "a token that is not set": (
+        lambda home: add(home, "metrics: {port: 0, token: 'env:NOT_SET'}"),
+        "configuration", "fail", "the token of `metrics` must have 32",
+    ),
+    "a share that is less than asked for": (
+        lambda home: add(home, "workers: 200"), "configuration", "warn", "share of one of 200 workers",
+    ),
+    "a line that is short": (_two_faults, "policies", "fail", "has 6 cells, this one has 4"),
+    "a folder that is not sealed": (
+        lambda home: add(home, "policies_must_be: sealed"), "policies", "fail", "manifest cannot be read",
+    ),
+    "no folder of policies": (
+        lambda home: edit(home, "policies: policies", "policies: elsewhere"),
+        "policies", "fail", "no such folder",
+    ),
+    "no keyring": (
+        lambda home: (home.folder / "keyring.json").unlink(), "keyring", "fail", "cannot be read",
+    ),
+    "a keyring that others may read": (
+        lambda home: (home.folder / "keyring.json").chmod(0o644), "keyring", "fail", "open to others",
+    ),
+    "another key-encryption key": (
+        lambda home: (home.folder / "kek").write_text("ab" * 32), "keyring", "fail", "does not open",
+    ),
+    "a certificate that ends": (_certified, "certificates", "warn", "ends on .*, in 0 days"),
+    "the key of another certificate": (
+        lambda home: _certified(home, other_key=True), "certificates", "fail", "key of this certificate",
+    ),
+    "a private key that everybody may read": (
+        _readable_key, "certificates", "fail", "everybody may read the server's private key",
+    ),
+    "policies that anybody may change": (
+        lambda home: (home.policies / "policy.csv").chmod(0o666), "files", "fail", "may change what decides",
+    ),
+    "settings that anybody may change": (
+        lambda home: home.settings.chmod(0o666), "files", "fail", "may change what decides",
+    ),
+    "a folder that is not there": (
+        lambda home: edit(home, "access.db", "nowhere/access.db"), "files", "fail", "nothing can be written",
+    ),
+    "a log in memory": (
+        lambda home: edit(home, "access.db", "/dev/shm/counterfoil-doctor.db"), "files", "fail", "is in memory",
+    ),
+    "a spool that is not there": (
+        lambda home: add(home, "spool: nowhere"), "files", "fail", "nothing can be put aside",
+    ),
+    "a database that is no log": (_another_log, "access log", "fail", "is not an access log"),
+    "a file that is no database": (
+        lambda home: (home.folder / "access.db").write_bytes(b"canary" * 1000),
+        "access log", "fail", "not a database",
+    ),
+    "a mount that is missing": (
+        lambda home: add(home, "retain: [{folder: mount}]"), "retain", "fail", "no such folder",
+    ),
+    "a witness that is not there": (
+        lambda home: add(home, "retain: [{url: 'http://127.0.0.1:9/'}]"), "retain", "fail", "refused",
+    ),
+    "a store that is not there": (
+        lambda home: home.write("reports.yaml", sales.REPORTS.replace("{store}", "http://127.0.0.1:9")),
+        "stores", "fail", "cannot be reached: Connection refused",
+    ),
+    "a catalogue that is none": (
+        lambda home: home.write("reports.yaml", "stores: ["), "stores", "fail", "nobody was asked",
+    ),
+    "more connections than files": (
+        lambda home: add(home, "limits: {connections: 2000000000}"), "open files", "warn", "may open",
+    ),
+    "more sorting than memory": (
+        lambda home: add(home, "limits: {sorts: 1000000}"), "memory", "warn", "are available",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_wrong_is_told_beside_all_else(home, name):
+    """The damage under its own check, in its words; every other check is told too, and nothing it holds."""
+    damage, check, state, words = DAMAGE[name]
+    if "memory" in name and sys.platform != "linux":
+        pytest.skip("what is in memory is told by Linux alone")
+    damage(home)
+    said = found(home)
+    assert any(at == check and how == state and re.search(words, text) for at, how, text in said), (
+        said
+    )
+    assert {at for at, _, _ in said} == {*CHECKS}
+    assert not any("canary" in text or "ab" * 8 in text for _, _, text in said)
+    assert not [*home.folder.glob(".doctor*")]
+
+
+def test_every_fault_of_the_policies_is_told_with_its_place(home):
+    """Two wrong lines are two rows."""
+    _two_faults(home)
+    lines = sales.RULES.count("\n")
+    places = {each.what for each in examine(home.settings, {}) if each.check == "policies"}
+    assert {f"policy.csv:{lines + 1}", f"policy.csv:{lines + 2}"} <= {
+        ":".join(place.split(":")[:2]) for place in places
+    }
+
+
+def test_a_store_is_asked_once_without_anything_of_ours_and_follows_nobody(
+    home, store, monkeypatch
+):
+    """At its root, without a credential; a redirect is an answer, a clock that is off is told."""
+    monkeypatch.setenv("STORE_TOKEN", "s3cret")
+    reports = sales.REPORTS.replace("{store}", store.url)
+    home.write(
+        "reports.yaml",
+        reports.replace("loopback: true", "loopback: true, credential: env:STORE_TOKEN"),
+    )
+    store.pages["/"] = Page(
+        status=302,
+        headers={"Location": f"{store.url}/elsewhere", "Date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    )
+    said = found(home)
+    assert ("stores", "ok", "it answers (302 at its root)") in said
+    assert any(at == "clocks" and how == "warn" and "behind ours" in text for at, how, text in said)
+    ((target, headers),) = store.asked
+    assert target == "/" and {*headers} == {"host", "accept", "accept-encoding"}
+
+
+def test_a_store_that_says_nothing_keeps_nobody(home):
+    """It takes the connection and never answers: told within its deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        home.write("reports.yaml", sales.REPORTS.replace("{store}", url))
+        add(home, "stores: {first_byte_seconds: 1}")
+        said = found(home)
+    assert any(at == "stores" and "did not answer in time" in text for at, _, text in said)
+    assert {at for at, _, _ in said} == {*CHECKS}
+
+
+def test_a_store_without_the_tls_that_it_is_said_to_have_is_told(home, store):
+    """A port that answers in plain HTTP."""
+    home.write(
+        "reports.yaml", sales.REPORTS.replace("{store}", store.url.replace("http:", "https:"))
+    )
+    assert any(at == "stores" and "does not speak TLS" in text for at, _, text in found(home))
+    assert not store.asked
+
+
+def test_an_identity_provider_is_asked_as_for_tokens(home, background):
+    """Discovery and keys are had and usable; a set without a usable key, or none, is told."""
+    provider = Provider(background)
+    try:
+        tenant = provider.tenant("ours", public(key("EC"), kid="k"))
+        home.write("subjects.yaml", SUBJECTS.format(issuer=tenant.issuer))
+        home.write("policy.csv", sales.RULES.replace("row.store_id in sub.stores", "true"))
+        assert ("identity providers", "ok", "its keys are had") in found(home)
+        tenant.keys = []
+        assert any(
+            at == "identity providers" and how == "fail" and "no usable key" in text
+            for at, how, text in found(home)
+        )
+        tenant.down = True
+        assert any(
+            at == "identity providers" and how == "fail" and "its metadata" in text
+            for at, how, text in found(home)
+        )
+    finally:
+        provider.close()
+
+
+def test_a_log_that_is_written_is_held_against_its_registry(tmp_path):
+    """Beside the server; then with a checkpoint that was altered."""
+    with stage(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES) as (_, proxy):
+        proxy.get("/sales/daily.csv")
+        home = proxy.home
+        assert any(at == "access log" and how == "ok" for at, how, _ in found(home))
+    # Closed, so all of it is published.
+    assert any(
+        at == "access log"
+        and how == "ok"
+        and re.search(r"over \d+ entries of counterfoil/1, holds", text)
+        for at, how, text in found(home)
+    )
+    checkpoint = home.folder / "access-tiles" / "1" / "checkpoint"
+    checkpoint.chmod(0o644)
+    text = checkpoint.read_text()
+    checkpoint.write_text(text.replace(text.splitlines()[1], "7", 1))
+    assert any(at == "access log" and how == "fail" for at, how, _ in found(home))
+
+
+def test_the_command_tells_people_and_programs_and_exits_by_the_worst(home):
+    """A table with the fix and its command, or JSON; 0, 1 or 2."""
+    words = [sys.executable, "-m", "proxy", "doctor", "--json", "-c", str(home.settings)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    said = json.loads(done.stdout)
+    worst = max(State[each["state"].upper()] for each in said["findings"])
+    assert done.returncode == worst == State[said["state"].upper()]
+    assert worst <= State.WARN, said
+    assert {each["check"] for each in said["findings"]} == {*CHECKS}
+    assert not done.stderr
+    secret = (home.folder / "kek").read_text()
+    assert secret not in done.stdout.decode()
+    (home.policies / "policy.csv").chmod(0o666)
+    shown = CliRunner().invoke(main, ["doctor", "-c", str(home.settings)])
+    assert shown.exit_code == State.FAIL
+    assert f"$ chmod o-w {home.policies / 'policy.csv'}" in shown.output
+
+
+def test_settings_that_hang_keep_nobody(home):
+    """A pipe in the file's place, which nobody writes to: the command tells, and ends."""
+    home.settings.unlink()
+    os.mkfifo(home.settings)
+    words = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "doctor",
+        "--json",
+        "--within",
+        "0.2",
+        "-c",
+        str(home.settings),
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    said = json.loads(done.stdout)["findings"]
+    texts = [each["text"] for each in said if each["check"] == "configuration"]
+    assert done.returncode == State.FAIL and texts == ["could not be read in time"]
+    assert {each["check"] for each in said} == {*CHECKS}

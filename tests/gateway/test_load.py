@@ -1,0 +1,250 @@
+"""How much one client may ask, and how slowly: limits of connections, rate and patience, and who is spared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from proxy.gateway.connections import CAUSES, Connections
+from tests.harness import sales, wire
+from tests.harness.background import Background
+from tests.harness.process import Served
+from tests.harness.proxy import Home, stage
+from tests.harness.store import Page, Store
+
+PATH = "/sales/daily.csv"
+
+
+def until(condition, seconds: float = 20) -> bool:
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.02)
+    return condition()
+
+
+@contextlib.contextmanager
+def world(folder, limits: str = ""):
+    settings = f"limits: {{{limits}}}\n" if limits else ""
+    with stage(folder, reports=sales.REPORTS, rules=sales.RULES, settings=settings) as (
+        store,
+        proxy,
+    ):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(20)))
+        yield store, proxy
+
+
+def closed(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1000) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.threat("B17")
+def test_a_thousand_slow_heads_and_bodies_end_and_keep_nobody_waiting(tmp_path):
+    """B17: a good client is answered while they drip, each is closed by the deadline, and the log is not filled."""
+    with (
+        contextlib.closing(Background()) as background,
+        contextlib.closing(Store(background)) as store,
+    ):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(20)))
+        home = Home(
+            tmp_path,
+            reports=sales.REPORTS,
+            rules=sales.RULES,
+            store=store.url,
+            settings="limits: {head_seconds: 2}\n",
+        )
+        token = home.issuer.token("alice", groups=("analysts",))
+        body = f"POST /-/reveal HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        slow = [
+            b"",
+            b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nX: ",
+            b"GET /sa",
+            body.encode()[:-2] + b"\r\nContent-Length: 10\r\nContent-Type: text/plain\r\n\r\na",
+        ]
+        with Served(home) as proxy, contextlib.ExitStack() as stack, proxy.explained():
+            socks = []
+            for number in range(1000):
+                socks.append(stack.enter_context(wire.connect(proxy.url)))
+                socks[-1].sendall(slow[number % len(slow)])
+            for _ in range(20):
+                for sock in socks[1::4] + socks[2::4]:
+                    with contextlib.suppress(OSError):
+                        sock.send(b"y")
+                assert proxy.get(PATH, token=token).status == 200
+            assert all(closed(sock) or closed(sock) for sock in socks)
+            assert proxy.get(PATH, token=token).status == 200
+            lines = [line for line in proxy.output.splitlines() if "closed: " in line]
+            assert 1 <= len(lines) <= 2
+            assert "Traceback" not in proxy.output
+
+
+@pytest.mark.threat("B21")
+def test_one_subject_with_many_reports_at_once_is_told_to_wait(tmp_path):
+    """B21: of 500 that it opens of one store, 96 run and the others get 429, on record; another subject does not notice."""
+    with world(tmp_path, "drain_seconds: 1") as (store, proxy):
+        store.pages["/sales/daily.csv"] = Page(sales.as_csv(sales.rows(20)), delay=60)
+        token = proxy.issuer.token("alice", groups=("analysts",))
+        one = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(wire.connect(proxy.url)) for _ in range(500)]
+            for sock in socks:
+                sock.sendall(one.encode())
+            assert until(
+                lambda: sum(e.reason == "too-many-requests" for e in proxy.events()) == 404
+            )
+            assert proxy.app.gateway.running == 96 and until(lambda: len(store.asked) == 96)
+            store.pages[PATH] = Page(sales.as_csv(sales.rows(20)))
+            answer = proxy.get(PATH, token=proxy.issuer.token("bob", groups=("analysts",)))
+            assert answer.status == 200
+            refused = [wire.parse(wire.rest(sock)) for sock in socks if readable(sock)]
+            assert {each.status for each in refused} == {429} and len(refused) == 404
+            assert all(int(each.headers["retry-after"]) > 0 for each in refused)
+
+
+def readable(sock: socket.socket) -> bool:
+    sock.settimeout(0)
+    try:
+        return sock.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return False
+    finally:
+        sock.settimeout(20)
+
+
+def test_a_subject_over_its_rate_is_told_when_to_come_again(tmp_path):
+    """429 with Retry-After, one record for many in a burst of them; another subject is served."""
+    with world(tmp_path, "requests_per_minute_per_subject: 50") as (store, proxy):
+        token = proxy.issuer.token("alice", groups=("analysts",))
+        answers = [proxy.get(PATH, token=token) for _ in range(150)]
+        assert [each.status for each in answers[:50]] == [200] * 50
+        late = [each for each in answers if each.status == 429]
+        assert len(late) >= 95 and all(1 <= int(each.headers["retry-after"]) <= 60 for each in late)
+        assert len(store.asked) == 150 - len(late)
+        document = json.loads(late[-1].body)
+        assert document["type"] == "urn:counterfoil:problem:too-many-requests"
+        events = proxy.events()
+        known = {event.access: event for event in events}
+        assert all(each.event in known for each in late)
+        bursts = [known[each.event] for each in late if known[each.event].step == "burst"]
+        assert bursts and len(events) < 150
+        opaque = proxy.app.keys.keyring.opaque("user:alice")
+        assert {(each.subject, each.address) for each in bursts} == {(opaque, "")}
+        other = proxy.get(PATH, token=proxy.issuer.token("bob", groups=("analysts",)))
+        assert other.status == 200
+
+
+def test_the_rate_is_the_same_for_what_is_there_and_what_is_not(tmp_path):
+    """G60: over its rate, a subject is told nothing of reports: known, forbidden and unknown are one answer."""
+    with world(tmp_path, "requests_per_minute_per_subject: 1") as (_, proxy):
+        token = proxy.issuer.token("alice", groups=("analysts",))
+        proxy.get(PATH, token=token)
+        targets = (PATH, "/sales/secret.csv", "/none", PATH + "?x=1")
+        answers = [proxy.get(target, token=token) for target in targets]
+        assert {each.status for each in answers} == {429}
+        assert len({each.body.replace(each.event.encode(), b"") for each in answers}) == 1
+
+
+def test_an_address_over_its_rate_is_refused_before_its_token_is_looked_at(tmp_path):
+    """Whoever floods from one address costs no signature: 429, with records that are counted together."""
+    with world(tmp_path, "requests_per_minute_per_address: 60") as (_, proxy):
+        answers = [proxy.get(PATH, token=proxy.issuer.token(f"user{n}")) for n in range(150)]
+        late = [each for each in answers if each.status == 429]
+        assert len(late) >= 85
+        causes = {event.cause for event in proxy.events() if event.status == 429}
+        assert causes == {"address-rate"}
+        assert len(proxy.events()) < 150
+        assert proxy.get("/-/ready").status == 200  # nobody is kept from asking how it is
+
+
+def test_an_address_has_so_many_requests_at_once(tmp_path):
+    """Whoever they are of; what is beyond is 429."""
+    with world(tmp_path, "requests_per_address: 3") as (store, proxy):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(20)), delay=3)
+        with contextlib.ExitStack() as stack:
+            for number in range(3):
+                token = proxy.issuer.token(f"user{number}", groups=("analysts",))
+                stack.enter_context(wire.asked(proxy.url, PATH, token=token))
+            assert until(lambda: len(store.asked) == 3)
+            assert (
+                proxy.get(PATH, token=proxy.issuer.token("x", groups=("analysts",))).status == 429
+            )
+        assert until(lambda: proxy.get(PATH).status == 401)
+
+
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [("connections: 5", "too-many"), ("connections_per_address: 5", "too-many-of-address")],
+)
+def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path, caplog, limits, cause):
+    """They cost a socket's close and one line a minute; when one ends, the next is served."""
+    with world(tmp_path, limits) as (_, proxy):
+        with contextlib.ExitStack() as stack:
+            kept = [stack.enter_context(wire.connect(proxy.url)) for _ in range(5)]
+            assert until(lambda: proxy.app.connections.open == 5)
+            for _ in range(20):
+                with wire.connect(proxy.url) as sock:
+                    assert closed(sock)
+            assert proxy.app.connections.refused[cause] == 20
+            assert caplog.text.count(CAUSES[cause]) == 1
+            kept[0].close()
+            assert until(lambda: proxy.app.connections.open < 5)
+            assert proxy.get("/-/live").status == 200
+        assert until(lambda: proxy.app.connections.open == 0)
+
+
+def test_a_stop_ends_connections_that_have_not_begun(tmp_path):
+    """A stop waits for no handshake, and nothing of a connection is left."""
+    from tests.harness.pki import LOCAL, SERVER, Authority
+
+    certificate, key = Authority().issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
+    with stage(
+        tmp_path / "home",
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        listen=f", certificate: {certificate}, key: {key}",
+    ) as (_, proxy):
+        parts = urlsplit(proxy.url)
+        sock = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        sock.sendall(b"\x16\x03\x01")
+        assert until(lambda: proxy.app.connections.open == 1)
+    with sock:
+        assert closed(sock)
+    assert proxy.app.connections.open == 0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("counterfoil")]
+
+
+def test_there_is_room_for_the_connections_that_there_may_be():
+    """The soft limit of open files is raised as far as the hard one allows, and what is lacking is told."""
+    code = """
+import logging, resource
+from proxy.gateway.connections import make_room
+logging.basicConfig(format="%(message)s")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200))
+for files in (32, 150, 1000):
+    make_room(files)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["64", "150", "200"]
+    assert done.stderr.count("ulimit -n") == 1 and "200" in done.stderr and "1000" in done.stderr
+
+
+def test_what_is_told_of_connections_names_no_client():
+    """One line for each cause and minute, with their number."""
+    held = Connections(most=1, most_each=1)
+    assert held.enter() is not None
+    for _ in range(5):
+        assert held.enter() is None
+    assert held.refused["too-many"] == 5
+    assert all(re.fullmatch(r"[a-z-]+", cause) for cause in CAUSES)
