@@ -21,6 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 def prepare() -> None:
     """Once, at the start."""
     cores.forbid()
+    _do_without_pandas()
     _keep_freed_memory()
     handler = logging.StreamHandler()
     handler.setFormatter(messages.Text())
@@ -45,6 +46,28 @@ def failed(why: CounterfoilError) -> NoReturn:
     else:
         sys.stderr.write(f"counterfoil: {why}\n")
     sys.exit(1)
+
+
+class _NoPandas:
+    """A finder of modules (importlib.abc.MetaPathFinder) that says of pandas that there is none."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
+def _do_without_pandas() -> None:
+    """Spend no memory on it: pyarrow imports it wherever it is installed, and nothing here needs it.
+
+    36 MiB. It looks once, with the first array that it makes, so no module may make one while it is imported.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array(())
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _keep_freed_memory() -> None:

@@ -33,8 +33,6 @@ _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$"
 """Without exponent, as nearly all are."""
 _NUMBER_STARTS: Final = frozenset("-0123456789")
 _SPACE, _QUOTE, _BACKSLASH = b' "\\'
-_MARK: Final = pa.scalar('"', TEXT)
-_NOTHING: Final = pa.scalar("", TEXT)
 _IS_PLAIN: Final = re.compile(_NUMBER.replace("$", r"\Z"))
 _IS_ESCAPED: Final = re.compile(_ESCAPED)
 _LAX_NUMBER: Final = re.compile(r"([+-]?)0*([0-9]+(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]{1,9}))?)\Z")
@@ -202,7 +200,8 @@ class JsonLexis(Lexis):
         if not (type_.is_number or type_ is Type.BOOLEAN):
             _, data = content(values)
             if not ((data < _SPACE) | (data == _QUOTE) | (data == _BACKSLASH)).any():
-                return pc.binary_join_element_wise(_MARK, values, _MARK, _NOTHING)
+                mark = pa.scalar('"', TEXT)
+                return pc.binary_join_element_wise(mark, values, mark, pa.scalar("", TEXT))
         written = self.write(column(values), type_)
         assert isinstance(written, pl.Series)
         return texts(written)
