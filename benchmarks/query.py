@@ -80,8 +80,8 @@ def _event(number: int, chance: random.Random) -> AccessEvent:
     )  # fmt: skip
 
 
-def write(files: Files, keyring: Keyring) -> float:
-    """The leaves of one day, and their index; how many leaves a second the projection takes in."""
+def write(files: Files, keyring: Keyring, events: int) -> None:
+    """The leaves of one day, or as many of the days from then on."""
     chance = random.Random(1)
     with contextlib.closing(connect(files.leaves, busy_seconds=1)) as leaves:
         create(leaves, files)
@@ -93,10 +93,14 @@ def write(files: Files, keyring: Keyring) -> float:
             "INSERT INTO leaf (place, entry) VALUES (?, ?)",
             (
                 (place_of(epoch.number, epoch.size + number), encode(_event(number, chance)))
-                for number in range(WRITTEN)
+                for number in range(events)
             ),
         )
         leaves.execute("COMMIT")
+
+
+def project(files: Files) -> float:
+    """Index the leaves of one day; how many of them a second are taken in."""
     with contextlib.closing(Projection(files)) as projection:
         begun = time.perf_counter()
         projection.catch_up()
@@ -198,9 +202,8 @@ def run() -> Iterator[Figure]:
     days = max(1, EVENTS // WRITTEN)
     with tempfile.TemporaryDirectory() as folder:
         files = Files.at(Path(folder) / "access.db")
-        yield Figure(
-            name="query-projection", value=write(files, Keyring.generate()), unit="leaves/s"
-        )
+        write(files, Keyring.generate(), WRITTEN)
+        yield Figure(name="query-projection", value=project(files), unit="leaves/s")
         if days > 1:
             _multiply(files, days)
         size = files.index.stat().st_size / (days * WRITTEN)

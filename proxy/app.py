@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -23,10 +24,8 @@ from proxy.alarms.noticed import Manners, Noticed
 from proxy.alarms.raised import Alarms
 from proxy.alarms.watching import Watching
 from proxy.audit.log import AccessLog
-from proxy.audit.retaining import (
-    TIMEOUT,
-    Retaining,
-)
+from proxy.audit.retaining import TIMEOUT, Retaining
+from proxy.audit.verifying import SelfVerifying
 from proxy.budgets.spending import Budgets
 from proxy.config import Config
 from proxy.errors import CounterfoilError
@@ -171,6 +170,12 @@ class App:
         )
         self._stack.push_async_callback(self.gateway.close)
         retaining = await self._retaining(log)
+        verifying = SelfVerifying(
+            log.files,
+            every=settings.verify_seconds,
+            retained=[config.path(each.folder) for each in settings.retain if each.folder],
+            keeps=lambda: log.keeps,
+        )
         for work in (
             self._close_bursts(),
             self._keep_issuers_fresh(),
@@ -178,13 +183,14 @@ class App:
             self.keys.watch(),
             self.tls.watch(),
             retaining.run(),
+            verifying.run(),
             *((webhook.run(),) if webhook is not None else ()),
             *((exporter.run(),) if exporter is not None else ()),
             self.alarms.run(),
             noticed.run(),
             Watching(
                 self.alarms,
-                state=lambda: self._wrong(log, retaining),
+                state=lambda: self._wrong(log, retaining, verifying),
                 log=log.up_to_date,
                 looks=lambda: log.keeps,
                 everything=all_reports,
@@ -221,6 +227,7 @@ class App:
             gateway=self.gateway,
             log=log,
             retaining=retaining,
+            verifying=verifying,
             tls=self.tls,
             connections=self.connections,
             alarms=self.alarms,
@@ -248,9 +255,11 @@ class App:
         gc.freeze()  # a full collection would stop every request to look at what never goes
         gc.set_threshold(_YOUNG)  # what a request makes goes with it: rings are rare
 
-    def _wrong(self, log: AccessLog, retaining: Retaining) -> dict[Kind, dict[str, int | str]]:
+    def _wrong(
+        self, log: AccessLog, retaining: Retaining, verifying: SelfVerifying
+    ) -> dict[Kind, Mapping[str, int | str]]:
         """What alarms are raised of for as long as it is so."""
-        found: dict[Kind, dict[str, int | str]] = {}
+        found: dict[Kind, Mapping[str, int | str]] = {}
         if self.gateway.stale:
             found[Kind.POLICY] = {"cause": self.gateway.stale}
         if not log.healthy:
@@ -258,6 +267,8 @@ class App:
         if log.publishing_failure or retaining.failures:
             failing = len(retaining.failures)
             found[Kind.EVIDENCE] = {"places that take no checkpoints": failing}
+        if verifying.wrong:
+            found[Kind.VERIFIER] = verifying.wrong
         return found
 
     async def exposed(self) -> bytes:

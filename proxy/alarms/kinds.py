@@ -82,6 +82,14 @@ class Kind(Enum):
         "See the server's log, and the places in `retain`; then run `counterfoil log verify`.",
         HOUR,
     )
+    VERIFIER = KindRow(
+        "verifier-failed",
+        "high",
+        "The access log is not whole, or could not be verified",
+        "Touch nothing; run `counterfoil log verify --vkey … --retained …`, which names what is wrong and"
+        " where, and see docs/auditing.md.",
+        24 * HOUR,
+    )
     LOG = KindRow(
         "log-lost",
         "high",

@@ -27,7 +27,7 @@ from proxy.audit.checkpoint import Checkpoint, NotACheckpoint, Note, VerifierKey
 from proxy.audit.merkle import consistency_proof, inclusion_proof
 from proxy.audit.proof import Proof
 from proxy.audit.store import Files, read_only
-from proxy.audit.tiles import CHECKPOINT, Folder, FolderNodes, Missing
+from proxy.audit.tiles import CHECKPOINT, MOST_CHECKPOINT, Folder, FolderNodes, Missing
 from proxy.audit.witness import SIZE_TYPE, Pushed
 from proxy.keys import is_signature
 
@@ -102,6 +102,19 @@ class FolderSink(Sink):
         elif Note.parse(path.read_bytes()).checkpoint != checkpoint:
             # What was retained is never replaced, by us least of all.
             raise NotRetained(f"{path} is another checkpoint of as many entries")
+
+
+def newest_in(folder: Path) -> list[bytes]:
+    """Of each log, the newest checkpoint that was put into such a folder: it stands for all before it."""
+    found = []
+    with contextlib.suppress(OSError):
+        for own in sorted(folder.iterdir()):
+            with contextlib.suppress(OSError, ValueError):
+                newest = max(each for each in own.iterdir() if each.name.isdecimal())
+                if newest.is_file():  # a pipe would be waited for
+                    with newest.open("rb") as file:
+                        found.append(file.read(MOST_CHECKPOINT))
+    return found
 
 
 class UrlSink(Sink):

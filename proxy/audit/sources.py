@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ class Leaves:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         check_kind(application, version, files)
+        self.again = partial(Leaves, files)
         # Without a transaction: entries are only ever added, and the writer's file must not grow meanwhile.
 
     @property
@@ -142,6 +144,7 @@ class Bundles:
 
     def __init__(self, tiles: Path) -> None:
         self._tiles = tiles
+        self.again = partial(Bundles, tiles)
         self._sizes: dict[int, int] = {}
 
     def epochs(self) -> Sequence[int]:

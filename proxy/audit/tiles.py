@@ -27,7 +27,7 @@ LONGEST: Final = 65_535
 """Most bytes of an entry."""
 _MOST_ENTRIES: Final = WIDTH * (2 + LONGEST)
 """Bytes of a file of entries."""
-_MOST_CHECKPOINT: Final = 1 << 20
+MOST_CHECKPOINT: Final = 1 << 20
 """Bytes of a checkpoint's file."""
 
 
@@ -88,7 +88,7 @@ class Folder:
 
     def checkpoint(self) -> bytes:
         """The signed root. Raises Missing."""
-        return self._read(CHECKPOINT, _MOST_CHECKPOINT)
+        return self._read(CHECKPOINT, MOST_CHECKPOINT)
 
     def entries(self, number: int, size: int) -> list[bytes]:
         """The entries of a tile of level 0, for a log of `size`. Raises Missing, or ValueError."""

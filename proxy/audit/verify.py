@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from proxy.access import AccessEvent, decode
 from proxy.audit import attached, registry
 from proxy.audit.checkpoint import Checkpoint, NotACheckpoint, Note, VerifierKey, opened
 from proxy.audit.findings import Grade, Verified
-from proxy.audit.merkle import leaf_hashes
+from proxy.audit.looking import Looking, Source, Stretch
 from proxy.audit.pruned import Gone
 from proxy.audit.registry import Opened, Sealed
 from proxy.audit.tiles import (
@@ -29,19 +29,13 @@ from proxy.audit.tiles import (
     Edge,
     Folder,
     Missing,
-    entries_path,
     hashes_path,
 )
 from proxy.evidence import named
 from proxy.keys import is_signature
 
-_AT_ONCE: Final = 16 * WIDTH
 _NEW: Final = timedelta(minutes=1)
 """What is not published for longer than that is not going to be."""
-_UNRESOLVED: Final = b'"step":"unresolved"'
-_NAMES: Final = b'"evidence":["sha256:'
-_PRUNE: Final = b'"step":"prune"'
-_LOOKED_AT: Final = (_UNRESOLVED, _NAMES, _PRUNE)
 
 
 class _Times(msgspec.Struct):
@@ -49,31 +43,6 @@ class _Times(msgspec.Struct):
 
 
 _TIMES: Final = msgspec.json.Decoder(_Times)
-
-
-class Source(Protocol):
-    """Where the entries of the logs are."""
-
-    apart: bool
-    """Whether that is elsewhere than in the published files, which are then looked at too."""
-
-    def size(self, epoch: int, published: int) -> int:
-        """How many entries a log has, of which `published` are covered by its checkpoint."""
-
-    def entries(self, epoch: int, start: int, end: int) -> list[bytes]:
-        """The entries from `start` on, up to the first that is missing or `end`."""
-
-    def pruned(self, epoch: int, start: int) -> list[bytes]:
-        """The hashes of entries that are gone, from `start` on; none where it is there."""
-
-    def epochs(self) -> Sequence[int]:
-        """The logs of which there is anything."""
-
-    def attached(self, digest: str) -> bool | None:
-        """Whether what a record names has its digest; None where it is not there."""
-
-    def stated(self) -> Mapping[int, tuple[str, str]]:
-        """Epoch -> the name and the key that stand beside the entries, which nobody has signed."""
 
 
 Watch = Callable[[int], None]
@@ -92,9 +61,11 @@ class Verifier:
         retained: Iterable[bytes] = (),
         watch: Watch = lambda _: None,
         now: datetime,
+        processes: int = 1,
     ) -> None:
         """`key` is that of the registry; `retained` are checkpoints from elsewhere; `now` has a time zone."""
         self._source = source
+        self._looking = Looking(source, processes=processes)
         self._tiles = tiles
         self._key = key
         self._watch = watch
@@ -119,6 +90,11 @@ class Verifier:
 
     def run(self) -> Verified:
         """Verify the registry, then each log that it names, then what was retained."""
+        with self._looking:
+            self._all()
+        return self.found
+
+    def _all(self) -> None:
         origin = self._key.name.removesuffix(f"/{registry.SUFFIX}")
         # First: a log that is begun meanwhile is in the registry later.
         epochs, stated = self._source.epochs(), self._source.stated()
@@ -136,7 +112,6 @@ class Verifier:
         for note in self._notes:
             self._look_at_retained(note)
         self._look_at_pruned()
-        return self.found
 
     # ── the registry ──
 
@@ -189,7 +164,8 @@ class Verifier:
         size = self._source.size(epoch, published)
         edge = Edge()
         for stop in sorted({min(at, size) for at in (*self._asked(name), published, size)}):
-            if not self._advance(epoch, name, edge, stop, folder, published):
+            stretch = Stretch(epoch, folder.path, published, edge.size, stop)
+            if not self._advance(edge, name, stretch):
                 break
             self._roots[name, edge.size] = edge.root
         if edge.size < max(published, size):
@@ -268,32 +244,35 @@ class Verifier:
         except ValueError:
             self.found.add(Grade.INVALID, self._key.name, f"the root of `{name}` is none")
 
-    def _advance(
-        self, epoch: int, name: str, edge: Edge, stop: int, folder: Folder, published: int
-    ) -> bool:
-        """Hash the entries up to `stop`; False where one is missing."""
-        while edge.size < stop:
+    def _advance(self, edge: Edge, name: str, stretch: Stretch) -> bool:
+        """Take in the entries up to the stretch's end; False where one is missing."""
+        while edge.size < stretch.end:
             start = edge.size
-            entries = self._source.entries(epoch, start, min(stop, start + _AT_ONCE))
-            if not entries:
-                hashes = self._source.pruned(epoch, start)[: stop - start]
+            for looked in self._looking.along(stretch._replace(start=start)):
+                self._take(edge, name, stretch, looked.hashes)
+                for index, text in looked.wrong:
+                    self.found.add(Grade.INVALID, name, text, index)
+                if stretch.epoch == registry.EPOCH:
+                    self._registered += (entry for _, entry in looked.marked)
+                else:
+                    self._read_events(name, looked.marked, stretch.published)
+                self.found.entries += len(looked.hashes)
+                self._watch(len(looked.hashes))
+            if edge.size < stretch.end:
+                hashes = self._source.pruned(stretch.epoch, edge.size)[: stretch.end - edge.size]
                 if not hashes:
                     return False
-                self._gone.add(name, start, start + len(hashes))
-            else:
-                hashes = leaf_hashes(entries)
-            if epoch == registry.EPOCH:
-                self._registered += entries
-            else:
-                self._read_events(name, start, entries, published)
-            if self._source.apart:
-                self._hold_bundles(folder, name, start, entries, published)
-            for level, number, tile in edge.extend(hashes):
-                if (number + 1) * WIDTH <= published >> HEIGHT * level:
-                    self._hold_tile(folder, name, level, number, tile, published)
-            self.found.entries += len(entries)
-            self._watch(len(entries))
+                self._gone.add(name, edge.size, edge.size + len(hashes))
+                self._take(edge, name, stretch, hashes)
         return True
+
+    def _take(self, edge: Edge, name: str, stretch: Stretch, hashes: Sequence[bytes]) -> None:
+        """Take in hashes of entries, and hold the tiles that are whole now against their files."""
+        for level, number, tile in edge.extend(hashes):
+            if (number + 1) * WIDTH <= stretch.published >> HEIGHT * level:
+                self._hold_tile(
+                    Folder(stretch.folder), name, level, number, tile, stretch.published
+                )
 
     def _hold_tile(
         self, folder: Folder, name: str, level: int, number: int, hashes: bytes, size: int
@@ -308,30 +287,9 @@ class Verifier:
             text = f"a published file is missing or cut: {error}"
             self.found.add(Grade.INVALID, name, text, first)
 
-    def _hold_bundles(
-        self, folder: Folder, name: str, start: int, entries: Sequence[bytes], size: int
-    ) -> None:
-        """Hold the published entries against those of the log."""
-        end = min(start + len(entries), size)
-        for number in range(start // WIDTH, -(-end // WIDTH)):
-            first = max(start, number * WIDTH)
-            ours = entries[first - start : min(end, (number + 1) * WIDTH) - start]
-            try:
-                if not folder.holds(number, size, ours, first - number * WIDTH):
-                    text = f"{entries_path(number)} holds other entries than the log"
-                    self.found.add(Grade.INVALID, name, text, first)
-            except (Missing, ValueError) as error:
-                text = f"a published file is missing or cut: {error}"
-                self.found.add(Grade.INVALID, name, text, first)
-
-    def _read_events(self, name: str, start: int, entries: Sequence[bytes], published: int) -> None:
+    def _read_events(self, name: str, marked: Sequence[tuple[int, bytes]], published: int) -> None:
         """Count accesses closed as `unresolved`; note what was pruned, and look for what is named."""
-        together = b"".join(entries)
-        if not any(each in together for each in _LOOKED_AT):
-            return
-        for index, entry in enumerate(entries, start):
-            if not any(each in entry for each in _LOOKED_AT):
-                continue
+        for index, entry in marked:
             # That an entry is an event is nothing that hashes tell; what is no event was not written by us.
             try:
                 event = decode(entry)

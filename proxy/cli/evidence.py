@@ -7,11 +7,9 @@ they were used is on record where the keyring is at hand.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
-from collections.abc import Callable
-from contextlib import closing
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +22,15 @@ from proxy import config
 from proxy.audit import projection, registry
 from proxy.audit.checkpoint import VerifierKey
 from proxy.audit.findings import Grade, Verified
+from proxy.audit.looking import MOST_PROCESSES
 from proxy.audit.postgres.database import Database
 from proxy.audit.proof import NotProved, Proof, checkpoint_of, proved
 from proxy.audit.shared import mirror_of
-from proxy.audit.sources import Bundles, Leaves
-from proxy.audit.store import Files, damaged, explain, failing_as_unavailable
+from proxy.audit.sources import Leaves
+from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import Folder
-from proxy.audit.verify import Verifier
+from proxy.audit.verdict import Begun, invalid, looked_at, of_log, of_tiles
+from proxy.audit.verify import Watch
 from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
 from proxy.cli.operated import note
 from proxy.errors import CounterfoilError, LogUnavailable
@@ -109,13 +109,15 @@ def verify(
     if tiles is not None:
         if vkey is None:
             raise click.UsageError("to verify files alone, give the registry's --vkey")
-        found = _verified(Bundles(tiles), tiles, vkey, notes)
+        with _progress("entries") as begun:
+            found = of_tiles(tiles, vkey, notes, processes=_processes(), begun=begun)
     else:
         # It shows nothing of what is on record: so it may be recorded once that cannot alter what is found.
         files = Files.at(resolve_log_path(log_file, settings))
-        found = _looked_at(files.leaves, lambda: _log(files, vkey, notes))
+        with _progress("entries") as begun:
+            found = of_log(files, vkey, notes, processes=_processes(), begun=begun)
         if found.grade is not Grade.INVALID:
-            found.findings += _looked_at(files.index, lambda: _index(files)).findings
+            found.findings += looked_at(files.index, lambda: _index(files)).findings
         database = None if log_file is not None else config.load(settings, os.environ).database
         if database is not None and found.grade is not Grade.INVALID:
             found.findings += _database(files, database).findings
@@ -127,75 +129,45 @@ def verify(
     sys.exit(found.grade)
 
 
-def _looked_at(path: Path, look: Callable[[], Verified]) -> Verified:
-    """What is found in a database; that it is damaged is a finding. Raises LogUnavailable."""
-    try:
-        return look()
-    except sqlite3.Error as error:
-        if not damaged(error):
-            raise LogUnavailable(explain(error, path)) from None
-        return _invalid(path, explain(error, path))
-
-
-def _invalid(path: Path, text: str) -> Verified:
-    found = Verified()
-    found.add(Grade.INVALID, path.name, text)
-    return found
-
-
-def _log(files: Files, vkey: VerifierKey | None, retained: list[bytes]) -> Verified:
-    with closing(Leaves(files)) as leaves:
-        if leaves.altered:
-            return _invalid(files.leaves, "its tables are not those of an access log")
-        try:
-            key = vkey or VerifierKey.parse(leaves.key())
-        except ValueError as error:
-            return _invalid(files.leaves, f"its own verifier key is none: {error}")
-        return _verified(leaves, files.tiles, key, retained)
-
-
 def _index(files: Files) -> Verified:
     wrong = projection.differing(files)
     if not wrong:
         return Verified()
     text = f"the index for queries says otherwise of access {wrong} than the log; delete it"
-    return _invalid(files.index, text)
+    return invalid(files.index, text)
 
 
 def _database(files: Files, database: Database) -> Verified:
     """What the database says otherwise than its copy, which was just looked at."""
-    columns = (TextColumn("events of the database"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
     found = Verified()
     with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        _progress("events of the database") as begun,
         closing(mirror_of(files, database)) as mirror,
     ):
-        task = bar.add_task("events", total=None)
-        wrong = mirror.differing(lambda count: bar.update(task, advance=count))
+        wrong = mirror.differing(begun(0))
     if wrong:
         found.add(Grade.INVALID, database.name, wrong)
     return found
 
 
-def _verified(
-    source: Leaves | Bundles, tiles: Path, key: VerifierKey, retained: list[bytes]
-) -> Verified:
-    columns = (TextColumn("entries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _processes() -> int:
+    return min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Begun]:
+    """A bar on a terminal."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        total = sum(source.size(epoch, 0) for epoch in source.epochs()) or None
-        task = bar.add_task("entries", total=total)
-        return Verifier(
-            source,
-            tiles,
-            key=key,
-            retained=retained,
-            watch=lambda count: bar.update(task, advance=count),
-            now=datetime.now(UTC),
-        ).run()
+
+        def begun(total: int) -> Watch:
+            task = bar.add_task(what, total=total or None)
+            return lambda count: bar.update(task, advance=count)
+
+        yield begun
 
 
 def _print(found: Verified, *, known: bool, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from proxy.alarms.webhook import Webhook
 from proxy.audit.durations import Durations
 from proxy.audit.log import AccessLog
 from proxy.audit.retaining import Retaining
+from proxy.audit.verifying import SelfVerifying
 from proxy.gateway import Gateway
 from proxy.gateway.connections import CAUSES as CONNECTION_CAUSES
 from proxy.gateway.connections import Connections
@@ -38,6 +39,7 @@ class Watched:
     gateway: Gateway
     log: AccessLog
     retaining: Retaining
+    verifying: SelfVerifying
     alarms: Alarms
     webhook: Webhook | None
     exporter: Exporter | None
@@ -362,6 +364,19 @@ TABLE: Final = (
         kind="gauge",
         help="Places that do not take checkpoints of the log now.",
         read=lambda w: _one(len(w.retaining.failures)),
+    ),
+    Row(
+        name="counterfoil_log_verified_timestamp_seconds",
+        kind="gauge",
+        help="When the server last saw the access log to be whole; 0 where it did not yet, or is not the"
+        " process that looks.",
+        read=lambda w: _one(w.verifying.verified_at),
+    ),
+    Row(
+        name="counterfoil_log_verifier_failed",
+        kind="gauge",
+        help="1 where the server saw it not to be whole, or could not look, the last time.",
+        read=lambda w: _one(int(bool(w.verifying.wrong))),
     ),
     Row(
         name="counterfoil_alarms_total",

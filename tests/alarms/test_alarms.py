@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import sqlite3
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +206,39 @@ def test_evidence_that_is_not_kept(tmp_path):
             assert alarm["facts"] == {"places that take no checkpoints": 1}
             assert f":{place.port}/".encode() not in b"".join(receiver.bodies)
             assert ask(proxy).status == 200
+
+
+def test_a_log_that_somebody_altered(tmp_path):
+    """The server sees it by itself, says where it is, and no more; accesses go on."""
+    with HttpServer() as receiver, world(tmp_path, receiver, settings="verify_seconds: 1\n") as (_, proxy):  # fmt: skip
+        assert ask(proxy).status == 200
+        assert soon(lambda: verified(proxy) > 0)
+        assert not told(receiver, "verifier-failed")
+        index = proxy.app.log.size - 1
+        with contextlib.closing(sqlite3.connect(proxy.app.log.path)) as database:
+            database.execute("DROP TRIGGER leaf_never_changes")
+            database.execute(
+                "UPDATE leaf SET entry = CAST(replace(entry, 'daily', 'd41ly') AS BLOB)"
+            )
+            database.commit()
+        assert soon(lambda: told(receiver, "verifier-failed"))
+        (alarm,) = told(receiver, "verifier-failed")
+        facts = alarm["facts"]
+        assert (facts["grade"], facts["log"]) == ("invalid", proxy.app.log.name)
+        assert facts["faults"] >= 1 and 0 <= facts["entry"] <= index
+        assert alarm["severity"] == "high" and "counterfoil log verify" in alarm["do"]
+        assert b"counterfoil_log_verifier_failed 1.0" in exposed(proxy)
+        assert ask(proxy).status == 200
+
+
+def verified(proxy) -> float:
+    """When the server saw its log to be whole."""
+    (line,) = (
+        line
+        for line in exposed(proxy).splitlines()
+        if line.startswith(b"counterfoil_log_verified_timestamp_seconds ")
+    )
+    return float(line.split()[1])
 
 
 def test_evidence_that_is_not_published(tmp_path):
