@@ -13,6 +13,8 @@ asked      what is asked of accesses, in words of SQL      finding   … found b
 stats      what is counted of them
 query      reading, beside a running server
 names      opaque subject -> principal, erasable
+verify     whether a log is whole, stretch by stretch (looking)      verdict    … and all its files
+verifying  a look that the server takes by itself
 export     delivering events to receivers, as ocsf has them or as they are stored
 store      files, schema, SQLite's faults in words
 """

@@ -16,7 +16,7 @@ from tests.harness import sales, wire
 from tests.harness.proxy import Proxy
 from tests.harness.store import Page
 
-SOON = 5.0
+SOON = 30.0
 PATH = "/sales/daily.csv"
 LONG = sales.as_csv(sales.rows(40_000))
 

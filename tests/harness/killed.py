@@ -99,7 +99,7 @@ class Killed:
 
     def listens(self) -> bool:
         """Wait until it does; whether it ever will."""
-        assert self._listening.wait(30)
+        assert self._listening.wait(120)
         return bool(self.url)
 
     def signal(self, number: signal.Signals) -> None:

@@ -44,7 +44,7 @@ class Served:
         listening = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(listening,), daemon=True)
         self._reader.start()
-        if not listening.wait(30) or not self.url:
+        if not listening.wait(120) or not self.url:
             self.close()
             raise RuntimeError(f"the proxy did not start:\n{self.output}")
 
