@@ -73,13 +73,13 @@ def noted(connection: sqlite3.Connection, after: int) -> int:
 
 def let_go(connection: sqlite3.Connection) -> None:
     """Remove the attachments that no leaf names, once all of these are `noted`; within a transaction."""
-    connection.execute(f"DELETE FROM attachment WHERE {_UNNAMED}")  # noqa: S608 - a condition of ours
+    connection.execute(f"DELETE FROM attachment WHERE {_UNNAMED}")
     connection.execute("DELETE FROM temp.named")
 
 
 def unnamed(connection: sqlite3.Connection) -> list[int]:
     """The numbers of the attachments that no leaf names, once all of these are `noted`."""
-    rows = connection.execute(f"SELECT rowid FROM attachment WHERE {_UNNAMED} ORDER BY rowid")  # noqa: S608 - as above
+    rows = connection.execute(f"SELECT rowid FROM attachment WHERE {_UNNAMED} ORDER BY rowid")
     return [number for (number,) in rows]
 
 
@@ -90,7 +90,7 @@ def content_of(connection: sqlite3.Connection, digest: str, schema: str = "main"
     except ValueError:
         return None
     row = connection.execute(
-        f"SELECT CAST(content AS BLOB) FROM {schema}.attachment WHERE digest = ?",  # noqa: S608 - a name of ours
+        f"SELECT CAST(content AS BLOB) FROM {schema}.attachment WHERE digest = ?",
         (key,),
     ).fetchone()
     return None if row is None else bytes(row[0])

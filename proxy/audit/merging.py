@@ -87,7 +87,7 @@ WHERE json_valid(json) AND json ->> '$.access' IS NOT NULL AND json ->> '$.step'
 ON CONFLICT (access) DO UPDATE SET
   last = excluded.last, records = records + 1, step = excluded.step, outcome = excluded.outcome,
   at = excluded.at, {_CHANGES}
-"""  # noqa: S608 - made of the names above alone
+"""
 
 
 _COLUMNS: Final = (
@@ -100,7 +100,7 @@ _BEGUN: Final = f"""
 INSERT INTO main.access ({COLUMNS}) SELECT {COLUMNS} FROM kept.access WHERE access IN
  (SELECT CAST(entry AS TEXT) ->> '$.access' FROM leaves.leaf
   WHERE number > :after AND number <= :upto AND json_valid(CAST(entry AS TEXT)))
-"""  # noqa: S608 - names of ours
+"""
 
 
 def apply(connection: sqlite3.Connection, after: int, upto: int) -> None:

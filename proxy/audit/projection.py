@@ -26,7 +26,7 @@ CREATE TABLE main.projected (
   gone INTEGER NOT NULL    -- `gone` of the leaves' file: what was taken away since is still in
 ) STRICT;
 INSERT INTO main.projected VALUES (0, NULL, 0);
-"""  # noqa: S608 - made of names of ours alone
+"""
 _TABLES: Final = ("access", "shape", "form", "posting", "hour", "version", "tally")
 
 
@@ -39,7 +39,7 @@ def fits(connection: sqlite3.Connection, index: str) -> bool:
 def _is_of(connection: sqlite3.Connection, index: str) -> bool:
     """Whether an index of this version was made from what the leaves hold now."""
     row = connection.execute(
-        f"SELECT p.gone = t.gone AND (p.number = 0 OR p.entry IS l.entry) FROM {index}.projected AS p"  # noqa: S608 - a schema's name
+        f"SELECT p.gone = t.gone AND (p.number = 0 OR p.entry IS l.entry) FROM {index}.projected AS p"
         " JOIN leaves.this AS t LEFT JOIN leaves.leaf AS l ON l.number = p.number"
     ).fetchone()
     return row is not None and bool(row[0])
@@ -170,7 +170,7 @@ class Projection:
         run = self._connection.execute
         run("PRAGMA kept.secure_delete = ON")
         for table in _TABLES:
-            run(f"DELETE FROM kept.{table}")  # noqa: S608 - names of ours
+            run(f"DELETE FROM kept.{table}")
         run(
             "UPDATE kept.projected SET number = 0, entry = NULL, gone = (SELECT gone FROM leaves.this)"
         )
@@ -241,7 +241,7 @@ def differing(files: Files) -> str | None:
         columns = merging.COLUMNS
         for one, other in (("main", "kept"), ("kept", "main")):
             row = run(
-                f"SELECT access FROM (SELECT {columns} FROM {one}.access"  # noqa: S608 - names of ours
+                f"SELECT access FROM (SELECT {columns} FROM {one}.access"
                 f" EXCEPT SELECT {columns} FROM {other}.access) LIMIT 1"
             ).fetchone()
             if row is not None:

@@ -46,7 +46,7 @@ def _text_of(name: str) -> str:
     if name not in _DECIDED:
         return f"coalesce(\"{name}\", '')"
     entry = "replace(CAST(entry AS TEXT), '\\u0000', '\\u2400')"  # as the projection reads it
-    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE number = first)"  # noqa: S608 - names of ours
+    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE number = first)"
     return f"coalesce(iif(records = 1, \"{name}\", {begun}), '')"
 
 
@@ -146,7 +146,7 @@ class Reader:
             return False
         try:
             self._run(f"ATTACH ? AS {schema}", read_only(path))
-            self._run(f"SELECT count(*) FROM {schema}.sqlite_schema").fetchone()  # noqa: S608 - a name of ours
+            self._run(f"SELECT count(*) FROM {schema}.sqlite_schema").fetchone()
         except sqlite3.Error:
             with contextlib.suppress(sqlite3.Error):
                 self._run(f"DETACH {schema}")
@@ -246,7 +246,7 @@ class Reader:
     def _leaves(self, which: str, *parameters: object) -> list[Leaf]:
         with self._reading():
             rows = self._run(
-                "SELECT number, place, coalesce(name, ''), entry FROM leaves.leaf"  # noqa: S608 - conditions of ours
+                "SELECT number, place, coalesce(name, ''), entry FROM leaves.leaf"
                 f" LEFT JOIN leaves.log ON epoch = place >> {INDEX_BITS} WHERE {which}",
                 *parameters,
             ).fetchall()
@@ -262,7 +262,7 @@ class Reader:
         )
         where, values = of_rows(asked, subjects)
         columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-        row = f"SELECT {columns} FROM {{0}} AS a WHERE {{1}} ORDER BY a.first DESC LIMIT :limit"  # noqa: S608 - names of ours
+        row = f"SELECT {columns} FROM {{0}} AS a WHERE {{1}} ORDER BY a.first DESC LIMIT :limit"
         with self._snapshot():
             self._overlay()
             rows = self._connection.execute(
@@ -287,7 +287,7 @@ class Reader:
             found = {
                 report
                 for table in tables
-                for (report,) in self._run(f"SELECT DISTINCT report FROM {table}")  # noqa: S608 - names of ours
+                for (report,) in self._run(f"SELECT DISTINCT report FROM {table}")
             }
             return tuple(sorted(filter(None, found)))
 
@@ -319,7 +319,7 @@ class Reader:
         with self._snapshot():
             self._overlay()
             for table in ("main.access", "kept.access")[: 1 + self._indexed]:
-                statement = f"SELECT {_END}, {_PAST} FROM {table} WHERE access = :access"  # noqa: S608 - names of ours
+                statement = f"SELECT {_END}, {_PAST} FROM {table} WHERE access = :access"
                 row = self._connection.execute(statement, {"access": access}).fetchone()
                 if row is not None:
                     ended = len(End._fields)
@@ -335,7 +335,7 @@ class Reader:
             span = finding.spanned(self._connection, Asked(since=since, until=until))
             values |= {"least": span.least, "greatest": span.greatest}
             where += " AND first BETWEEN :least AND :greatest"
-            statement = f"SELECT count(*) FROM kept.access WHERE {where}"  # noqa: S608 - conditions of ours
+            statement = f"SELECT count(*) FROM kept.access WHERE {where}"
             return int(self._connection.execute(statement, values).fetchone()[0])
 
     def past(self, *, since: datetime | None, until: datetime | None) -> Iterator[Past]:
@@ -346,9 +346,9 @@ class Reader:
         reader for nothing else but names.
         """
         where, values = _decided(since, until)
-        own = f"SELECT {_PAST} FROM main.access WHERE {where}"  # noqa: S608 - names and conditions of ours
+        own = f"SELECT {_PAST} FROM main.access WHERE {where}"
         kept = (
-            f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"  # noqa: S608 - as above
+            f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"
             f" AND {where}"
             " AND NOT EXISTS (SELECT 1 FROM main.access AS o WHERE o.access = a.access)"
             " ORDER BY first LIMIT :most"

@@ -119,14 +119,14 @@ def size_of(connection: sqlite3.Connection, epoch: int) -> int:
     table, column = table_of(epoch)
     base = place_of(epoch, 0)
     (last,) = connection.execute(
-        f"SELECT max({column}) FROM {table} WHERE {column} BETWEEN ? AND ?",  # noqa: S608 - two tables of ours
+        f"SELECT max({column}) FROM {table} WHERE {column} BETWEEN ? AND ?",
         (base, place_of(epoch + 1, 0) - 1),
     ).fetchone()
     size = 0 if last is None else int(last) - base + 1
     if epoch == EPOCH:
         return size
     gone = connection.execute(
-        f"SELECT place + length(hashes) / {HASH_BYTES} FROM pruned WHERE place BETWEEN ? AND ?"  # noqa: S608 - a number
+        f"SELECT place + length(hashes) / {HASH_BYTES} FROM pruned WHERE place BETWEEN ? AND ?"
         " ORDER BY place DESC LIMIT 1",
         (base, place_of(epoch + 1, 0) - 1),
     ).fetchone()
@@ -170,7 +170,7 @@ def identity_of(connection: sqlite3.Connection) -> str:
 def logs(connection: sqlite3.Connection, where: str = "1") -> list[Signed]:
     """The logs for which a condition on their rows holds, in their order; the registry is the first."""
     rows = connection.execute(
-        f"SELECT epoch, name, key, key_id FROM log WHERE {where} ORDER BY epoch"  # noqa: S608 - a condition of ours
+        f"SELECT epoch, name, key, key_id FROM log WHERE {where} ORDER BY epoch"
     )
     return [
         Signed(epoch=epoch, name=name, key=VerifierKey.parse(key), key_id=key_id)

@@ -82,7 +82,7 @@ WHEN old.place >= coalesce((SELECT place + length(hashes) / 32 FROM pruned
 BEGIN SELECT RAISE(ABORT, 'a leaf goes only where its hash is kept'); END;
 {attachments.SCHEMA}PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
-"""  # noqa: S608 - made of the numbers above alone
+"""
 
 
 def place_of(epoch: int, index: int) -> int:
@@ -176,7 +176,7 @@ def create(connection: sqlite3.Connection, files: Files, *, copy_of: str = "") -
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if (application, version, tables) == (0, 0, 0):
         this = (copy_of or secrets.token_hex(16), COPY if copy_of else HERE)
-        own = f"INSERT INTO this VALUES ('{this[0]}', '{this[1]}', 0);"  # noqa: S608 - hex digits, and words of ours
+        own = f"INSERT INTO this VALUES ('{this[0]}', '{this[1]}', 0);"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {own} COMMIT;")
         folder = os.open(files.leaves.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

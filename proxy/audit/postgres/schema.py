@@ -103,7 +103,7 @@ BEGIN
     SELECT head + turn, start + turn - 1, given FROM unnest(entries) WITH ORDINALITY AS each(given, turn);
   RETURN head + cardinality(entries);
 END $$;
-"""  # noqa: S608 - made of the number above alone
+"""
 SEALED: Final = "CF001"
 SHORTER: Final = "CF002"
 OTHER: Final = "CF003"
@@ -159,7 +159,7 @@ BEGIN
     DELETE FROM counterfoil.leaf WHERE place >= start AND place < stop;
   END LOOP;
 END $$;
-"""  # noqa: S608 - made of the number and the code above alone
+"""
 
 _MIGRATIONS: Final = (_FIRST, _SECOND)
 """Each makes the next version of the one before."""
