@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -18,7 +19,9 @@ from proxy.audit.postgres.ledger import PostgresLedger
 from proxy.audit.recover import begin
 from proxy.audit.store import Files, connect, create, journal, place_of
 from proxy.keys import Keyring
+from tests.harness import sales
 from tests.harness.postgres import WRITERS, psql, url_of
+from tests.harness.proxy import Home
 
 STEPS = (
     "complete", "intent", "progress", "outcome", "refusal", "unresolved", "burst", "policy-loaded",
@@ -51,6 +54,19 @@ async def opened(path: Path, **options: object):
         yield log
     finally:
         await log.close()
+
+
+@contextlib.contextmanager
+def home_with(database: Database | None, folder: Path) -> Iterator[Home]:
+    """The settings of a server that need not run, whose log is in that database, or in a file."""
+    home = Home(
+        folder, reports=sales.REPORTS, rules=sales.RULES, store="http://x.test", database=database
+    )
+    path = home.folder / "access.db"
+    if database is not None:
+        DATABASES[path] = database
+    yield home
+    DATABASES.pop(path, None)
 
 
 def database(path: Path) -> str:

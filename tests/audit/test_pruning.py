@@ -26,8 +26,16 @@ from proxy.audit.store import Files
 from proxy.cli import main
 from proxy.cli.operated import keyring_of, operator
 from proxy.evidence import Attachment
-from tests.audit.records import DATABASES, event, events, leaves, locked_logs, opened, until, write
-from tests.harness import sales
+from tests.audit.records import (
+    event,
+    events,
+    home_with,
+    leaves,
+    locked_logs,
+    opened,
+    until,
+    write,
+)
 from tests.harness.proxy import Home
 
 OLD, NEW = 1.7e9, 1.75e9
@@ -43,18 +51,8 @@ BOTH = pytest.mark.parametrize("home", ["sqlite", "postgres"], indirect=True)
 def home(request, tmp_path):
     where = getattr(request, "param", "sqlite")
     database = request.getfixturevalue("postgres").new() if where == "postgres" else None
-    made = Home(
-        tmp_path / "home",
-        reports=sales.REPORTS,
-        rules=sales.RULES,
-        store="http://127.0.0.1:1",
-        database=database,
-    )
-    path = made.folder / "access.db"
-    if database is not None:
-        DATABASES[path] = database
-    yield made
-    DATABASES.pop(path, None)
+    with home_with(database, tmp_path / "home") as made:
+        yield made
 
 
 @pytest.fixture

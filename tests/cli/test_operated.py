@@ -11,7 +11,16 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.cli.operated import keyring_of, operator, recording
-from tests.audit.records import DATABASES, event, events, leaves, locked_logs, logs, opened, write
+from tests.audit.records import (
+    event,
+    events,
+    home_with,
+    leaves,
+    locked_logs,
+    logs,
+    opened,
+    write,
+)
 from tests.harness import sales
 from tests.harness.postgres import psql
 from tests.harness.proxy import Home
@@ -83,19 +92,9 @@ async def published(path, keyring):
 def used(request, tmp_path):
     """A home whose log is in a file, and one whose log is in a database."""
     where = request.getfixturevalue("postgres").new() if request.param == "postgres" else None
-    home = Home(
-        tmp_path / "used",
-        reports=sales.REPORTS,
-        rules=sales.RULES,
-        store="http://x.test",
-        database=where,
-    )
-    path = home.folder / "access.db"
-    if where is not None:
-        DATABASES[path] = where
-    asyncio.run(published(path, keyring_of(home.settings)))
-    yield home
-    DATABASES.pop(path, None)
+    with home_with(where, tmp_path / "used") as home:
+        asyncio.run(published(home.folder / "access.db", keyring_of(home.settings)))
+        yield home
 
 
 def written_in(home):

@@ -30,6 +30,7 @@ def store(world) -> Store:
 
 @pytest.fixture
 def proxy(world, store) -> Proxy:
+    # No test is to notice how many refusals there were before it.
     world[1].app.gateway.recorder._bursts = Bursts()
     return world[1]
 

@@ -125,20 +125,25 @@ def test_a_log_that_fails_in_mid_stream_cuts_the_answer(home, store):
         assert 0 < len(answer.body) <= covered
 
 
-def test_a_database_that_stops_and_comes_back(tmp_path, store, postgres):
-    """While it is stopped every answer is 503 without a byte of data, and readiness fails; then all is well."""
-    home = Home(
+@pytest.fixture
+def databased(tmp_path, store, postgres) -> Home:
+    """A home whose log is in a database."""
+    return Home(
         tmp_path / "home",
         reports=sales.REPORTS,
         rules=sales.RULES,
         store=store.url,
         database=postgres.new(),
     )
-    with Served(home) as proxy:
-        assert proxy.get("/sales/daily.csv", token=alice(home)).status == 200
+
+
+def test_a_database_that_stops_and_comes_back(databased, postgres):
+    """While it is stopped every answer is 503 without a byte of data, and readiness fails; then all is well."""
+    with Served(databased) as proxy:
+        assert proxy.get("/sales/daily.csv", token=alice(databased)).status == 200
         postgres.stop("immediate")
         try:
-            asked = (("/sales/daily.csv", alice(home)), ("/sales/nothing", alice(home)))
+            asked = (("/sales/daily.csv", alice(databased)), ("/sales/nothing", alice(databased)))
             for path, token in (*asked, ("/sales/daily.csv", None)):
                 refused_unrecorded(proxy.get(path, token=token))
             ready = proxy.get("/-/ready")
@@ -150,13 +155,13 @@ def test_a_database_that_stops_and_comes_back(tmp_path, store, postgres):
             if proxy.get("/-/ready").status == 200:
                 break
             time.sleep(0.05)
-        answer = proxy.get("/sales/daily.csv", token=alice(home))
+        answer = proxy.get("/sales/daily.csv", token=alice(databased))
         assert answer.status == 200
         assert [event.access for event in proxy.events()].count(answer.event) == 1
         assert "open sesame" not in proxy.output and CANARY.decode() not in proxy.output
 
 
-def test_a_database_that_stops_in_mid_stream_cuts_the_answer(tmp_path, store, postgres):
+def test_a_database_that_stops_in_mid_stream_cuts_the_answer(databased, store, postgres):
     """Blocks beyond what the records cover are not released; the next start says that the end is not known."""
     gate = asyncio.Event()
 
@@ -166,15 +171,8 @@ def test_a_database_that_stops_in_mid_stream_cuts_the_answer(tmp_path, store, po
         yield LARGE[1 << 20 :]
 
     store.pages["/sales/daily.csv"] = Page(body)
-    home = Home(
-        tmp_path / "home",
-        reports=sales.REPORTS,
-        rules=sales.RULES,
-        store=store.url,
-        database=postgres.new(),
-    )
-    with Served(home) as proxy:
-        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(home)) as sock:
+    with Served(databased) as proxy:
+        with wire.asked(proxy.url, "/sales/daily.csv", token=alice(databased)) as sock:
             received = bytearray(sock.recv(65536))
             postgres.stop("immediate")
             try:

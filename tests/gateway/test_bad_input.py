@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from proxy.access import AccessEvent
 from proxy.cli import main
-from proxy.gateway.bursts import Bursts
 from tests.harness import sales, wire
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import Proxy, stage
@@ -20,31 +19,13 @@ from tests.harness.store import Page, Store
 PATHS = {"csv": "/sales/daily.csv", "json": "/sales/daily.json"}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with stage(
-        tmp_path_factory.mktemp("world"), reports=sales.REPORTS, rules=sales.RULES
-    ) as running:
-        yield running
-
-
 @pytest.fixture
-def store(world) -> Store:
-    store = world[0]
-    store.pages.clear()
-    store.pages["/sales/daily.csv"] = Page(sales.as_csv(sales.rows(20)))
+def store(store) -> Store:
+    """With the report in both formats."""
     store.pages["/sales/daily.json"] = Page(
         sales.as_json(sales.rows(20)), content_type="application/json"
     )
-    store.asked.clear()
     return store
-
-
-@pytest.fixture
-def proxy(world, store) -> Proxy:
-    # No test is to notice how many refusals there were before it.
-    world[1].app.gateway.recorder._bursts = Bursts()
-    return world[1]
 
 
 @pytest.fixture
