@@ -292,7 +292,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     a quiet hour from one that was cut out."""
     verify_seconds: Positive = 86_400
     """How often the server verifies the access log itself, for the first time a minute after its start: in a
-    process of its own, of about 120 MiB, that takes no time from others. See Alarms."""
+    process of its own, of about 130 MiB, that takes no time from others. See Alarms."""
     retain: tuple[Retain, ...] = ()
     """Where signed checkpoints of the access log are kept, out of its operator's reach."""
     retention: Retention = Retention()

@@ -135,15 +135,19 @@ class SelfVerifying:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await asyncio.shield(process.wait())
+        if status:
+            return Found(failure=f"the process that was to do so ended with status {status}")
         try:
             return msgspec.json.decode(said, type=Found)
         except msgspec.MsgspecError:
-            return Found(failure=f"the process that was to do so ended with status {status}")
+            return Found(failure="the process that was to do so says nothing of use")
 
 
 def _end_with_the_server() -> None:
     """Nobody is left to tell once the server's end of the pipe is closed."""
-    while sys.stdin.buffer.read(1):
+    while os.read(
+        sys.stdin.fileno(), 1
+    ):  # not its buffer, which a process that ends must have for itself
         pass
     os._exit(1)
 
