@@ -60,6 +60,7 @@ class AccessLog:
         deadline: float,
         waiting: int,
         mirror: Mirror | None = None,
+        by_hand: bool,
     ) -> None:
         """Use `AccessLog.open`."""
         epoch = ledger.epoch
@@ -101,6 +102,7 @@ class AccessLog:
             epoch=epoch.number,
             size=lambda: self._writer.size,
             mirror=mirror,
+            patient=not by_hand,
         )
 
     @classmethod
@@ -186,6 +188,7 @@ class AccessLog:
             deadline=deadline,
             waiting=waiting,
             mirror=mirror,
+            by_hand=by_hand,
         )
         log._writer.start()
         log._follower.start()

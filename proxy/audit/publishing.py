@@ -42,9 +42,11 @@ class Publishing:
         epoch: int,
         size: Callable[[], int],
         mirror: Mirror | None = None,
+        patient: bool = True,
     ) -> None:
         """For the process that writes log `epoch`, which has `size` leaves by now.
 
+        One that is not `patient` leaves its last entries to a keeper that lives.
         Where the files are a copy of a database's, `mirror` brings them up to date.
         """
         self.failure = ""
@@ -52,6 +54,7 @@ class Publishing:
         self._keeper = keeper
         self._size = size
         self._mirror = mirror
+        self._patience = _AT_THE_END if patient else 0.0
         finish = None if mirror is None else mirror.finish
         self._publisher = Publisher(files, keyring, epoch=epoch, finish=finish)
         self._stopping = threading.Event()
@@ -72,7 +75,7 @@ class Publishing:
         while not self._stopping.is_set():
             self._tell(self._round(last=False))
             self._stopping.wait(_EVERY)
-        until = time.monotonic() + _AT_THE_END
+        until = time.monotonic() + self._patience
         while (
             True
         ):  # where the keeper ends too, it may have done its last round before we wrote our last
