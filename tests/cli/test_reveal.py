@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -29,9 +30,14 @@ REPORTS = sales.REPORTS.replace(
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory):
-    with stage(tmp_path_factory.mktemp("w"), reports=REPORTS, rules=RULES) as (store, proxy):
+    with revealing(tmp_path_factory.mktemp("w"), a_minute=1_000_000) as (store, proxy):
         store.pages[PATH] = Page(sales.as_csv(ROWS))
         yield proxy
+
+
+def revealing(folder, *, a_minute):
+    most = f"reveal: {{cells: {min(a_minute, 500)}, cells_per_minute: {a_minute}, cells_per_hour: 1000000}}\n"
+    return stage(folder, reports=REPORTS, rules=RULES, settings=most)
 
 
 def run(proxy, file, *options, data=None, field="buyer_email", by=None, purpose="audit"):
@@ -84,6 +90,17 @@ def test_all_that_can_be_is_revealed_from_standard_input(proxy, tmp_path):
         ]  # fmt: skip
     finally:
         rules(proxy, RULES)
+
+
+def test_what_is_too_much_for_a_minute_is_waited_for(tmp_path):
+    """Once, as long as the server says; it is said, and the file is whole in the end."""
+    with revealing(tmp_path, a_minute=60) as (store, proxy):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(58)))
+        assert run(proxy, downloaded(proxy, tmp_path)).exit_code == 1
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(8)))
+        result = run(proxy, downloaded(proxy, tmp_path))
+        assert re.search("^waiting [1-6] s: so much is revealed in a minute\n", result.stderr)
+        assert result.stderr.endswith(" not revealed\n") and result.exit_code == 1
 
 
 def test_ndjson_keeps_its_types(proxy, tmp_path):
