@@ -29,7 +29,7 @@ from benchmarks.figures import Figure
 from benchmarks.hostile import HOSTILE, HOSTILE_TLS, send
 from benchmarks.memory import peak
 from benchmarks.prober import asking, percentile
-from benchmarks.stage import REPORTS, SERVE, TOKEN, start
+from benchmarks.stage import REPORTS, TOKEN, start
 from tests.harness import wire
 from tests.harness.background import Background
 from tests.harness.pki import LOCAL, SERVER, Authority
@@ -108,7 +108,7 @@ def _staged(stack: ExitStack) -> tuple[str, int, Home]:
         settings="limits: {requests_per_minute_per_subject: 100000000,"
         " requests_per_minute_per_address: 100000000}\n",
     )
-    words = ["-c", SERVE, "serve", "-c", str(home.settings)]
+    words = ["-m", "proxy", "serve", "-c", str(home.settings)]
     return *start(stack, [sys.executable, *words], "counterfoil listens"), home
 
 
@@ -154,7 +154,7 @@ def _world(*, tls: bool = False) -> Iterator[tuple[str, int, Home, Store]]:
             store=store.url,
             listen=listen,
         )
-        words = [sys.executable, "-c", SERVE, "serve", "-c", str(home.settings)]
+        words = [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)]
         url, pid = start(stack, words, "counterfoil listens")
         yield url, pid, home, store
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure
-from benchmarks.stage import SERVE, start
+from benchmarks.stage import start
 from tests.harness.background import Background
 from tests.harness.proxy import Home
 from tests.harness.store import Page, Store
@@ -296,7 +296,7 @@ def run() -> Iterator[Figure]:
         )
         url, pid = start(
             stack,
-            [sys.executable, "-c", SERVE, "serve", "-c", str(home.settings)],
+            [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)],
             "counterfoil listens",
         )
         clients = _Clients(url, home)

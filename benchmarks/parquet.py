@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.drain import drain
 from benchmarks.figures import Figure, interleaved, ratio
-from benchmarks.stage import ROLES, SERVE, start
+from benchmarks.stage import ROLES, start
 from tests.harness.proxy import Home
 
 ROUNDS = 5
@@ -110,7 +110,7 @@ def stage(*, groups: int) -> Iterator[Stage]:
         home = Home(folder / "home", reports=REPORTS, rules=RULES, store=store)
         proxy, pid = start(
             stack,
-            [sys.executable, "-c", SERVE, "serve", "-c", str(home.settings)],
+            [sys.executable, "-m", "proxy", "serve", "-c", str(home.settings)],
             "counterfoil listens",
         )
         yield Stage(

@@ -63,27 +63,12 @@ p2, role:analyst, sales/*, true, store_name, pseudonym
 p2, role:analyst, sales/*, true, licence_no, partial(last=2)
 p2, role:analyst, sales/*, true, buyer_email, redact
 """
-SERVE = """\
-import sys
-
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Hidden())
+UNSYNCED = """\
 from proxy.cli import main
-main()
-"""
-"""The proxy as it is installed: pyarrow imports pandas where that is there, which it is for us alone."""
-UNSYNCED = SERVE.replace(
-    "main()",
-    """\
 from proxy.audit import embedded, store
 embedded.journal = lambda connection, _: store.journal(connection, "OFF")
 main()
-""",
-)
+"""
 """Has SQLite wait for no disk: what is on record may be gone with the machine's power."""
 OWNED = tuple(str(2001 + 10 * n) for n in range(133))
 """Every tenth store of the sample."""
@@ -171,8 +156,7 @@ def stage(
             stack,
             [
                 sys.executable,
-                "-c",
-                SERVE if synced else UNSYNCED,
+                *(("-m", "proxy") if synced else ("-c", UNSYNCED)),
                 "serve",
                 "-c",
                 str(home.settings),

@@ -80,4 +80,3 @@ def _keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, 8 << 20)
         mallopt(_M_TRIM_THRESHOLD, 32 << 20)
         mallopt(_M_ARENA_MAX, 1)  # what one thread freed, the next one takes
-    pa.set_memory_pool(pa.system_memory_pool())
