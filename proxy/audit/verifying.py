@@ -154,7 +154,8 @@ def _end_with_the_server() -> None:
 
 def main() -> None:
     """The other process: say in JSON what is found."""
-    os.nice(19)
+    with contextlib.suppress(OSError):  # where nobody may be told apart, it looks all the same
+        os.nice(19)
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     path, *folders = map(Path, sys.argv[1:])
     try:
