@@ -198,9 +198,9 @@ class App:
             log.beat(settings.heartbeat_seconds),
         ):
             self._stack.push_async_callback(_cancel, asyncio.create_task(work))
-        make_room(limits.connections + settings.stores.connections + OTHER_FILES)
         self.connections = Connections(
-            most=limits.connections, most_each=limits.connections_per_address
+            most=make_room(limits.connections, settings.stores.connections + OTHER_FILES),
+            most_each=limits.connections_per_address,
         )
         server = Server(
             self.gateway,
