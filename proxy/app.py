@@ -52,6 +52,8 @@ _BURST_SECONDS: Final = 10
 OTHER_FILES: Final = 256
 """The log's, the policy's, spools, threads; beside connections of clients and to stores."""
 _FRESH_SECONDS: Final = 1
+_HEAD: Final = 4
+"""How many times the most bytes of a field a whole head may have."""
 _YOUNG: Final = 5_000
 """New objects after which the garbage collector looks for rings; 64 requests under way hold fewer."""
 
@@ -198,9 +200,9 @@ class App:
             log.beat(settings.heartbeat_seconds),
         ):
             self._stack.push_async_callback(_cancel, asyncio.create_task(work))
-        make_room(limits.connections + settings.stores.connections + OTHER_FILES)
         self.connections = Connections(
-            most=limits.connections, most_each=limits.connections_per_address
+            most=make_room(limits.connections, settings.stores.connections + OTHER_FILES),
+            most_each=limits.connections_per_address,
         )
         server = Server(
             self.gateway,
@@ -213,6 +215,7 @@ class App:
             held=self.connections,
             stall=limits.stall_seconds,
             head=limits.head_seconds,
+            head_bytes=_HEAD * limits.header_bytes,
             access_log=None,
             keepalive_timeout=limits.keep_alive_seconds,
             max_line_size=limits.header_bytes,

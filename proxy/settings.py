@@ -65,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stall_seconds: Positive = 30
     """How long a client may leave what is sent to it untaken before its connection is cut."""
     header_bytes: Positive = 16 << 10
-    """Most bytes of a request line or of one header field."""
+    """Most bytes of a request line or of one header field; of a whole head, four times as many."""
     head_seconds: Positive = 15
     """How long a client may take for TLS, and again for the head of a request."""
     connections: Positive = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.audit.ledger import Ledger
 from proxy.audit.postgres.database import Database
@@ -17,16 +17,30 @@ if TYPE_CHECKING:
     from proxy.audit.postgres.mirror import Mirror
     from proxy.audit.postgres.retention import Retention
 
+_PATIENCE: Final = 10.0
+"""Seconds for a step."""
+
 
 def mirror_of(files: Files, database: Database) -> Mirror:
     """The copy of the database's log in a file; raises LogUnavailable where asyncpg is missing."""
     try:
         from proxy.audit.postgres.mirror import Mirror  # noqa: PLC0415 - it is an extra
     except ModuleNotFoundError as error:
-        raise LogUnavailable(
-            f"for {database} install counterfoil[postgres]: there is no {error.name}"
-        ) from None
+        raise _lacking(database, error) from None
     return Mirror(files, database)
+
+
+def reached(database: Database) -> None:
+    """Begin a session, and end it; in a thread without a loop. Raises LogUnavailable."""
+    try:
+        from proxy.audit.postgres.session import Lost, Refused, Session  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise _lacking(database, error) from None
+    with closing(Session(database, patience=_PATIENCE)) as session:
+        try:
+            session.run(session.begin())
+        except (Lost, Refused) as error:
+            raise LogUnavailable(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -66,3 +80,7 @@ def begin(
             ledger.close()
         raise
     return mirror, ledger
+
+
+def _lacking(database: Database, error: ModuleNotFoundError) -> LogUnavailable:
+    return LogUnavailable(f"for {database} install counterfoil[postgres]: there is no {error.name}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy import config, cores
-from proxy.doctor import afar, certificates, history, machine, places, settings
+from proxy.doctor import afar, certificates, history, machine, places, settings, shared
 from proxy.doctor.finding import Check, Finding, Patient, State
 from proxy.errors import CounterfoilError, Faulty, where
 
@@ -28,6 +28,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "certificates": certificates.certificates,
     "files": places.files,
     "access log": history.access_log,
+    "shared": shared.shared,
     "retain": afar.retained,
     "identity providers": afar.identity_providers,
     "stores": afar.stores,

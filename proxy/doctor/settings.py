@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from shlex import quote
 from typing import Final
 
@@ -17,7 +18,7 @@ from proxy.keys.kek import kek_of
 from proxy.review.check import check
 from proxy.seal import unlike
 from proxy.settings import lowered
-from proxy.snapshot import load_snapshot, read_folder, unread
+from proxy.snapshot import read_folder, snapshot_of, unread
 from proxy.worktree import head_of
 
 _CHECK_POLICIES: Final = "counterfoil policy check"
@@ -31,19 +32,11 @@ async def configuration(patient: Patient) -> Iterable[Finding]:
 def _configuration(config: Config) -> Iterator[Finding]:
     settings = config.settings
     found = False
-    try:
-        if settings.metrics is not None:
-            config.metrics_token(settings.metrics)
-    except CounterfoilError as exc:
-        found = True
-        yield Finding(check="configuration", what="metrics", state=State.FAIL, text=str(exc))
-    for number, retain in enumerate(settings.retain):
+    for what, read in _secrets(config):
         try:
-            if not config.retain_token(retain) and retain.token is not None:
-                raise CounterfoilError("the token of `retain` is empty")
+            read()
         except CounterfoilError as exc:
             found = True
-            what = f"retain[{number}]"
             yield Finding(check="configuration", what=what, state=State.FAIL, text=str(exc))
     for name, whole, own in lowered(settings):
         found = True
@@ -57,6 +50,22 @@ def _configuration(config: Config) -> Iterator[Finding]:
     if not found:
         text = "all settings are understood"
         yield Finding(check="configuration", what="settings", state=State.OK, text=text)
+
+
+def _secrets(config: Config) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Where the settings name a secret, and what reads it at the start, which raises CounterfoilError."""
+    settings = config.settings
+    yield "alarms", config.alarms_token
+    yield "alarms", config.alarms_secret
+    yield "database", lambda: config.database
+    if settings.metrics is not None:
+        yield "metrics", partial(config.metrics_token, settings.metrics)
+    if settings.budgets is not None:
+        yield "budgets", partial(config.budgets_password, settings.budgets)
+    if settings.traces is not None:
+        yield "traces", partial(config.traces_token, settings.traces)
+    for number, retain in enumerate(settings.retain):
+        yield f"retain[{number}]", partial(config.retain_token, retain)
 
 
 def declared(config: Config) -> tuple[Catalogue | None, Identities | None]:
@@ -85,7 +94,13 @@ async def policies(patient: Patient) -> Iterable[Finding]:
         faults += checked.faults
         warnings = len(checked.warnings)
         # With keys and credentials, which a check does without.
-        snapshot = load_snapshot(folder, config.environment)
+        snapshot = snapshot_of(
+            files,
+            folder=folder,
+            environment=config.lent,
+            commands=frozenset(config.settings.commands),
+            closed=config.closed,
+        )
         must_be = config.settings.policies_must_be
         commit = head_of(folder) if must_be == "committed" else None
         faults += unlike(must_be, folder, files, commit)

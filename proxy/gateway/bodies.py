@@ -21,5 +21,5 @@ async def json_body(request: web.BaseRequest, *, most: int, reason: Reason) -> b
         return Deny(reason=Reason.BODY, cause="body-too-large")
     try:
         return await asyncio.wait_for(request.content.readexactly(request.content_length), _SECONDS)
-    except (asyncio.IncompleteReadError, TimeoutError):
+    except (asyncio.IncompleteReadError, TimeoutError, OSError):  # or the client has gone
         return Deny(reason=Reason.MALFORMED, cause="body-cut-off")

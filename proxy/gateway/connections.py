@@ -92,20 +92,27 @@ class Connections:
                 del self._of[key]
 
 
-def make_room(files: int) -> None:
-    """Let this process open so many files, as far as the system allows; say so where that is fewer."""
+def make_room(connections: int, others: int) -> int:
+    """How many of so many connections there can be beside `others` files: all, where the system allows it.
+
+    This process may open as many files from now on as the system allows. PROMISE 4 (bounded memory): whoever
+    opens connections takes no descriptor that an answer needs, for a store, the log or a spool.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= files:
-        return
-    most = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < files:
-        _LOGGER.warning(
-            "this process may open %d files, and `limits.connections` and `stores.connections` ask for %d:"
-            " raise `ulimit -n`, or lower them",
-            most,
-            files,
-        )
+    needed = connections + others
+    if soft != resource.RLIM_INFINITY:
+        soft = max(soft, needed) if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < needed:
+            connections = max(1, soft // 2, soft - others)
+            _LOGGER.warning(
+                "this process may open %d files, and `limits.connections` and `stores.connections` ask"
+                " for %d: it takes %d connections; raise `ulimit -n`, or lower them",
+                soft,
+                needed,
+                connections,
+            )
+    return connections
 
 
 def network_of(address: str) -> str:

@@ -89,7 +89,8 @@ class Access(msgspec.Struct, kw_only=True):
         if len(purposes) == 1 and purposes[0] in catalogued:
             self.purpose = purposes[0]
             return self.purpose
-        digest = self.keyring.mac("audit-purpose").hexdigest("\n".join(purposes).encode())
+        text = "\n".join(purposes).encode(errors="surrogateescape")  # the very bytes, UTF-8 or not
+        digest = self.keyring.mac("audit-purpose").hexdigest(text)
         self.purpose = f"hmac:{digest[:32]}"
         return None
 

@@ -23,7 +23,8 @@ import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.catalogue import MalformedTarget, parse_target
 from proxy.gateway import Gateway
@@ -97,6 +98,11 @@ class _Protocol(RequestHandler):
         self._stall = manager.stall
         self._head = manager.head
         self._hurrying: asyncio.TimerHandle | None = None
+        self._most_head = manager.head_bytes
+        self._head_bytes = 0
+        """Of the head that is not there yet; without what came with the end of the request before."""
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """That of the last request that came."""
         self._server = manager
         self._wire: asyncio.Transport | None = None
         self._giving_up: asyncio.TimerHandle | None = None
@@ -153,12 +159,28 @@ class _Protocol(RequestHandler):
             self._await_taking()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what the client sends; a head that is begun must end in time."""
+        """Take in what the client sends; a head must end in time, and before it is too large."""
+        if self._head_bytes > self._most_head:
+            return  # it is refused; what follows is not for us
+        count, in_head = self._request_count, self._body.is_eof()
         super().data_received(data)
+        if self._request_count != count:
+            self._body, self._head_bytes = self._messages[-1][1], 0
+        elif in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._most_head:
+                self._refuse_head()
         if self._waiter is None or self._waiter.done():
             self._stop_hurrying()
         else:
             self._hurry()
+
+    def _refuse_head(self) -> None:
+        """PROMISE 4 (bounded memory): aiohttp bounds each of a head's fields and their number alone."""
+        fault = LineTooLong("head", str(self._most_head), str(self._head_bytes))
+        self._messages.append((_ErrInfo(status=400, exc=fault, message=""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _hurry(self) -> None:
         if self._hurrying is None:
@@ -231,11 +253,12 @@ class Server(web.Server):
         held: Connections,
         stall: float,
         head: float,
+        head_bytes: int,
         **kwargs: Any,
     ) -> None:
         """`stall`: seconds for which a client may take nothing of what is sent to it.
 
-        `head`: seconds in which it sends the head of a request.
+        `head`: seconds in which it sends the head of a request, of about `head_bytes` at most.
         """
         super().__init__(self._handle, **kwargs)
         self.gateway = gateway
@@ -245,6 +268,7 @@ class Server(web.Server):
         """The connections that there are."""
         self.stall = stall
         self.head = head
+        self.head_bytes = head_bytes
         self.stopping = False
         self.wires: set[asyncio.Transport] = set()
         """Of the connections that there are, those being closed among them."""

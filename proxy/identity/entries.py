@@ -32,7 +32,8 @@ class KeysEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """After how long keys that are not in a file are fetched anew, in the background. A key that the issuer
     has taken out is good for that long at most, while the issuer answers."""
     cool_down_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
-    """Least seconds between two fetches, however many tokens name keys that nobody knows."""
+    """Least seconds between two fetches, however many tokens name keys that nobody knows; `refresh_seconds`
+    where that is less."""
     outage_seconds: Annotated[int, msgspec.Meta(ge=1, le=7 * _DAY)] = _DAY
     """How long the known keys serve on after they should have been fetched anew, while the issuer does not
     answer."""

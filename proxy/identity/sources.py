@@ -2,12 +2,12 @@
 
 A set that is not in a file is fetched in the background as soon as the policy is in force, and again when
 it is older than `refresh_seconds`; beside that when a token names an unknown key, but never twice within
-`cool_down_seconds` (`_RETRY` as long as there are no keys at all), however many requests ask. Requests
-wait for it only where the known keys will not do: there are none, the key is not among them, or they are
-older than twice `refresh_seconds`. While the identity provider cannot be reached the known keys serve on,
-at most for `outage_seconds` after they should have been fetched anew. So a key that was rotated out stops
-to count within `refresh_seconds` and the seconds that a fetch may take, in an outage within `outage_seconds`
-more; and with it every token that is remembered to be signed by it.
+`cool_down_seconds` (`refresh_seconds` where that is less, `_RETRY` as long as there are no keys at all),
+however many requests ask. Requests wait for it only where the known keys will not do: there are none, the key
+is not among them, or they are older than twice `refresh_seconds`. While the identity provider cannot be
+reached the known keys serve on, at most for `outage_seconds` after they should have been fetched anew. So a
+key that was rotated out stops to count within `refresh_seconds` and the seconds that a fetch may take, in an
+outage within `outage_seconds` more; and with it every token that is remembered to be signed by it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RemoteKeys:
             await asyncio.wait([self._running])
 
     def _start(self, now: float) -> None:
-        pause = float(self.entry.cool_down_seconds)
+        pause = float(min(self.entry.cool_down_seconds, self.entry.refresh_seconds))
         if self.keys is None:
             pause = min(pause, _RETRY)
         if self._running is None and abs(now - self._asked) >= pause:

@@ -7,10 +7,11 @@ look at it is no event of the access log: there is nothing of any report's conte
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
@@ -19,10 +20,24 @@ from proxy.metrics import CONTENT_TYPE
 
 PATH: Final = "/metrics"
 _HEADERS: Final = {"Cache-Control": "no-store", "Server": "counterfoil"}
+_MOST: Final = 64
+"""Connections."""
+_IDLE_SECONDS: Final = 75.0
+"""How long one may ask nothing: a scraper comes back each minute or sooner."""
 
 
 class _Protocol(RequestHandler):
     """One connection."""
+
+    def __init__(self, listener: Listener, **kwargs: Any) -> None:
+        super().__init__(listener, **kwargs)
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve it, unless there are too many: whoever has no token takes no files from requesters."""
+        super().connection_made(transport)
+        if len(self._listener.connections) > _MOST:
+            cast("asyncio.Transport", transport).abort()
 
     def handle_error(
         self,
@@ -44,7 +59,7 @@ class Listener(web.Server):
         self, exposed: Callable[[], Awaitable[bytes]], *, token: str, **kwargs: Any
     ) -> None:
         """`exposed` gives the metrics; `token`: what a reader presents (RFC 6750)."""
-        super().__init__(self._handle, **kwargs)
+        super().__init__(self._handle, keepalive_timeout=_IDLE_SECONDS, **kwargs)
         self._exposed = exposed
         self._expected = _digest(token)
 

@@ -69,6 +69,8 @@ class Stores:
         self._secrets = Secrets(commands, environment)
         self._pools: dict[bool, Pool] = {}
         self._live: dict[str, Live] = {}
+        self._replaced: list[Live] = []
+        """Known otherwise now; requests that began before may be under way still."""
         self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -83,7 +85,7 @@ class Stores:
 
     async def __aexit__(self, *_: object) -> None:
         """Close them."""
-        for live in self._live.values():
+        for live in (*self._live.values(), *self._replaced):
             await live.close()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -95,10 +97,14 @@ class Stores:
         return (self._live[name] for name in names if name in self._live)
 
     def let_go(self, but: Container[str]) -> None:
-        """PROMISE 4 (bounded memory): forget all others, of which nothing is under way."""
+        """PROMISE 4 (bounded memory): forget, now and then, all others of which nothing is under way."""
         gone = [name for name, live in self._live.items() if name not in but and live.idle]
         for name in gone:
             self._close(self._live.pop(name))
+        for live in self._replaced:
+            if live.idle:
+                self._close(live)
+        self._replaced = [live for live in self._replaced if not live.idle]
 
     async def fetch(
         self,
@@ -236,7 +242,7 @@ class Stores:
         made = Live(store, self._limits.of(store), self._secrets, self._connector)
         if live is not None:
             made.inherit(live)
-            self._close(live)
+            self._replaced.append(live)  # requests may wait for its credential
         self._live[store.name] = made
         return made
 

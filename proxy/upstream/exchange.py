@@ -3,7 +3,8 @@
 A report of some records spends a fourth of its time in `ClientSession`, which makes anew for each request
 what never changes for a store: URL, headers, cookies, redirects, timers. Here a request's head is made once
 for a store and a form; the pool, the parser and the flow control are aiohttp's. As there, an idle connection
-that the store has closed meanwhile is no failure: the request is sent once more.
+that the store has closed meanwhile is no failure: the request is sent once more, on a new connection, for
+others that were idle as long may be closed as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Final
 
 import aiohttp
@@ -28,6 +30,8 @@ from yarl import URL
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*\Z")
 """What a request line can hold; a target that the catalogue made is never anything else."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
+_ANEW: Final = ContextVar("anew", default=False)
+"""Whether no idle connection will do."""
 
 
 class Prepared:
@@ -132,9 +136,11 @@ class Answer:
 
 
 class Pool(aiohttp.TCPConnector):
-    """Gives no connection on which something has come in since its last answer; tells of used ones."""
+    """Gives no connection on which something has come in since its last answer."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        if _ANEW.get():
+            return None
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is not None and not connection.protocol.should_close:
                 return connection
@@ -165,7 +171,11 @@ async def get(
         if isinstance(failure, aiohttp.ClientConnectorError):
             raise
         # An idle connection that was closed under way; to read twice does no harm.
-        return await _ask(pool, prepared, head, limits, ends, head_by, buffer)
+        before = _ANEW.set(True)
+        try:
+            return await _ask(pool, prepared, head, limits, ends, head_by, buffer)
+        finally:
+            _ANEW.reset(before)
 
 
 async def _ask(

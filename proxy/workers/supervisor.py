@@ -177,10 +177,23 @@ class Supervisor:
                 "worker %d (process %d) %s; it is started anew in %g s",
                 number, worker.process.pid, _ended(status), pause,
             )  # fmt: skip
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            if await self._stops_within(pause):
                 return
-            worker = await self._start(number)
+            while True:
+                try:
+                    worker = await self._start(number)
+                    break
+                except OSError as exc:
+                    pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * pause))
+                    _LOGGER.error("worker %d could not be started: %s", number, exc.strerror)
+                    if await self._stops_within(pause):
+                        return
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Whether the server is to stop, after so long at the most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def _stop(self, keeping: list[asyncio.Task[None]]) -> None:
         """Have all end, and wait for it."""

@@ -20,6 +20,7 @@ from proxy.doctor import CHECKS, State, examine
 from tests.harness import sales
 from tests.harness.background import Background
 from tests.harness.certificate import certify
+from tests.harness.postgres import PASSWORD, url_of
 from tests.harness.process import ROOT
 from tests.harness.provider import Provider
 from tests.harness.proxy import Home, stage
@@ -56,6 +57,12 @@ def edit(home: Home, old: str, new: str) -> None:
     text = home.settings.read_text()
     assert old in text
     home.settings.write_text(text.replace(old, new))
+
+
+def edit_reports(home: Home, more: str) -> None:
+    """Say more of the store."""
+    reports = (home.policies / "reports.yaml").read_text()
+    home.write("reports.yaml", reports.replace("loopback: true", f"loopback: true, {more}"))
 
 
 def add(home: Home, line: str) -> None:
@@ -96,6 +103,41 @@ DAMAGE: dict[str, tuple[Callable[[Home], object], str, str, str]] = {
     "a token that is not set": (
         lambda home: add(home, "metrics: {port: 0, token: 'env:NOT_SET'}"),
         "configuration", "fail", "the token of `metrics` must have 32",
+    ),
+    "a webhook's token that is not set": (
+        lambda home: add(home, "alarms: {webhook: 'https://a.example/', token: 'env:NOT_SET'}"),
+        "configuration", "fail", "the token of `alarms` must have",
+    ),
+    "a webhook's secret that is not set": (
+        lambda home: add(home, "alarms: {webhook: 'https://a.example/', secret: 'env:NOT_SET'}"),
+        "configuration", "fail", "the secret of `alarms` must have 32",
+    ),
+    "a token for traces that is not set": (
+        lambda home: add(home, "traces: {endpoint: 'https://a.example/', token: 'env:NOT_SET'}"),
+        "configuration", "fail", "the token of `traces` must have",
+    ),
+    "a password of the log's database that is not set": (
+        lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b', password: 'env:NOT_SET'}"),
+        "configuration", "fail", "the password of `database` is empty",
+    ),
+    "a password for budgets that is not set": (
+        lambda home: add(home, "budgets: {valkey: 'valkey://127.0.0.1:9/0', password: 'env:NOT_SET'}"),
+        "configuration", "fail", "the password of `budgets` must have",
+    ),
+    "a database for the log that is not there": (
+        lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b'}"),
+        "shared", "fail", "b at 127.0.0.1:9 is not usable|cannot be reached|install counterfoil",
+    ),
+    "a place for budgets that is not there": (
+        lambda home: add(home, "budgets: {valkey: 'valkey://127.0.0.1:9/0'}"),
+        "shared", "fail", "Valkey for budgets does not answer|it needs",
+    ),
+    "a credential that opens the proxy's own doors": (
+        lambda home: edit_reports(home, "credential: 'file:../kek'"),
+        "policies", "fail", "it opens the proxy's own doors",
+    ),
+    "a credential of a command that there is not": (
+        lambda home: edit_reports(home, "credential: 'command:t'"), "policies", "fail", "has no command `t`",
     ),
     "a share that is less than asked for": (
         lambda home: add(home, "workers: 200"), "configuration", "warn", "share of one of 200 workers",
@@ -182,6 +224,23 @@ def test_what_is_wrong_is_told_beside_all_else(home, name):
     assert not [*home.folder.glob(".doctor*")]
 
 
+def test_the_policies_are_read_with_what_the_server_lends_them(home):
+    """A command of counterfoil.yaml is there; a variable that opens the proxy's own doors is not."""
+
+    def wrong(**environment: str) -> list[str]:
+        said = examine(home.settings, environment)
+        return [each.text for each in said if each.check == "policies" and each.state is State.FAIL]
+
+    add(home, "commands: {t: {run: [/bin/echo, x]}}")
+    edit_reports(home, "credential: 'command:t'")
+    assert not wrong()
+    reports = (home.policies / "reports.yaml").read_text()
+    home.write("reports.yaml", reports.replace("command:t", "env:T"))
+    assert not wrong(T="t" * 40)
+    add(home, "metrics: {port: 9, token: 'env:T'}")
+    assert wrong(T="t" * 40) == ["the environment variable `T` is not set"]
+
+
 def test_every_fault_of_the_policies_is_told_with_its_place(home):
     """Two wrong lines are two rows."""
     _two_faults(home)
@@ -231,6 +290,14 @@ def test_a_store_without_the_tls_that_it_is_said_to_have_is_told(home, store):
     )
     assert any(at == "stores" and "does not speak TLS" in text for at, _, text in found(home))
     assert not store.asked
+
+
+def test_a_database_for_the_log_is_opened_as_the_proxy_does(home, postgres):
+    """One that is there, and makes durable what it takes, is well."""
+    (home.folder / "password").write_text(PASSWORD)
+    where = f"url: '{url_of(postgres.new())}', password: 'file:password'"
+    add(home, f"database: {{{where}}}")
+    assert ("shared", "ok", "opens, and makes durable what it takes") in found(home)
 
 
 def test_an_identity_provider_is_asked_as_for_tokens(home, background):

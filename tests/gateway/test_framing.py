@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -208,6 +210,39 @@ def test_ten_thousand_pipelined_requests_take_no_room(tmp_path, world, store):
         events = proxy.events()
         assert len(events) < 2_000 and any(event.step == "burst" for event in events)
         assert not store.asked
+
+
+@pytest.mark.threat("B18")
+@pytest.mark.parametrize("before", ["", "GET /none HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_head_of_many_large_fields_takes_no_room(tmp_path, store, before):
+    """B18: each field is as large as it may be, and there are as many as there may be: 431, long before they are there."""
+    home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url)
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 16_000) for number in range(120))
+    with Served(home) as proxy, contextlib.ExitStack() as stack:
+        size, answers = resident(proxy.pid), []
+        for _ in range(50):
+            sock = stack.enter_context(wire.connect(proxy.url))
+            with contextlib.suppress(ConnectionError):  # it is not waited for to the end
+                sock.sendall(before.encode() + b"GET / HTTP/1.1\r\nHost: x\r\n" + fields)
+            answers.append(statuses(wire.rest(sock)))
+        assert resident(proxy.pid) - size < 32
+        assert all(each in ([], [401], [431], [401, 431]) for each in answers)
+        causes = [event.cause for event in proxy.events() if event.status == 431]
+        assert causes and set(causes) == {"head-too-large"}
+
+
+@pytest.mark.threat("B18")
+def test_a_head_may_be_as_large_as_is_said(proxy, store, fields):
+    """Three fields of nearly the most bytes, dripping in: answered, and the next on that connection, too."""
+    large = "".join(f"X-{number}: {'a' * 16_000}\r\n" for number in range(3))
+    head = f"GET {PATH} HTTP/1.1\r\n{large}".encode() + fields
+    with wire.connect(proxy.url) as sock:
+        for end in (b"\r\n", b"Connection: close\r\n\r\n"):
+            for start in range(0, len(head), 9_000):
+                sock.sendall(head[start : start + 9_000])
+                time.sleep(0.01)
+            sock.sendall(end)
+        assert statuses(wire.rest(sock)) == [200, 200]
 
 
 @pytest.mark.threat("B18")

@@ -225,19 +225,39 @@ def test_a_stop_ends_connections_that_have_not_begun(tmp_path):
 
 
 def test_there_is_room_for_the_connections_that_there_may_be():
-    """The soft limit of open files is raised as far as the hard one allows, and what is lacking is told."""
+    """As many files may be open as the system allows; where that is too few, connections are fewer, and it is told."""
     code = """
 import logging, resource
 from proxy.gateway.connections import make_room
 logging.basicConfig(format="%(message)s")
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200))
-for files in (32, 150, 1000):
-    make_room(files)
-    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+for connections, others in ((20, 12), (150, 50), (900, 60), (900, 1000)):
+    print(make_room(connections, others), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["64", "150", "200"]
-    assert done.stderr.count("ulimit -n") == 1 and "200" in done.stderr and "1000" in done.stderr
+    assert done.stdout.splitlines() == ["20 200", "150 200", "140 200", "100 200"]
+    assert done.stderr.count("ulimit -n") == 2 and "200" in done.stderr and "960" in done.stderr
+
+
+@pytest.mark.threat("B17")
+def test_connections_take_no_file_that_an_answer_needs(tmp_path):
+    """Where the system allows few files and connections come by the hundred, a good client is answered."""
+    with (
+        contextlib.closing(Background()) as background,
+        contextlib.closing(Store(background)) as store,
+    ):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(20)), delay=1)
+        home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url)
+        token = home.issuer.token("alice", groups=("analysts",))
+        head = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        with Served(home, files=200) as proxy, contextlib.ExitStack() as stack, proxy.explained():
+            good = [stack.enter_context(wire.connect(proxy.url)) for _ in range(8)]
+            for _ in range(300):
+                stack.enter_context(wire.connect(proxy.url))
+            assert until(lambda: "closed: " in proxy.output)
+            for sock in good:  # each has a connection to the store of its own
+                sock.sendall(f"GET {PATH} HTTP/1.1\r\n{head}".encode())
+            assert [wire.parse(wire.rest(sock)).status for sock in good] == [200] * len(good)
 
 
 def test_what_is_told_of_connections_names_no_client():

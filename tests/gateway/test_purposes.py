@@ -59,6 +59,7 @@ def ask(world, path, *purposes, group="analysts", query=""):
         (DAILY, (), "analysts", 200, "", ""),
         (DAILY, ("reconcile",), "analysts", 200, "reconcile", ""),
         (DAILY, ("fun",), "analysts", 400, None, "unknown-purpose"),
+        (DAILY, ("\xe9\xff",), "analysts", 400, None, "unknown-purpose"),
         (DAILY, ("audit",), "auditors", 200, "audit", ""),
         (DAILY, ("reconcile",), "auditors", 403, "reconcile", "purpose-required"),
         (AUDITED, ("audit",), "nobody", 404, "audit", "no-allow-line"),
@@ -93,6 +94,14 @@ def test_a_purpose_is_on_record_of_who_shows_no_token(world):
     answer = proxy.get(DAILY, headers={"Counterfoil-Purpose": "audit"})
     (event,) = [event for event in proxy.events() if event.access == answer.event]
     assert (answer.status, event.purpose) == (401, "audit")
+
+
+def test_a_purpose_that_is_no_text_is_one_that_is_not_listed(world):
+    """Bytes that are no UTF-8, of whoever shows no token: refused for that, and on record as a digest."""
+    _, proxy = world
+    answer = proxy.get(DAILY, headers={"Counterfoil-Purpose": "\xff"})
+    (event,) = [event for event in proxy.events() if event.access == answer.event]
+    assert answer.status == 401 and event.purpose.startswith("hmac:")
 
 
 def test_an_unlisted_purpose_is_told_only_after_a_grant(world):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
+import struct
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 from proxy.access import encode
 from proxy.errors import LogUnavailable
 from tests.gateway.changing import ask, lift_all, lock, token
+from tests.gateway.reloading import soon
 from tests.gateway.sealing import PATH, RULES, reveal, sealed, values
-from tests.harness import sales
+from tests.harness import sales, wire
 from tests.harness.proxy import stage
 from tests.harness.store import Page
 
@@ -259,6 +262,23 @@ def test_bodies_are_bounded_and_strict(proxy, raw, headers, status):
         **{"Content_Type": "application/json", "Content_Length": str(len(raw)), **headers},
     )
     assert answer.status == status
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_who_leaves_in_the_middle_of_a_body_is_on_record_as_that(proxy, caplog, how):
+    """A client that goes is no fault of the proxy: nothing is said of an error."""
+    by = token(proxy, "olga", "officers")
+    head = f"POST /-/reveal HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {by}\r\n"
+    sock = wire.connect(proxy.url)
+    sock.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode())
+    assert soon(lambda: proxy.app.gateway.askers.rates._running)  # it is under way
+    before = len(proxy.events())
+    if how == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    assert soon(lambda: len(proxy.events()) > before)
+    assert proxy.events()[-1].cause == "body-cut-off"
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 def test_nothing_is_given_back_without_a_record(proxy, cells, monkeypatch):

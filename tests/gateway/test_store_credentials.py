@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxy.errors import Faulty
+from tests.gateway.reloading import soon
 from tests.harness import pki, sales
 from tests.harness.background import Background
 from tests.harness.guarded import Guarded
@@ -131,6 +132,28 @@ def test_a_command_prints_the_token_and_is_run_anew_for_a_401(tmp_path, backgrou
             store.answer = wanting("Bearer tok-9")
             assert ask(proxy).status == 502  # and the command is left in peace for a while
             assert (tmp_path / "runs").read_text() == "x\nx\n"
+
+
+def test_a_reload_takes_no_credential_from_requests_that_wait_for_it(tmp_path, background):
+    """A policy that says something else of the store while its credential is made: who waits is answered."""
+    with Guarded(background, wanting("Bearer tok-1")) as store:
+        settings = commanded("touch begun; while [ ! -e go ]; do sleep 0.05; done; echo tok-1")
+        more = "credential: 'command:t'"
+        with (
+            proxy_of(tmp_path, background, store.url, more, settings=settings) as proxy,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            first = pool.submit(ask, proxy)
+            assert soon((tmp_path / "begun").exists)
+            reports = (proxy.home.policies / "reports.yaml").read_text()
+            other = reports.replace("loopback: true,", "loopback: true, limits: {connections: 7},")
+            proxy.home.write("reports.yaml", other)
+            assert proxy.reload()
+            (tmp_path / "begun").unlink()
+            second = pool.submit(ask, proxy)
+            assert soon((tmp_path / "begun").exists)  # the store as it is known now has its own
+            (tmp_path / "go").touch()
+            assert (first.result().status, second.result().status) == (200, 200)
 
 
 def test_a_command_sees_no_more_of_the_environment_than_it_is_given(

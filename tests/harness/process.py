@@ -19,19 +19,24 @@ from tests.harness.proxy import Home
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = """
-import ctypes, runpy, sys
+import ctypes, os, resource, runpy, sys
+if files := os.environ.pop("TEST_FILES", ""):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 runpy.run_module("proxy", run_name="__main__", alter_sys=True)
 """
-"""`python -m proxy`, which does not outlive the process of its test, however that ends."""
+"""`python -m proxy`, which may open so many files, and does not outlive the process of its test, however that ends."""
 
 
 class Served:
     """`counterfoil serve`; `output` is what it has printed so far."""
 
-    def __init__(self, home: Home, **environment: str) -> None:
+    def __init__(self, home: Home, *, files: int = 0, **environment: str) -> None:
+        """`files`: how many it may open, where that is bounded."""
         self.home = home
+        if files:
+            environment["TEST_FILES"] = str(files)
         self.output = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, "serve", "-c", str(home.settings)],

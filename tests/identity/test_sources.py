@@ -173,6 +173,19 @@ async def test_a_key_that_was_rotated_out_counts_no_more_within_the_stated_time(
         await ids.close()
 
 
+async def test_the_stated_time_may_be_shorter_than_the_cool_down():
+    """A key that is taken out counts for `refresh_seconds`, whatever keeps unknown ones from being asked for."""
+    async with provider() as idp:
+        ids = identities(idp.url, keys="refresh_seconds: 5")
+        assert isinstance(await ids.verify(bearer(), NOW), Subject)
+        idp.body = jwks(public(key("EC", "other"), kid="other"))
+        for second in range(7):
+            ids.keep_fresh(NOW + second)
+            await settled(ids)
+        assert await cause(ids, bearer(), NOW + 7) == "unknown-key"
+        await ids.close()
+
+
 async def test_after_a_long_rest_the_first_token_waits_for_fresh_keys():
     async with provider() as idp:
         ids = identities(idp.url)

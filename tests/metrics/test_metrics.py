@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -249,6 +250,32 @@ def test_what_is_no_request_is_not_echoed(world, raw):
     answer = wire.exchange(proxy.app.metrics_url.rpartition("/")[0], raw)
     assert answer.partition(b"\r\n")[0].split()[1] == b"400" and b"canary" not in answer
     assert b"aiohttp" not in answer.lower()
+
+
+def test_connections_that_ask_nothing_take_no_room(world):
+    """Of those beyond the most none is kept, and once there is room again the metrics are read."""
+    _, proxy = world
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(wire.connect(proxy.app.metrics_url)) for _ in range(100)]
+        for sock in socks:
+            sock.settimeout(0.01)
+        assert soon(lambda: sum(map(over, socks)) == 36)
+    assert soon(lambda: scrape_or_none(proxy) == 200)
+
+
+def over(sock):
+    """Whether the other side has ended it."""
+    try:
+        return sock.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def scrape_or_none(proxy):
+    with contextlib.suppress(ConnectionError, IndexError):
+        return scrape(proxy).status
 
 
 def test_without_settings_there_are_no_metrics(tmp_path):

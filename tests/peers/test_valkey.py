@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from proxy import doctor
 from proxy.budgets.counters import Begun, Charge, Over, Spent, Unknown
 from proxy.policy.limits import Per
 from tests.harness import sales
@@ -53,6 +54,26 @@ async def settled(counters, subject, charges, *, keep=True, says=0):
         await counters.begin(subject, begun)
         found = await counters.charge(subject, charges, keep=keep)
     return found
+
+
+def test_a_doctor_asks_it_and_leaves_nothing(tmp_path, port):
+    """`counterfoil doctor` says that it answers, or with another password that it does not."""
+    settings = f"budgets: {{valkey: 'valkey://127.0.0.1:{port}/0', password: 'file:password'}}\n"
+    home = Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, settings=settings)
+    for password, says in (("budget-password", "it answers"), ("another", "does not answer")):
+        (home.folder / "password").write_text(password)
+        (told,) = [
+            each.text for each in doctor.examine(home.settings, {}) if each.check == "shared"
+        ]
+        assert says in told
+
+    async def keys() -> object:
+        counters = connected(port)
+        found = await counters._client.keys("*")
+        await counters.close()
+        return found
+
+    assert asyncio.run(keys()) == []
 
 
 def test_charges_are_taken_whole_or_not_at_all(port):

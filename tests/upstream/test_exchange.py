@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
@@ -80,6 +81,35 @@ async def test_a_request_that_is_sent_again_has_no_more_time() -> None:
             await get(pool, prepared, "/a", limits=limits, buffer=BUFFER)
         assert len(asked) == 2
         assert loop.time() - asked[1] < 0.7  # and not the whole second again
+
+
+async def test_idle_connections_that_the_store_has_closed_all_at_once_are_no_failure() -> None:
+    """A store that ends idle connections just as they are used again: one of them is met, and no second."""
+    asked: Counter[object] = Counter()
+    together = asyncio.Event()
+
+    async def serve(target: bytes, writer: asyncio.StreamWriter) -> bool:
+        client = writer.get_extra_info("peername")
+        asked[client] += 1
+        if asked[client] > 1:
+            return True
+        if len(asked) == 3:
+            together.set()
+        await together.wait()
+        writer.write(whole(target))
+        return False
+
+    async def ask(pool: Pool, prepared: Prepared, target: str) -> bytes:
+        answer = await get(pool, prepared, target, limits=LIMITS, buffer=BUFFER)
+        try:
+            return await answer.body.read()
+        finally:
+            answer.end()
+
+    async with store(serve, connections=0) as (pool, prepared), asyncio.timeout(20):
+        await asyncio.gather(*(ask(pool, prepared, "/a") for _ in range(3)))
+        assert await ask(pool, prepared, "/b") == b"/b"
+        assert sorted(asked.values()) == [1, 1, 1, 2]
 
 
 async def test_what_is_no_http_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -218,6 +219,23 @@ def test_a_worker_that_is_killed_is_started_anew_and_the_other_goes_on(home, sto
     assert [sealed for _, sealed in logs(path)] == [True, True, True]
     contiguous(path)
     assert verified(path)[0] == 10  # an access whose end is not known, and nothing worse
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux")
+def test_a_worker_that_cannot_be_started_anew_is_once_it_can(home):
+    """Where the system has no room for a process, that is told, and tried again."""
+    with served(home) as proxy:
+        soon(lambda: "metrics are read at" in proxy.output)
+        before = pids(proxy)
+        whole = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+        most = max(int(each.name) for each in Path(f"/proc/{proxy.pid}/fd").iterdir()) + 1
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (most, whole[1]))
+        os.kill(before[0], signal.SIGKILL)
+        soon(lambda: "could not be started" in proxy.output)
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, whole)
+        soon(lambda: len(pids(proxy)) == 2)
+        with a_line_to_each(proxy) as lines:
+            assert {line.ask("GET", PATH, token=alice(home))[0] for line in lines} == {200}
 
 
 def test_a_worker_that_lost_its_log_makes_room_for_one_with_another(home):
