@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from proxy import durable
+from proxy.access import NO_EVENT
 from proxy.audit.attachments import NAMES, content_of
 from proxy.evidence import named
 
@@ -46,7 +47,7 @@ def digests_of(entries: Iterable[bytes]) -> Iterator[str]:
         if NAMES in entry:
             try:
                 statements = _EVIDENCE.decode(entry).evidence
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 continue
             for statement in statements:
                 digest = named(statement)

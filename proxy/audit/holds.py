@@ -8,9 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit.store import Files, failing_as_unavailable, read_only
 
 _HOLD: Final = '"step":"hold"'
@@ -105,7 +103,7 @@ def _records(files: Files) -> Iterator[AccessEvent]:
         for (entry,) in rows:
             try:
                 event = decode(entry)
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 continue  # which verification tells of
             if event.step == "hold":
                 yield event

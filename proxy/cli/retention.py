@@ -19,6 +19,7 @@ import msgspec
 from rich.table import Table
 
 from proxy import config
+from proxy.access import written
 from proxy.audit import Reader, holds, projection, pruned
 from proxy.audit.holds import Hold
 from proxy.audit.names import Names
@@ -27,6 +28,7 @@ from proxy.audit.shared import mirror_of
 from proxy.audit.store import Files
 from proxy.cli.log import (
     Moment,
+    Words,
     log_option,
     resolve_log_path,
     settings_option,
@@ -68,7 +70,7 @@ def prune(log_file: Path | None, settings: Path, *, before: datetime | None, dry
         before = _months_ago(now, months)
     if before > now:
         raise click.UsageError("--before is in the future")
-    stamp = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = written(before)
     path = resolve_log_path(log_file, settings)
     keyring, database = keyring_of(settings), database_of(settings, log_file)
     files = Files.at(path)
@@ -146,12 +148,14 @@ def hold() -> None:
 @click.option(
     "--subject",
     "subjects",
+    type=Words(),
     multiple=True,
     help="Whose records: user:alice or alice, tool:bi, or an opaque id; may be given again.",
 )
 @click.option(
     "--report",
     "reports",
+    type=Words(),
     multiple=True,
     help="Of which report: an id, or prefix/*; may be given again.",
 )
@@ -261,7 +265,7 @@ def release(log_file: Path | None, settings: Path, which: str, *, reason: str) -
 @click.command()
 @log_option
 @settings_option
-@click.argument("subject")
+@click.argument("subject", type=Words())
 def erase(log_file: Path | None, settings: Path, subject: str) -> None:
     """Erase the name of SUBJECT (user:alice or alice) from the directory of names.
 
@@ -311,4 +315,4 @@ def _ids(path: Path, keyring: Keyring, subjects: tuple[str, ...]) -> tuple[str, 
 
 
 def _stamp(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return "" if moment is None else written(moment)

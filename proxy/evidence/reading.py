@@ -60,7 +60,7 @@ def _piece(piece: bytes) -> Noted:
     try:
         head = _HEAD.decode(document[LENGTH:start])
         forms = [_by_field(_FORMS.decode(each)) for each in head.forms]
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise NotEvidence("its head is none") from None
     numbers = _Numbers(document, start, head.rows)
     values = {

@@ -31,6 +31,7 @@ from proxy.audit.proof import Proof, checkpoint_of, proved, size_in
 from proxy.audit.sources import Leaves
 from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import Folder
+from proxy.errors import LogUnavailable
 from proxy.evidence import named
 from proxy.exposure.page import page
 from proxy.exposure.search import Exposed
@@ -77,7 +78,10 @@ def _files(
         yield "report.html", page(asking, found, key).encode()
         yield "exposure.csv", _csv(found).encode()
         yield "keys/registry.vkey", f"{key}\n".encode()
-        opened = [e for e in map(registry.decode, entries) if isinstance(e, registry.Opened)]
+        try:
+            opened = [e for e in map(registry.decode, entries) if isinstance(e, registry.Opened)]
+        except ValueError as error:
+            raise LogUnavailable(f"{files.leaves} is damaged: {error}") from None
         yield "keys/logs.vkey", "".join(f"{each.key}\n" for each in opened).encode()
         yield "registry/checkpoint", checkpoint
         for number, entry in enumerate(entries):

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit import Access, Asked, Leaf, Reader
 from proxy.audit.attachments import is_whole
 from proxy.errors import LogUnavailable
@@ -89,7 +89,7 @@ class Search:
         for leaf in self._reader.records(accesses):
             try:
                 event = decode(leaf.entry)
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 raise LogUnavailable(
                     f"entry {leaf.index} of {leaf.log} is no access event"
                 ) from None

@@ -300,6 +300,12 @@ def test_pruning_again_goes_on_where_it_broke_off(home, path):
 
 
 @BOTH
+def test_a_year_of_fewer_digits_is_long_ago(home, path):
+    """A slip of the keyboard (0024 for 2024) is older than all that is on record."""
+    for before in ("0024-01-01", "0999-12-31T23:59:59Z", "0001-01-01"):
+        assert "nothing is old enough" in prune(home, before)
+
+
 def test_a_dry_run_changes_nothing(home, path):
     before = path.read_bytes()
     assert "counterfoil/1  601 entries would go\n" in prune(home, BETWEEN, "--dry-run")
@@ -396,6 +402,8 @@ def test_what_is_held_stays_until_it_is_released(home, path, keyring):
         (["--subject", "s2" * 16], []),
         (["--until", "2024-01-01"], [1, 2]),
         (["--since", "2024-01-01"], []),
+        (["--since", "0024-01-01"], [1, 2]),
+        (["--until", "0024-01-01"], []),
         ([], [1, 2]),
     ],
 )
@@ -468,3 +476,28 @@ def test_what_is_gone_is_said_or_not(gone, said):
 def test_no_text_is_taken_for_runs_that_it_is_not(text):
     for first, end in pruned.read(text):
         assert 0 <= first < end
+
+
+# ── words that are none ──
+
+_BYTES = "\udcff"
+"""As Python has a byte of an argument that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["erase", _BYTES],
+        ["prove", _BYTES],
+        ["hold", "add", "h", "--reason", "r", "--subject", _BYTES],
+        ["hold", "add", "h", "--reason", "r", "--report", _BYTES],
+        ["hold", "add", _BYTES, "--reason", "r"],
+        ["hold", "release", _BYTES, "--reason", "r"],
+        ["tail", "-n", "9" * 30],
+        ["query", "--limit", "9" * 30],
+    ],
+)
+def test_a_word_that_can_be_on_no_record_is_told(home, path, words):
+    said = CliRunner().invoke(main, ["log", *words, "-c", str(home.settings)])
+    assert said.exit_code in (1, 2) and isinstance(said.exception, SystemExit), said.exception
+    assert said.output.isprintable() or _BYTES not in said.output
