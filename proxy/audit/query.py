@@ -68,7 +68,6 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 _FIRST: Final = itemgetter(_COLUMNS.index("first"))
-
 _DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "groups": msgspec.json.Decoder(tuple[str, ...]),
     "lines": msgspec.json.Decoder(tuple[str, ...]),
@@ -384,9 +383,8 @@ class Reader:
 
     def _access(self, row: dict[str, object], logs: dict[int, str]) -> Access:
         given = {name: value for name, value in row.items() if value is not None}
-        lists = {name: str(given[name]) for name in _DOCUMENT if name in given}
         try:
-            given |= {name: _DOCUMENT[name].decode(said) for name, said in lists.items()}
+            given |= {n: d.decode(str(given[n])) for n, d in _DOCUMENT.items() if n in given}
         except NO_EVENT:
             raise LogUnavailable(f"a list of access {given['access']} is none") from None
         statement = "SELECT place FROM leaves.leaf WHERE number = ?"
