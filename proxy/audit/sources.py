@@ -54,6 +54,12 @@ class Leaves:
         tables = {each for each in ours if each[0] == "table"}
         return not tables <= found <= ours
 
+    @property
+    def gone(self) -> int:
+        """How much was taken away by now: a number that rises."""
+        (number,) = self._connection.execute("SELECT gone FROM this").fetchone()
+        return int(number)
+
     def key(self) -> str:
         """The registry's verifier key, by its own word. Raises LogUnavailable where it never began."""
         row = self._connection.execute("SELECT key FROM log WHERE epoch = 0").fetchone()

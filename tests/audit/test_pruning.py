@@ -23,6 +23,7 @@ from proxy.audit.projection import Projection, differing, standing
 from proxy.audit.pruning import Pruner
 from proxy.audit.sources import Leaves
 from proxy.audit.store import Files
+from proxy.audit.verdict import of_log
 from proxy.cli import main
 from proxy.cli.operated import keyring_of, operator
 from proxy.evidence import Attachment
@@ -300,12 +301,29 @@ def test_pruning_again_goes_on_where_it_broke_off(home, path):
 
 
 @BOTH
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_log_that_is_pruned_while_it_is_looked_at_is_whole(home, path, after):
+    """Whatever was looked at by then: entries, their files, or which logs there are."""
+    seen = []
+
+    def watch(count: int) -> None:
+        seen.append(count)
+        if len(seen) == after:
+            prune(home)
+
+    found = of_log(Files.at(path), None, (), begun=lambda _: watch)
+    assert found.findings == [] and len(seen) >= after
+    gone = [(each.log, each.first, each.last) for each in found.pruned]
+    assert gone in ([], [("counterfoil/1", 0, 600), ("counterfoil/2", 0, 255)])
+
+
 def test_a_year_of_fewer_digits_is_long_ago(home, path):
     """A slip of the keyboard (0024 for 2024) is older than all that is on record."""
     for before in ("0024-01-01", "0999-12-31T23:59:59Z", "0001-01-01"):
         assert "nothing is old enough" in prune(home, before)
 
 
+@BOTH
 def test_a_dry_run_changes_nothing(home, path):
     before = path.read_bytes()
     assert "counterfoil/1  601 entries would go\n" in prune(home, BETWEEN, "--dry-run")
