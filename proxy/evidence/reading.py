@@ -109,7 +109,7 @@ class _Numbers:
     def next(self, width: int, count: int) -> Codes:
         """Which of `count` each row has."""
         rows = self._rows
-        if width not in WIDTHS or rows < 1:
+        if width not in WIDTHS or not 1 <= rows <= _MOST:
             raise NotEvidence("its numbers have no such width")
         if not width:
             if count not in (1, rows):
