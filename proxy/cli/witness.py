@@ -68,7 +68,11 @@ def witness(
     tls = None
     if certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificate, key)
+        try:
+            tls.load_cert_chain(certificate, key, password=lambda: "")
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            said = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not PEM"
+            raise CounterfoilError(f"--certificate or --key cannot be loaded: {said}") from None
     asyncio.run(_serve(known, host, port, tls))
 
 
