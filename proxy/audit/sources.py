@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from proxy.audit import attached, attachments, registry
-from proxy.audit.store import SCHEMA, Files, check_kind, epoch_and_index, place_of, read_only
+from proxy.audit.store import (
+    COPY,
+    SCHEMA,
+    Files,
+    authority_of,
+    check_kind,
+    epoch_and_index,
+    place_of,
+    read_only,
+)
 from proxy.audit.tiles import WIDTH, Folder, Missing
 from proxy.errors import LogUnavailable
 
@@ -53,6 +62,11 @@ class Leaves:
             ours = set(new.execute(_OBJECTS).fetchall())
         tables = {each for each in ours if each[0] == "table"}
         return not tables <= found <= ours
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is one of a database's log, and may be behind."""
+        return authority_of(self._connection) == COPY
 
     @property
     def gone(self) -> int:
