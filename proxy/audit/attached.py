@@ -117,18 +117,19 @@ def unpublish(tiles: Path, connection: sqlite3.Connection) -> None:
         return connection.execute(asked, (bytes.fromhex(digest),)).fetchone() is not None
 
     there = {
-        digest: path
+        path: found[0]
         for path in (tiles / FOLDER).glob("??/*")
-        if _DIGEST.fullmatch(digest := path.parent.name + path.name)
+        # Whoever was killed while publishing it has left it as `.62 digits.something`.
+        if (found := _DIGEST.match(path.parent.name + path.name.removeprefix(".")))
     }
-    loose = [digest for digest in there if not held(digest)]
+    loose = [path for path, digest in there.items() if not held(digest)]
     for start in range(0, len(loose), _AT_ONCE):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for digest in loose[start : start + _AT_ONCE]:
-                if not held(digest):
-                    there[digest].unlink(missing_ok=True)
+            for path in loose[start : start + _AT_ONCE]:
+                if not held(there[path]):
+                    path.unlink(missing_ok=True)
         finally:
             connection.rollback()
-    for folder in {there[digest].parent for digest in loose}:
+    for folder in {path.parent for path in loose}:
         durable.sync_folder(folder)
