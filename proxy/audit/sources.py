@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.audit import attached, attachments, registry
+from proxy.audit.looking import PRUNE
 from proxy.audit.store import (
     COPY,
     SCHEMA,
@@ -140,6 +141,13 @@ class Leaves:
             "SELECT place, entry FROM leaf WHERE instr(entry, ?) AND entry ->> '$.access' = ?"
             " ORDER BY number",
             (access.encode(), access),
+        )
+        return [(*epoch_and_index(place), entry) for place, entry in rows]
+
+    def prunings(self) -> list[tuple[int, int, bytes]]:
+        """(epoch, index, entry) of each record of pruning, in their order."""
+        rows = self._connection.execute(
+            "SELECT place, entry FROM leaf WHERE instr(entry, ?) ORDER BY number", (PRUNE,)
         )
         return [(*epoch_and_index(place), entry) for place, entry in rows]
 

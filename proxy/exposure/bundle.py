@@ -5,6 +5,7 @@
     report.html               what was found, for people (page.py)
     exposure.csv              the same for spreadsheets
     records/ACCESS-N.json     each record of each access, its exact bytes; beside it its tlog-proof
+    pruned/…                  where first records of an access were pruned: the records that say so, proved
     attachments/DIGEST        what records name
     registry/…                the registry of logs, whole, with its checkpoint
     keys/…                    the verifier keys
@@ -94,6 +95,11 @@ def _files(
                 yield f"{name}.json", leaf.entry
                 yield f"{name}.tlog-proof", bytes(proofs.of(leaf))
                 digests |= {d for d in map(named, event.evidence) if d is not None}
+        firsts = [event for each in found for _, event in records[each.access.access][:1]]
+        if any(event.part for event in firsts):
+            for number, (epoch, index, entry) in enumerate(leaves.prunings()):
+                yield f"pruned/{number}.json", entry
+                yield f"pruned/{number}.tlog-proof", bytes(proofs.at(str(epoch), index))
         for digest in sorted(digests):
             content = leaves.attachment(digest)
             if content is not None:  # what is missing is told, and the check says so again
@@ -115,10 +121,14 @@ class _Proofs:
 
     def of(self, leaf: Leaf) -> Proof:
         """The proof of a record; raises LogUnavailable."""
-        if leaf.log not in self._folders:
-            folder = Folder(self._files.tiles / leaf.log.rpartition("/")[2])
-            self._folders[leaf.log] = folder, checkpoint_of(folder)
-        return proved(*self._folders[leaf.log], leaf.index)
+        return self.at(leaf.log.rpartition("/")[2], leaf.index)
+
+    def at(self, log: str, index: int) -> Proof:
+        """The same by a log's number; raises LogUnavailable."""
+        if log not in self._folders:
+            folder = Folder(self._files.tiles / log)
+            self._folders[log] = folder, checkpoint_of(folder)
+        return proved(*self._folders[log], index)
 
 
 def _csv(found: Sequence[Exposed]) -> str:

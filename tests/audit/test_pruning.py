@@ -6,6 +6,9 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
+import zipfile
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -275,6 +278,58 @@ def test_exposure_says_that_it_cannot_tell_of_what_is_gone(home, path):
     prune(home)
     after = CliRunner().invoke(main, words, catch_exceptions=False)
     assert f"{601 + 256} entries were pruned from this log" in after.stderr
+
+
+async def _ended(path: Path, keyring, records) -> None:
+    await asyncio.to_thread(write, path, records, keyring=keyring)
+    async with opened(path, keyring=keyring):
+        pass
+
+
+def test_evidence_of_an_access_of_which_the_beginning_was_pruned(home, keyring, tmp_path):
+    """It is checked all the same, with the record that says so; and not without that."""
+    known = {"access": "0a" * 16, "subject": "s1", "report": "sales/x", "decision": "permit"}
+    known |= {"rows": 5, "fields": {"net": {"clear": 5}}}
+    records = [event("intent", at=OLD, **known)]
+    records += [event(at=OLD) for _ in range(300)]
+    records += [
+        event("progress", at=NEW, part=1, **known),
+        event("outcome", at=NEW, part=2, **known),
+    ]
+    path = home.folder / "access.db"
+    asyncio.run(_ended(path, keyring, records))
+    assert "256 entries gone" in prune(home)
+    run(home, "exposure", "--bundle", tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as packed:
+        packed.extractall(tmp_path / "out")
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", "check.py"]
+        return subprocess.run(
+            command, cwd=tmp_path / "out", capture_output=True, text=True, check=False
+        )
+
+    said = check()
+    assert said.returncode == 0, said.stderr
+    assert "PROVED: 1 accesses" in said.stdout and "Of 1 of them" in said.stdout
+    file = tmp_path / "out/pruned/0.json"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"counterfoil/1", b"counterfoil/2"))
+    assert "is not in the log" in check().stderr
+    file.unlink()
+    assert "a record of it is missing" in check().stderr
+
+
+def test_what_a_killed_publisher_left_goes_too(home, path):
+    """A file that it was about to put in its place holds what the one in its place does."""
+    tiles = Files.at(path).tiles
+    left = tiles / "1/tile/entries/.000.x1y2z3"
+    shutil.copy(tiles / "1/tile/entries/000", left)
+    attachment = tiles / "attachments/0a" / ("." + "b" * 62 + ".x1y2z3")
+    attachment.parent.mkdir(parents=True)
+    attachment.write_bytes(b"evidence")
+    prune(home)
+    assert not left.exists() and not attachment.exists()
 
 
 @BOTH
