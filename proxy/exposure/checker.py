@@ -285,6 +285,7 @@ def check_pruned(path: Path, logs: dict[str, Key]) -> str:
 
 def told() -> set[str]:
     """The accesses that the table tells of."""
+    csv.field_size_limit(1 << 30)  # of very many fields all are in one cell
     with Path("exposure.csv").open(newline="", encoding="utf-8") as file:
         return {row["access"] for row in csv.DictReader(file)}
 
@@ -333,23 +334,33 @@ def check(vkey: Optional[str]) -> None:
         print("Of", cut, "of them the log has the end alone: the beginning was pruned from it.")
 
 
+def neutral(text: str) -> str:
+    """A text as a spreadsheet takes it for one, and not for a formula."""
+    return "'" + text if text[:1] in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20") else text
+
+
 def shown(value: Optional[str]) -> str:
-    """What is kept of a value, as a spreadsheet takes it for text."""
-    text = "" if value is None else value[1:] if value[:1] == "=" else value
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """What is kept of a value."""
+    return "" if value is None else neutral(value[1:] if value[:1] == "=" else value)
+
+
+def rows_given(access: str) -> Iterator[tuple[dict[str, Optional[str]], dict[str, str]]]:
+    """The rows of all evidence of an access."""
+    for path in records().get(access) or fail("there is no such access here"):
+        for evidence in evidence_of(json.loads(path.read_bytes())):
+            yield from rows_of(evidence)
 
 
 def print_rows(access: str) -> None:
-    """The rows that an access gave."""
-    out: Any = None
-    for path in records().get(access) or fail("there is no such access here"):
-        for evidence in evidence_of(json.loads(path.read_bytes())):
-            for kept, forms in rows_of(evidence):
-                if out is None:
-                    out = csv.writer(sys.stdout)
-                    out.writerow([*kept, "given"])
-                given = "; ".join(field + " " + form for field, form in sorted(forms.items()))
-                out.writerow([*map(shown, kept.values()), given])
+    """The rows that an access gave. Not of each of them the same fields may be kept."""
+    names: dict[str, None] = {}
+    for kept, _ in rows_given(access):
+        names.update(dict.fromkeys(kept))
+    out = csv.writer(sys.stdout)
+    out.writerow([*map(neutral, names), "given"])
+    for kept, forms in rows_given(access):
+        given = "; ".join(field + " " + form for field, form in sorted(forms.items()))
+        out.writerow([*(shown(kept.get(name)) for name in names), neutral(given)])
 
 
 def main() -> None:
