@@ -197,6 +197,20 @@ def witnessed(folder: Path, key: str) -> Iterator[tuple[str, str]]:
             process.stdout.close()
 
 
+def test_two_witnesses_never_remember_in_one_folder(tmp_path: Path) -> None:
+    """Each would sign what goes on from its own memory: two histories."""
+    public = KEYRING.signer("test", "counterfoil/registry").public
+    key = str(VerifierKey(name="counterfoil/registry", public=public))
+    state = tmp_path / "state"
+    words = ["log", "witness", "--vkey", key, "--state", str(state), "--port", "0"]
+    with witnessed(state, key):
+        command = [sys.executable, "-m", "proxy", *words]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ran.returncode == 1 and "another witness remembers in it" in ran.stderr
+    with witnessed(state, key):
+        pass
+
+
 def key_of(path: Path) -> str:
     with contextlib.closing(Leaves(Files.at(path))) as leaves:
         return leaves.key()
