@@ -87,10 +87,15 @@ def _files(
         yield "registry/checkpoint", checkpoint
         for number, entry in enumerate(entries):
             yield f"registry/{number}.json", entry
+        known = {each.log for each in opened}
         digests: set[str] = set()
         proofs = _Proofs(files)
         for each in found:
             for number, (leaf, event) in enumerate(records[each.access.access]):
+                if leaf.log not in known:
+                    raise LogUnavailable(
+                        f"no checkpoint of the registry covers {leaf.log} yet: try again in a second"
+                    )
                 name = f"records/{event.access}-{number}"
                 yield f"{name}.json", leaf.entry
                 yield f"{name}.tlog-proof", bytes(proofs.of(leaf))

@@ -275,6 +275,19 @@ def test_what_is_no_event_is_told_by_all_that_read_it(tmp_path: Path) -> None:
             assert ran.exception is None or isinstance(ran.exception, SystemExit), (more, verb)
 
 
+def test_no_message_has_a_terminal_obey(tmp_path: Path) -> None:
+    """Whatever a damaged log has for a name: an error shows it as escapes."""
+    path = tmp_path / "access.db"
+    write(path, [event()])
+    with forced(path) as database:
+        database.execute("DELETE FROM log WHERE epoch = 0")
+        database.execute("UPDATE log SET name = 'x' || char(27) || ']0;y' || char(7, 0x202e)")
+        database.execute("UPDATE leaf SET entry = CAST('{}' AS BLOB) WHERE number = 2")
+    ran = CliRunner().invoke(main, ["log", "export", "--log", str(path)])
+    assert ran.exit_code == 1 and r"x\x1b]0;y\x07\u202e[1] is not an access event" in ran.stderr
+    assert ran.stderr.replace("\n", "").isprintable()
+
+
 async def test_a_log_that_grows_while_it_is_looked_at_is_whole(tmp_path: Path) -> None:
     """What is written, published, sealed and begun while somebody verifies is no fault of the log."""
     path = tmp_path / "access.db"

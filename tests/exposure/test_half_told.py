@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import shutil
 import sqlite3
 from pathlib import Path
 
 import msgspec
+from click.testing import CliRunner
 
 from proxy.access import AccessEvent
 from proxy.audit import Asked, Reader
+from proxy.audit.store import Files
+from proxy.cli import main
 from proxy.exposure.search import Exposed, Question, Search
 from proxy.exposure.where import Where
-from tests.audit.records import event, write
+from tests.audit.records import event, opened, write
+from tests.audit.test_publish import written
 
 GIVEN = {"access": "0a", "subject": "s1", "report": "shop/days", "decision": "permit"}
 FORMS = {"net": {"clear": 10}}
@@ -63,6 +68,24 @@ def test_rows_whose_evidence_is_gone_beside_rows_that_never_went_out(tmp_path: P
     kept(path, lost)
     (found,) = exposed(path, "shop == 'S1'")
     assert (found.rows, found.possible) == (10, 0)
+
+
+async def test_no_bundle_is_made_that_could_not_be_checked(tmp_path: Path) -> None:
+    """The registry's checkpoint must name each log that a record is in: it may have been published just before."""
+    path, out = tmp_path / "access.db", tmp_path / "out.zip"
+    tiles, before = Files.at(path).tiles, tmp_path / "before"
+    await written(path, 1)
+    shutil.copytree(tiles / "registry", before)
+    async with opened(path) as log:
+        await log.append(event(rows=1, fields=FORMS, **GIVEN))
+    words = ["log", "exposure", "--log", str(path), "--bundle", str(out)]
+    shutil.move(tiles / "registry", tmp_path / "after")
+    shutil.copytree(before, tiles / "registry")
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 1 and "try again in a second" in ran.stderr and not out.exists()
+    shutil.rmtree(tiles / "registry")
+    shutil.move(tmp_path / "after", tiles / "registry")
+    assert CliRunner().invoke(main, words).exit_code == 0
 
 
 def test_evidence_of_more_rows_than_there_can_be(tmp_path: Path) -> None:
