@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.access import NO_EVENT, AccessEvent, decode
@@ -63,6 +63,12 @@ class Hold:
             "until": self.until,
         }
         return {name: text for name, text in said.items() if text}
+
+    def of_all(self, people: Iterable[set[str]]) -> Hold:
+        """The same, of all ids of each who has one of its ids: another key may name them since."""
+        own = frozenset(self.subjects)
+        more = {id_ for ids in people if not own.isdisjoint(ids) for id_ in ids - own}
+        return replace(self, subjects=(*self.subjects, *sorted(more)))
 
     def covers(self, *, subject: str, report: str, at: str) -> bool:
         """Whether a record of these is kept."""

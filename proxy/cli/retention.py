@@ -20,7 +20,7 @@ from rich.table import Table
 
 from proxy import config
 from proxy.access import written
-from proxy.audit import Reader, holds, projection, pruned
+from proxy.audit import Reader, holds, names, projection, pruned
 from proxy.audit.holds import Hold
 from proxy.audit.names import Names
 from proxy.audit.pruning import Bundle, Pruner, alone
@@ -76,7 +76,9 @@ def prune(log_file: Path | None, settings: Path, *, before: datetime | None, dry
     files = Files.at(path)
     with alone(files, database) as retention, closing(Pruner(files, retention)) as pruner:
         held = holds.in_force(files)
-        plan = [*pruner.plan(before=stamp, holds=held.values())]
+        people = [ids | {*keyring.opaques(name)} for name, ids in names.known(files).items()]
+        kept = [each.of_all(people) for each in held.values()]
+        plan = [*pruner.plan(before=stamp, holds=kept)]
         going = sum(bundle.count for bundle in plan)
         if dry_run:
             _tell(plan, "would go", len(held))
@@ -284,11 +286,11 @@ def erase(log_file: Path | None, settings: Path, subject: str) -> None:
         log.put(
             "operated", action="log erase", parameters={"subjects": " ".join(known[:_MOST_IDS])}
         )
-        names = Names(files.names)
+        directory = Names(files.names)
         try:
-            count = names.erase(name)
+            count = directory.erase(name)
         finally:
-            names.close()
+            directory.close()
     database = database_of(settings, log_file)
     if database is not None:  # once the name that we ourselves just told of is there
         with closing(mirror_of(files, database)) as mirror:

@@ -465,6 +465,35 @@ def test_what_is_held_stays_until_it_is_released(home, path, keyring):
     assert ": whole" in run(home, "verify")
 
 
+@BOTH
+def test_a_hold_goes_on_though_another_key_names(home, keyring):
+    """Who is held is held under the ids that come later, too."""
+    path = home.folder / "access.db"
+
+    async def asked(keys, *principals: str) -> None:
+        async with opened(path, keyring=keys) as log:
+            for _ in range(300):
+                for name in principals:
+                    one = event(at=OLD, subject=keys.opaque(name))
+                    await log.append(one, principal=name)
+
+    asyncio.run(asked(keyring, "user:alice"))
+    run(home, "hold", "add", "h", "--reason", "r", "--subject", "alice")
+    said = CliRunner().invoke(
+        main, ["keys", "rotate", "--names", "--yes", "-c", str(home.settings)]
+    )
+    assert said.exit_code == 0, said.output
+    later = keyring_of(home.settings)
+    assert later.opaque("user:alice") != keyring.opaque("user:alice")
+    asyncio.run(asked(later, "user:alice"))
+    asyncio.run(asked(later, "user:bob"))
+    prune(home)
+    there = [one.subject for one in events(path)]
+    assert there.count(keyring.opaque("user:alice")) == 300
+    assert there.count(later.opaque("user:alice")) == 300
+    assert there.count(later.opaque("user:bob")) < 300
+
+
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
