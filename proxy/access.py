@@ -53,6 +53,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -149,8 +150,12 @@ def encode(event: AccessEvent) -> bytes:
     return _ENCODER.encode(event)
 
 
+NO_EVENT: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoders of JSON raise: of what is none, of no UTF-8, of thousands of brackets."""
+
+
 def decode(leaf: bytes) -> AccessEvent:
-    """The event that `leaf` holds; raises msgspec.ValidationError."""
+    """The event that `leaf` holds; raises one of NO_EVENT."""
     return _DECODER.decode(leaf)
 
 
@@ -195,6 +200,11 @@ def timestamp(now: float) -> str:
     """RFC 3339 in UTC with microseconds."""
     whole = int(now)
     return f"{_second(whole)}.{int((now - whole) * 1e6):06d}Z"
+
+
+def written(moment: datetime) -> str:
+    """The same of an instant with a time zone: to the microsecond, and of any year in four digits."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 @lru_cache(maxsize=4)

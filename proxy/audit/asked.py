@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.access import timestamp
+from proxy.access import written
 from proxy.audit.accesses import OUTCOMES
 from proxy.audit.facets import CUT
 
@@ -158,8 +158,8 @@ def going_on(since: datetime | None, until: datetime | None) -> tuple[list[str],
     where, values = [], Values()
     if since is not None:
         where.append("at >= :since")
-        values["since"] = timestamp(since.timestamp())
+        values["since"] = written(since)
     if until is not None:
         where.append("started < :until")
-        values["until"] = timestamp(until.timestamp())
+        values["until"] = written(until)
     return where, values

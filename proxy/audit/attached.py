@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from proxy import durable
+from proxy.access import NO_EVENT
 from proxy.audit.attachments import NAMES, content_of
 from proxy.evidence import named
 
@@ -46,7 +47,7 @@ def digests_of(entries: Iterable[bytes]) -> Iterator[str]:
         if NAMES in entry:
             try:
                 statements = _EVIDENCE.decode(entry).evidence
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 continue
             for statement in statements:
                 digest = named(statement)
@@ -116,18 +117,19 @@ def unpublish(tiles: Path, connection: sqlite3.Connection) -> None:
         return connection.execute(asked, (bytes.fromhex(digest),)).fetchone() is not None
 
     there = {
-        digest: path
+        path: found[0]
         for path in (tiles / FOLDER).glob("??/*")
-        if _DIGEST.fullmatch(digest := path.parent.name + path.name)
+        # Whoever was killed while publishing it has left it as `.62 digits.something`.
+        if (found := _DIGEST.match(path.parent.name + path.name.removeprefix(".")))
     }
-    loose = [digest for digest in there if not held(digest)]
+    loose = [path for path, digest in there.items() if not held(digest)]
     for start in range(0, len(loose), _AT_ONCE):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for digest in loose[start : start + _AT_ONCE]:
-                if not held(digest):
-                    there[digest].unlink(missing_ok=True)
+            for path in loose[start : start + _AT_ONCE]:
+                if not held(there[path]):
+                    path.unlink(missing_ok=True)
         finally:
             connection.rollback()
-    for folder in {there[digest].parent for digest in loose}:
+    for folder in {path.parent for path in loose}:
         durable.sync_folder(folder)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from proxy import durable
-from proxy.access import AccessEvent, decode, timestamp
+from proxy.access import NO_EVENT, AccessEvent, decode, written
 from proxy.audit.accesses import Leaf
 from proxy.audit.merkle import leaf_hash
 from proxy.audit.query import Reader
@@ -49,10 +49,13 @@ class GaveUp(CounterfoilError):
     """The receiver took nothing for as long as it was given."""
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
 class _Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    number: int
+    number: _Whole
     log: str
-    index: int
+    index: _Whole
     leaf: str
     """The hash (hex) of the entry there: a log that was replaced or cut off is not gone on with."""
 
@@ -93,7 +96,7 @@ class Cursor:
             return None
         except OSError as error:
             raise CounterfoilError(f"{self._file} cannot be read: {error.strerror}") from None
-        except msgspec.MsgspecError:
+        except NO_EVENT:
             raise CounterfoilError(f"{self._file} is no cursor of an export") from None
         leaf = next(reader.since(said.number - 1), None)
         there = leaf is not None and (leaf.number, _hash(leaf)) == (said.number, said.leaf)
@@ -166,7 +169,7 @@ class Export:
         """
         after = self._cursor.number(self._reader) if self._cursor is not None else None
         if after is None:
-            after = self._before(timestamp(since.timestamp())) if since is not None else 0
+            after = self._before(written(since)) if since is not None else 0
         while not self._stop.is_set():
             for leaf, batch in self._batches(after):
                 if not self._delivered(batch):
@@ -241,7 +244,7 @@ def _event(leaf: Leaf) -> AccessEvent:
         datetime.fromisoformat(event.at)
         if _TIME.match(event.at) and _LINE_END.isdisjoint(leaf.entry):
             return event
-    except (msgspec.MsgspecError, ValueError):
+    except (*NO_EVENT, ValueError):
         pass
     raise LogUnavailable(
         f"{leaf.log}[{leaf.index}] is not an access event that this program knows:"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from operator import neg
 from typing import Final
 
-from proxy.access import timestamp
+from proxy.access import written
 from proxy.audit.asked import (
     NOT_OPENED,
     Asked,
@@ -81,10 +81,10 @@ def spanned(connection: sqlite3.Connection, asked: Asked) -> _Span:
     if asked.since is not None or asked.until is not None:
         if asked.since is not None:
             where.append("latest >= :since")
-            values["since"] = timestamp(asked.since.timestamp())
+            values["since"] = written(asked.since)
         if asked.until is not None:
             where.append("hour <= :until")
-            values["until"] = timestamp(asked.until.timestamp())[:13]
+            values["until"] = written(asked.until)[:13]
         statement = f"SELECT min(least), max(greatest) FROM kept.hour WHERE {' AND '.join(where)}"
         low, high = connection.execute(statement, values).fetchone()
         least, greatest = (1, 0) if low is None else (low, high)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-import msgspec
-
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit.store import Files, failing_as_unavailable, read_only
 
 _HOLD: Final = '"step":"hold"'
@@ -66,6 +64,12 @@ class Hold:
         }
         return {name: text for name, text in said.items() if text}
 
+    def of_all(self, people: Iterable[set[str]]) -> Hold:
+        """The same, of all ids of each who has one of its ids: another key may name them since."""
+        own = frozenset(self.subjects)
+        more = {id_ for ids in people if not own.isdisjoint(ids) for id_ in ids - own}
+        return replace(self, subjects=(*self.subjects, *sorted(more)))
+
     def covers(self, *, subject: str, report: str, at: str) -> bool:
         """Whether a record of these is kept."""
         return (
@@ -105,7 +109,7 @@ def _records(files: Files) -> Iterator[AccessEvent]:
         for (entry,) in rows:
             try:
                 event = decode(entry)
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 continue  # which verification tells of
             if event.step == "hold":
                 yield event

@@ -7,10 +7,11 @@ a change to the log. What was erased is overwritten (`secure_delete`), in the wr
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from proxy.audit.store import connect, failing_as_unavailable, journal
+from proxy.audit.store import Files, connect, failing_as_unavailable, journal, read_only
 
 
 class Names:
@@ -80,6 +81,22 @@ class Names:
     def close(self) -> None:
         """Close it."""
         self._connection.close()
+
+
+def known(files: Files) -> Mapping[str, set[str]]:
+    """Principal -> its opaque ids, of all that are in the directory. Raises LogUnavailable."""
+    found: dict[str, set[str]] = {}
+    if not files.names.is_file():
+        return found
+    with (
+        failing_as_unavailable(files.names),
+        closing(sqlite3.connect(read_only(files.names), uri=True, timeout=5.0)) as connection,
+    ):
+        (made,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        rows = connection.execute("SELECT principal, subject FROM name") if made else ()
+        for principal, subject in rows:
+            found.setdefault(principal, set()).add(subject)
+    return found
 
 
 def subjects_of(connection: sqlite3.Connection, principal: str) -> tuple[str, ...]:

@@ -229,13 +229,11 @@ def differing(files: Files) -> str | None:
         run = connection.execute
         run("ATTACH ? AS leaves", (read_only(files.leaves),))
         run("ATTACH ? AS kept", (read_only(files.index),))
-        run("BEGIN")
+        connection.executescript(merging.SCHEMA)
+        run("BEGIN")  # one state of both: nothing is pruned between these looks
         (tables,) = run("SELECT count(*) FROM kept.sqlite_schema").fetchone()
         if not tables or not fits(connection, "kept"):
             return ""
-        run("ROLLBACK")
-        connection.executescript(merging.SCHEMA)
-        run("BEGIN")
         (upto,) = run("SELECT number FROM kept.projected").fetchone()
         merging.apply(connection, 0, upto)
         columns = merging.COLUMNS

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from proxy.access import NO_EVENT
 from proxy.audit import attachments
 from proxy.audit.holds import Hold
 from proxy.audit.locks import Locks
@@ -227,7 +228,7 @@ def _old(entry: bytes, before: str, holds: Sequence[Hold]) -> bool:
     """Whether an entry may go; what is no event stays, for others to look at."""
     try:
         head = _HEAD.decode(entry)
-    except (msgspec.MsgspecError, UnicodeError):
+    except NO_EVENT:
         return False
     return (
         head.at < before

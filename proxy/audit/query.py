@@ -14,11 +14,13 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
+from proxy.access import NO_EVENT
 from proxy.audit import attachments, finding, merging, projection
 from proxy.audit.accesses import Access, End, Leaf, Past
 from proxy.audit.asked import Asked, going_on, of_rows
@@ -65,6 +67,7 @@ _COLUMNS: Final = (
     *merging.DOCUMENTS, *merging.NUMBERS, *merging.GROWING,
 )  # fmt: skip
 
+_FIRST: Final = itemgetter(_COLUMNS.index("first"))
 _DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "groups": msgspec.json.Decoder(tuple[str, ...]),
     "lines": msgspec.json.Decoder(tuple[str, ...]),
@@ -273,7 +276,7 @@ class Reader:
                 known = {"firsts": msgspec.json.encode([*firsts]).decode(), "limit": limit}
                 which = "a.first IN (SELECT value FROM json_each(:firsts))"
                 rows += self._connection.execute(row.format("kept.access", which), known)
-                rows.sort(key=_first, reverse=True)
+                rows.sort(key=_FIRST, reverse=True)
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
             return [
                 self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows[:limit]
@@ -380,19 +383,16 @@ class Reader:
 
     def _access(self, row: dict[str, object], logs: dict[int, str]) -> Access:
         given = {name: value for name, value in row.items() if value is not None}
-        for name, decoder in _DOCUMENT.items():
-            if name in given:
-                given[name] = decoder.decode(str(given[name]))
+        try:
+            given |= {n: d.decode(str(given[n])) for n, d in _DOCUMENT.items() if n in given}
+        except NO_EVENT:
+            raise LogUnavailable(f"a list of access {given['access']} is none") from None
         statement = "SELECT place FROM leaves.leaf WHERE number = ?"
         (place,) = self._run(statement, given.pop("first")).fetchone() or (0,)  # it was taken out
         epoch, index = epoch_and_index(place)
         given |= {"log": logs.get(epoch, "") if epoch else "", "index": index}
         given["principal"] = self.principal(str(given.get("subject", "")))
         return msgspec.convert(given, Access)
-
-
-def _first(row: tuple[int, ...]) -> int:
-    return row[_COLUMNS.index("first")]
 
 
 def _decided(since: datetime | None, until: datetime | None) -> tuple[str, dict[str, object]]:

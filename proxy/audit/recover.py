@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.access import AccessEvent, decode, encode, new_access_id
+from proxy.access import NO_EVENT, AccessEvent, decode, encode, new_access_id
 from proxy.audit import registry
 from proxy.audit.ledger import Epoch
 from proxy.audit.locks import Held, Locks
@@ -77,7 +77,7 @@ class Opens:
                         place,
                         event if before is None else merge(before[1], event),
                     )
-            except (msgspec.MsgspecError, UnicodeError) as error:
+            except NO_EVENT as error:
                 epoch, index = epoch_and_index(place)
                 raise LogUnavailable(
                     f"leaf {index} of log {epoch} is not an access event"
@@ -159,7 +159,7 @@ def going_on(log: Signed, first: bytes, *, size: int, head: int) -> Epoch:
     """A log that is written to again; raises LogUnavailable where its `first` entry is no event."""
     try:
         opened = _HEAD.decode(first).access
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except NO_EVENT as error:
         raise LogUnavailable(f"leaf 0 of log {log.epoch} is not an access event") from error
     return Epoch(
         number=log.epoch,

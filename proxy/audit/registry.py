@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from proxy.access import NO_EVENT
 from proxy.audit.checkpoint import Checkpoint, VerifierKey
 from proxy.audit.merkle import HASH_BYTES
 from proxy.audit.store import Files, place_of
@@ -69,7 +70,10 @@ def encode(entry: Entry) -> bytes:
 
 def decode(leaf: bytes) -> Entry:
     """What an entry says; raises ValueError."""
-    return _DECODER.decode(leaf)
+    try:
+        return _DECODER.decode(leaf)
+    except NO_EVENT:
+        raise ValueError("it is no entry of a registry") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +127,10 @@ def size_of(connection: sqlite3.Connection, epoch: int) -> int:
         (base, place_of(epoch + 1, 0) - 1),
     ).fetchone()
     size = 0 if last is None else int(last) - base + 1
-    if epoch == EPOCH:
-        return size
+    if (
+        epoch == EPOCH
+    ):  # rows without a place among the entries are counted, so that they are missed there
+        return max(size, _count(connection))
     gone = connection.execute(
         f"SELECT place + length(hashes) / {HASH_BYTES} FROM pruned WHERE place BETWEEN ? AND ?"
         " ORDER BY place DESC LIMIT 1",
@@ -152,9 +158,14 @@ def hashes_of(connection: sqlite3.Connection, epoch: int, start: int) -> list[by
     return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
 
 
+def _count(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM registry").fetchone()
+    return int(count)
+
+
 def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     """Add entries to the registry, within the caller's transaction."""
-    (size,) = connection.execute("SELECT count(*) FROM registry").fetchone()
+    size = _count(connection)
     connection.executemany(
         "INSERT INTO registry (number, entry) VALUES (?, ?)",
         [(size + at, encode(entry)) for at, entry in enumerate(entries)],

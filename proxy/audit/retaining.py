@@ -36,7 +36,8 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _MOST_ANSWER: Final = 64 << 10
 _SIZE: Final = re.compile(rb"(?:0|[1-9][0-9]{0,18})\n?\Z")
 _LOGGER: Final = logging.getLogger("counterfoil")
-_FAULTS: Final = (OSError, aiohttp.ClientError, TimeoutError, Missing, ValueError)
+_FAULTS: Final = (OSError, aiohttp.ClientError, TimeoutError)
+"""Of a place, for all logs."""
 
 
 class NotRetained(ValueError):
@@ -74,7 +75,7 @@ class Sink(ABC):
         return self._taken.get(checkpoint.origin, (-1, 0.0))[0] >= checkpoint.size
 
     async def give(self, newest: Newest) -> None:
-        """Give it a checkpoint; raises one of _FAULTS."""
+        """Give it a checkpoint; raises one of _FAULTS, Missing, or ValueError: NotRetained, say."""
         await self._give(newest)
         checkpoint = newest.note.checkpoint
         self._taken[checkpoint.origin] = (checkpoint.size, time.monotonic())
@@ -99,9 +100,15 @@ class FolderSink(Sink):
         path = own / f"{checkpoint.size:019d}"
         if not path.exists():
             durable.write(path, data, mode=0o644)  # not by a link, which not every mount can make
-        elif Note.parse(path.read_bytes()).checkpoint != checkpoint:
+        elif _there(path) != checkpoint:
             # What was retained is never replaced, by us least of all.
-            raise NotRetained(f"{path} is another checkpoint of as many entries")
+            raise NotRetained(f"{path} is another checkpoint of as many entries, or none")
+
+
+def _there(path: Path) -> Checkpoint | None:
+    with contextlib.suppress(NotACheckpoint):
+        return Note.parse(path.read_bytes()).checkpoint
+    return None
 
 
 def newest_in(folder: Path) -> list[bytes]:
@@ -274,7 +281,7 @@ class Retaining:
                 continue
             try:
                 await sink.give(newest)
-            except NotRetained as error:  # which is a matter of that log alone
+            except (Missing, ValueError) as error:  # which is a matter of that log alone
                 failure = failure or str(error)
             except _FAULTS as error:
                 failure = f"{error}" or type(error).__name__

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from proxy.audit import attached, attachments, registry
-from proxy.audit.store import SCHEMA, Files, check_kind, epoch_and_index, place_of, read_only
+from proxy.audit.looking import PRUNE
+from proxy.audit.store import (
+    COPY,
+    SCHEMA,
+    Files,
+    authority_of,
+    check_kind,
+    epoch_and_index,
+    place_of,
+    read_only,
+)
 from proxy.audit.tiles import WIDTH, Folder, Missing
 from proxy.errors import LogUnavailable
 
@@ -53,6 +63,17 @@ class Leaves:
             ours = set(new.execute(_OBJECTS).fetchall())
         tables = {each for each in ours if each[0] == "table"}
         return not tables <= found <= ours
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is one of a database's log, and may be behind."""
+        return authority_of(self._connection) == COPY
+
+    @property
+    def gone(self) -> int:
+        """How much was taken away by now: a number that rises."""
+        (number,) = self._connection.execute("SELECT gone FROM this").fetchone()
+        return int(number)
 
     def key(self) -> str:
         """The registry's verifier key, by its own word. Raises LogUnavailable where it never began."""
@@ -120,6 +141,13 @@ class Leaves:
             "SELECT place, entry FROM leaf WHERE instr(entry, ?) AND entry ->> '$.access' = ?"
             " ORDER BY number",
             (access.encode(), access),
+        )
+        return [(*epoch_and_index(place), entry) for place, entry in rows]
+
+    def prunings(self) -> list[tuple[int, int, bytes]]:
+        """(epoch, index, entry) of each record of pruning, in their order."""
+        rows = self._connection.execute(
+            "SELECT place, entry FROM leaf WHERE instr(entry, ?) ORDER BY number", (PRUNE,)
         )
         return [(*epoch_and_index(place), entry) for place, entry in rows]
 

@@ -8,11 +8,13 @@ from typing import Final
 
 import msgspec
 
-from proxy.access import timestamp
+from proxy.access import written
 from proxy.audit.facets import TALLIES
 
 _BY_HOUR: Final = timedelta(days=3)
 """Up to which time is told hour by hour."""
+_LEAST: Final = timedelta(microseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC) + _LEAST
 _HOUR: Final = 13
 _DAY: Final = 10
 """How many characters of a time name its hour, its day."""
@@ -99,8 +101,8 @@ def counted(
             f" UNION ALL SELECT min(bin) FROM kept.tally WHERE kind = 'decision' AND unit = {_HOUR}"
         )
     begun = min(filter(None, (at for (at,) in connection.execute(first))), default="")
-    start = timestamp(since.timestamp()) if since is not None else begun
-    end = timestamp((until or datetime.now(UTC)).timestamp() - (0 if until is None else 1e-6))
+    start = written(since) if since is not None else begun
+    end = written(datetime.now(UTC) if until is None else max(until, _FIRST) - _LEAST)
     unit = _HOUR if _apart(start, end) <= _BY_HOUR else _DAY
     which = {"unit": unit, "since": start[:unit], "top": top}
     which["until"] = end[:unit] if until is not None else "~"

@@ -26,7 +26,8 @@ def unpublish(files: Files, connection: sqlite3.Connection) -> None:
         epoch, first = epoch_and_index(place)
         whole = folder_of(files, epoch) / entries_path(first // WIDTH)
         partial = whole.with_name(whole.name + ".p")
-        for each in (whole, *partial.glob("*")):
+        # Whoever was killed while publishing it may have left it under another name.
+        for each in (whole, *whole.parent.glob(f".{whole.name}.*"), *partial.glob("*")):
             if each.is_file():
                 each.unlink(missing_ok=True)
                 folders.add(each.parent)

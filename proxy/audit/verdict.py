@@ -6,10 +6,12 @@ That one of them is damaged is a finding, too.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from proxy.audit.checkpoint import VerifierKey
 from proxy.audit.findings import Grade, Verified
@@ -18,6 +20,12 @@ from proxy.audit.store import Files, damaged, explain
 from proxy.audit.verify import Verifier, Watch
 from proxy.errors import LogUnavailable
 
+_LOOKS: Final = 3
+"""At a log that is pruned meanwhile."""
+_STILL: Final = 2.0
+"""Seconds without a change after which pruning has ended …"""
+_LONGEST: Final = 600.0
+"""… or is waited for no more."""
 Begun = Callable[[int], Watch]
 """Told of how many entries there are to look at, it gives who is told of those that were."""
 
@@ -44,9 +52,23 @@ def of_log(
                 known = key or VerifierKey.parse(leaves.key())
             except ValueError as error:
                 return invalid(files.leaves, f"its own verifier key is none: {error}")
-            return _verified(leaves, files.tiles, known, retained, processes, begun)
+            looks = 1
+            while True:
+                gone = leaves.gone
+                found = _verified(leaves, files.tiles, known, retained, processes, begun)
+                if found.grade < Grade.INVALID or leaves.gone == gone or looks == _LOOKS:
+                    return found
+                _await_the_end_of_pruning(leaves)  # what went meanwhile was looked for in vain
+                looks += 1
 
     return looked_at(files.leaves, look)
+
+
+def _await_the_end_of_pruning(leaves: Leaves) -> None:
+    until, gone = time.monotonic() + _LONGEST, -1
+    while gone != leaves.gone and time.monotonic() < until:
+        gone = leaves.gone
+        time.sleep(_STILL)
 
 
 def of_tiles(

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit import attached, registry
 from proxy.audit.checkpoint import Checkpoint, NotACheckpoint, Note, VerifierKey, opened
 from proxy.audit.findings import Grade, Verified
@@ -122,7 +122,7 @@ class Verifier:
             try:
                 entry = registry.decode(leaf)
                 key = VerifierKey.parse(entry.key) if isinstance(entry, Opened) else None
-            except (msgspec.MsgspecError, ValueError):
+            except ValueError:
                 self.found.add(wrong, name, "it is no entry of a registry", index)
                 continue
             match entry:
@@ -168,12 +168,12 @@ class Verifier:
             if not self._advance(edge, name, stretch):
                 break
             self._roots[name, edge.size] = edge.root
+            if checkpoint is not None and edge.size == published:
+                for level, number, _, hashes in edge.partial():
+                    self._hold_tile(folder, name, level, number, hashes, published)
         if edge.size < max(published, size):
             text = f"{max(published, size) - edge.size} entries are missing from here on"
             self.found.add(Grade.INVALID, name, text, edge.size)
-        elif checkpoint is not None and edge.size == published:
-            for level, number, _, hashes in edge.partial():
-                self._hold_tile(folder, name, level, number, hashes, published)
         if checkpoint is not None:
             self._hold(checkpoint, "its checkpoint")
         self._hold_to_its_seal(name, edge.size)
@@ -206,7 +206,7 @@ class Verifier:
                 abs(datetime.fromisoformat(_TIMES.decode(last).at) - begun) <= _NEW
                 for last in self._source.entries(epoch, max(0, size - 1), size)
             )
-        except (ValueError, TypeError):
+        except (*NO_EVENT, ValueError, TypeError):
             return False
 
     def _asked(self, name: str) -> Iterator[int]:
@@ -226,7 +226,7 @@ class Verifier:
         for entry in self._source.entries(epoch, published, published + 1):
             try:
                 age = self._now - datetime.fromisoformat(_TIMES.decode(entry).at)
-            except (ValueError, TypeError):
+            except (*NO_EVENT, ValueError, TypeError):
                 age = _NEW + _NEW  # it has no time
             if abs(age) > _NEW:
                 text = "no checkpoint covers the entries from here on, which are not new: nothing proves them"
@@ -293,7 +293,7 @@ class Verifier:
             # That an entry is an event is nothing that hashes tell; what is no event was not written by us.
             try:
                 event = decode(entry)
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 self.found.add(Grade.INVALID, name, "it is no access event", index)
                 continue
             self._hold_attachments(name, index, event, is_published=index < published)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -20,8 +21,10 @@ from typing import Final
 
 import msgspec
 
+from proxy.audit.checkpoint import NotACheckpoint, Note
 from proxy.audit.findings import Grade, Verified
 from proxy.audit.retaining import newest_in
+from proxy.audit.sources import Leaves
 from proxy.audit.store import Files
 from proxy.audit.verdict import of_log
 from proxy.errors import CounterfoilError, where
@@ -152,6 +155,26 @@ def _end_with_the_server() -> None:
     os._exit(1)
 
 
+def _reached(files: Files, retained: Sequence[bytes]) -> Sequence[bytes]:
+    """Without those that a copy has not come to yet: another machine's may be retained in the same place."""
+    with (
+        contextlib.suppress(sqlite3.Error, CounterfoilError),
+        contextlib.closing(Leaves(files)) as leaves,
+    ):
+        if leaves.is_copy:
+            sizes = {name: leaves.size(epoch, 0) for epoch, (name, _) in leaves.stated().items()}
+            return [data for data in retained if not _is_ahead(data, sizes)]
+    return retained
+
+
+def _is_ahead(data: bytes, sizes: Mapping[str, int]) -> bool:
+    try:
+        checkpoint = Note.parse(data).checkpoint
+    except NotACheckpoint:
+        return False
+    return checkpoint.size > sizes.get(checkpoint.origin, -1)
+
+
 def main() -> None:
     """The other process: say in JSON what is found."""
     with contextlib.suppress(OSError):  # where nobody may be told apart, it looks all the same
@@ -161,7 +184,8 @@ def main() -> None:
     try:
         # Before the log is read: of what grows, no more may be retained than is there.
         retained = [data for folder in folders for data in newest_in(folder)]
-        found = summed_up(of_log(Files.at(path), None, retained))
+        files = Files.at(path)
+        found = summed_up(of_log(files, None, _reached(files, retained)))
     except CounterfoilError as error:
         found = Found(failure=str(error))
     except Exception as error:  # noqa: BLE001 - said in words, and not as a traceback

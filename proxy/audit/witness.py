@@ -29,8 +29,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
-import msgspec
-
 from proxy import durable
 from proxy.audit import registry
 from proxy.audit.checkpoint import NotACheckpoint, Note, VerifierKey, cosignature
@@ -155,7 +153,7 @@ class Witness:
             read = Proof.parse(proof)
             checkpoint = read.check(entry, registered)
             said = registry.decode(entry)
-        except (NotProved, binascii.Error, msgspec.MsgspecError, ValueError) as error:
+        except (NotProved, binascii.Error, ValueError) as error:
             return Answer(400, f"{error}\n".encode())
         if last is None or checkpoint != last.checkpoint:
             size = last.checkpoint.size if last else 0

@@ -26,8 +26,15 @@ class _Group(LazyGroup):
         try:
             return super().invoke(ctx)
         except CounterfoilError as exc:
-            click.echo(f"counterfoil: {exc}", err=True)
+            click.echo(f"counterfoil: {_visible(str(exc))}", err=True)
             sys.exit(1)
+
+
+def _visible(text: str) -> str:
+    """Lines of which a terminal obeys nothing: they may name what somebody else has chosen."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 _COMMANDS: Final = {

@@ -31,7 +31,7 @@ from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import Folder
 from proxy.audit.verdict import Begun, invalid, looked_at, of_log, of_tiles
 from proxy.audit.verify import Watch
-from proxy.cli.log import log_option, resolve_log_path, settings_option, visible
+from proxy.cli.log import Words, log_option, resolve_log_path, settings_option, visible
 from proxy.cli.operated import note
 from proxy.errors import CounterfoilError, LogUnavailable
 
@@ -225,7 +225,7 @@ def _counted(count: int, one: str, many: str) -> str:
 @click.command()
 @log_option
 @settings_option
-@click.argument("event")
+@click.argument("event", type=Words())
 @click.option(
     "-o",
     "--out",

@@ -137,7 +137,7 @@ def export(
             click.echo(f"counterfoil: {visible(str(error))}", err=True)
         finally:
             last = f", up to {run.last.log}[{run.last.index}]" if run.last is not None else ""
-            click.echo(f"{run.count} records to {visible(receiver.name)}{last}", err=True)
+            click.echo(f"{run.count} records to {visible(receiver.name + last)}", err=True)
     sys.exit(status)
 
 

@@ -17,6 +17,7 @@ from proxy.audit import Asked, Reader
 from proxy.audit.accesses import csv_cell
 from proxy.cli.log import (
     Moment,
+    Words,
     log_option,
     print_json,
     resolve_log_path,
@@ -26,7 +27,7 @@ from proxy.cli.log import (
     who,
 )
 from proxy.cli.operated import note
-from proxy.cli.query import Words, keyring_at_hand, spreadsheet_safe
+from proxy.cli.query import keyring_at_hand, spreadsheet_safe
 from proxy.cli.tables import console, table
 from proxy.errors import LogUnavailable
 from proxy.exposure.search import Exposed, Question, Search

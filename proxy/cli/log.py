@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from proxy import config
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit import Access, Leaf, Reader
 from proxy.audit.shared import mirror_of
 from proxy.audit.store import Files
@@ -33,6 +32,8 @@ from proxy.values import calendar_date, instant
 _POLL: Final = 0.25
 """Seconds between two looks of `tail --follow`."""
 
+MOST: Final = 2**53
+"""Of what can be asked for at once."""
 _RELATIVE: Final = re.compile(r"([0-9]{1,5})([smhdw])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -79,6 +80,23 @@ class Moment(click.ParamType[datetime]):
             param,
             ctx,
         )
+
+
+class Words(click.ParamType[str]):
+    """A text of Unicode characters: others are in no record."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The text itself."""
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{visible(text)} is not UTF-8", param, ctx)
+        return text
 
 
 def resolve_log_path(log_file: Path | None, settings: Path) -> Path:
@@ -146,7 +164,7 @@ def log() -> None:
 @log_option
 @settings_option
 @click.option(
-    "-n", "count", type=click.IntRange(0), default=20, show_default=True, help="How many."
+    "-n", "count", type=click.IntRange(0, MOST), default=20, show_default=True, help="How many."
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with new records until interrupted.")
 @click.option(
@@ -184,7 +202,7 @@ def _print_leaf(reader: Reader, leaf: Leaf, *, as_json: bool) -> None:
         return
     try:
         event = decode(leaf.entry)
-    except (msgspec.MsgspecError, UnicodeError):
+    except NO_EVENT:
         shown = f"{leaf.log}[{leaf.index}] is not an access event"
     else:
         shown = "  ".join(filter(None, _parts(event, reader.principal(event.subject))))

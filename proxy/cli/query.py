@@ -21,7 +21,9 @@ from proxy import config
 from proxy.audit import OUTCOMES, Access, Asked, Reader
 from proxy.audit.accesses import csv_cell
 from proxy.cli.log import (
+    MOST,
     Moment,
+    Words,
     counted,
     log_option,
     print_json,
@@ -44,23 +46,6 @@ from proxy.values import Type
 
 _WORDS: Final = ("", "permit", "deny", *sorted(OUTCOMES), *(reason.slug for reason in Reason))
 """What `--outcome` can be, beside the causes on record; '' is any."""
-
-
-class Words(click.ParamType[str]):
-    """A text of Unicode characters: others are in no record."""
-
-    name = "text"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """The text itself."""
-        text = str(value)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            self.fail(f"{visible(text)} is not UTF-8", param, ctx)
-        return text
 
 
 @click.command()
@@ -116,7 +101,9 @@ class Words(click.ParamType[str]):
     metavar="VERSION",
     help="By this version of the policy; its hash, or how that begins.",
 )
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many.")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="How many."
+)
 @click.option(
     "--explain", is_flag=True, help="Say of each why it was decided so, by the policy of then."
 )

@@ -19,7 +19,8 @@ import msgspec
 from rich.table import Table
 
 from proxy import config
-from proxy.audit import Reader, holds, projection, pruned
+from proxy.access import written
+from proxy.audit import Reader, holds, names, projection, pruned
 from proxy.audit.holds import Hold
 from proxy.audit.names import Names
 from proxy.audit.pruning import Bundle, Pruner, alone
@@ -27,6 +28,7 @@ from proxy.audit.shared import mirror_of
 from proxy.audit.store import Files
 from proxy.cli.log import (
     Moment,
+    Words,
     log_option,
     resolve_log_path,
     settings_option,
@@ -68,13 +70,15 @@ def prune(log_file: Path | None, settings: Path, *, before: datetime | None, dry
         before = _months_ago(now, months)
     if before > now:
         raise click.UsageError("--before is in the future")
-    stamp = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = written(before)
     path = resolve_log_path(log_file, settings)
     keyring, database = keyring_of(settings), database_of(settings, log_file)
     files = Files.at(path)
     with alone(files, database) as retention, closing(Pruner(files, retention)) as pruner:
         held = holds.in_force(files)
-        plan = [*pruner.plan(before=stamp, holds=held.values())]
+        people = [ids | {*keyring.opaques(name)} for name, ids in names.known(files).items()]
+        kept = [each.of_all(people) for each in held.values()]
+        plan = [*pruner.plan(before=stamp, holds=kept)]
         going = sum(bundle.count for bundle in plan)
         if dry_run:
             _tell(plan, "would go", len(held))
@@ -146,12 +150,14 @@ def hold() -> None:
 @click.option(
     "--subject",
     "subjects",
+    type=Words(),
     multiple=True,
     help="Whose records: user:alice or alice, tool:bi, or an opaque id; may be given again.",
 )
 @click.option(
     "--report",
     "reports",
+    type=Words(),
     multiple=True,
     help="Of which report: an id, or prefix/*; may be given again.",
 )
@@ -261,7 +267,7 @@ def release(log_file: Path | None, settings: Path, which: str, *, reason: str) -
 @click.command()
 @log_option
 @settings_option
-@click.argument("subject")
+@click.argument("subject", type=Words())
 def erase(log_file: Path | None, settings: Path, subject: str) -> None:
     """Erase the name of SUBJECT (user:alice or alice) from the directory of names.
 
@@ -280,11 +286,11 @@ def erase(log_file: Path | None, settings: Path, subject: str) -> None:
         log.put(
             "operated", action="log erase", parameters={"subjects": " ".join(known[:_MOST_IDS])}
         )
-        names = Names(files.names)
+        directory = Names(files.names)
         try:
-            count = names.erase(name)
+            count = directory.erase(name)
         finally:
-            names.close()
+            directory.close()
     database = database_of(settings, log_file)
     if database is not None:  # once the name that we ourselves just told of is there
         with closing(mirror_of(files, database)) as mirror:
@@ -311,4 +317,4 @@ def _ids(path: Path, keyring: Keyring, subjects: tuple[str, ...]) -> tuple[str, 
 
 
 def _stamp(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return "" if moment is None else written(moment)

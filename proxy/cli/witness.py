@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import os
 import signal
 import ssl
 from pathlib import Path
@@ -60,6 +62,8 @@ def witness(
     if certificate is None and host not in ("127.0.0.1", "::1", "localhost"):
         raise click.UsageError("without --certificate it listens on a loopback address only")
     try:
+        state.mkdir(mode=durable.PRIVATE_FOLDER, parents=True, exist_ok=True)
+        _hold(state)
         signer = _signer(state)
         own = VerifierKey(name=name, public=signer.public, kind=WITNESS)
         known = Witness(state, vkey, own, signer.sign)
@@ -68,13 +72,26 @@ def witness(
     tls = None
     if certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificate, key)
+        try:
+            tls.load_cert_chain(certificate, key, password=lambda: "")
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            said = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not PEM"
+            raise CounterfoilError(f"--certificate or --key cannot be loaded: {said}") from None
     asyncio.run(_serve(known, host, port, tls))
+
+
+def _hold(folder: Path) -> None:
+    """As long as this process lives, no other witness remembers there. Raises OSError, or ValueError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError("another witness remembers in it") from None
 
 
 def _signer(folder: Path) -> Signer:
     """The witness's key; drawn at the first start. Raises OSError, or ValueError where it is none."""
-    folder.mkdir(mode=durable.PRIVATE_FOLDER, parents=True, exist_ok=True)
     path = folder / _KEY_FILE
     if not path.exists():
         durable.write(path, Signer.draw().hex().encode() + b"\n")

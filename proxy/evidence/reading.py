@@ -60,7 +60,7 @@ def _piece(piece: bytes) -> Noted:
     try:
         head = _HEAD.decode(document[LENGTH:start])
         forms = [_by_field(_FORMS.decode(each)) for each in head.forms]
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise NotEvidence("its head is none") from None
     numbers = _Numbers(document, start, head.rows)
     values = {
@@ -109,7 +109,7 @@ class _Numbers:
     def next(self, width: int, count: int) -> Codes:
         """Which of `count` each row has."""
         rows = self._rows
-        if width not in WIDTHS or rows < 1:
+        if width not in WIDTHS or not 1 <= rows <= _MOST:
             raise NotEvidence("its numbers have no such width")
         if not width:
             if count not in (1, rows):

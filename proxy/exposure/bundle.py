@@ -5,6 +5,7 @@
     report.html               what was found, for people (page.py)
     exposure.csv              the same for spreadsheets
     records/ACCESS-N.json     each record of each access, its exact bytes; beside it its tlog-proof
+    pruned/…                  where first records of an access were pruned: the records that say so, proved
     attachments/DIGEST        what records name
     registry/…                the registry of logs, whole, with its checkpoint
     keys/…                    the verifier keys
@@ -31,6 +32,7 @@ from proxy.audit.proof import Proof, checkpoint_of, proved, size_in
 from proxy.audit.sources import Leaves
 from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import Folder
+from proxy.errors import LogUnavailable
 from proxy.evidence import named
 from proxy.exposure.page import page
 from proxy.exposure.search import Exposed
@@ -77,19 +79,32 @@ def _files(
         yield "report.html", page(asking, found, key).encode()
         yield "exposure.csv", _csv(found).encode()
         yield "keys/registry.vkey", f"{key}\n".encode()
-        opened = [e for e in map(registry.decode, entries) if isinstance(e, registry.Opened)]
+        try:
+            opened = [e for e in map(registry.decode, entries) if isinstance(e, registry.Opened)]
+        except ValueError as error:
+            raise LogUnavailable(f"{files.leaves} is damaged: {error}") from None
         yield "keys/logs.vkey", "".join(f"{each.key}\n" for each in opened).encode()
         yield "registry/checkpoint", checkpoint
         for number, entry in enumerate(entries):
             yield f"registry/{number}.json", entry
+        known = {each.log for each in opened}
         digests: set[str] = set()
         proofs = _Proofs(files)
         for each in found:
             for number, (leaf, event) in enumerate(records[each.access.access]):
+                if leaf.log not in known:
+                    raise LogUnavailable(
+                        f"no checkpoint of the registry covers {leaf.log} yet: try again in a second"
+                    )
                 name = f"records/{event.access}-{number}"
                 yield f"{name}.json", leaf.entry
                 yield f"{name}.tlog-proof", bytes(proofs.of(leaf))
                 digests |= {d for d in map(named, event.evidence) if d is not None}
+        firsts = [event for each in found for _, event in records[each.access.access][:1]]
+        if any(event.part for event in firsts):
+            for number, (epoch, index, entry) in enumerate(leaves.prunings()):
+                yield f"pruned/{number}.json", entry
+                yield f"pruned/{number}.tlog-proof", bytes(proofs.at(str(epoch), index))
         for digest in sorted(digests):
             content = leaves.attachment(digest)
             if content is not None:  # what is missing is told, and the check says so again
@@ -111,10 +126,14 @@ class _Proofs:
 
     def of(self, leaf: Leaf) -> Proof:
         """The proof of a record; raises LogUnavailable."""
-        if leaf.log not in self._folders:
-            folder = Folder(self._files.tiles / leaf.log.rpartition("/")[2])
-            self._folders[leaf.log] = folder, checkpoint_of(folder)
-        return proved(*self._folders[leaf.log], leaf.index)
+        return self.at(leaf.log.rpartition("/")[2], leaf.index)
+
+    def at(self, log: str, index: int) -> Proof:
+        """The same by a log's number; raises LogUnavailable."""
+        if log not in self._folders:
+            folder = Folder(self._files.tiles / log)
+            self._folders[log] = folder, checkpoint_of(folder)
+        return proved(*self._folders[log], index)
 
 
 def _csv(found: Sequence[Exposed]) -> str:

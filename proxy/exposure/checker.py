@@ -258,8 +258,8 @@ def keys(vkey: Optional[str]) -> dict[str, Key]:
     return {e["log"]: key_of(e["key"]) for e in opened}
 
 
-def check_record(path: Path, logs: dict[str, Key]) -> dict[str, Any]:
-    """A record, once it is known to be in its log."""
+def check_record(path: Path, logs: dict[str, Key]) -> tuple[str, dict[str, Any]]:
+    """A record and the log that it is in, once that is known."""
     entry, proof = path.read_bytes(), path.with_suffix(".tlog-proof").read_bytes()
     head, _, note = proof.partition(b"\n\n")
     lines = head.decode().split("\n")
@@ -272,12 +272,20 @@ def check_record(path: Path, logs: dict[str, Key]) -> dict[str, Any]:
     hashes = [base64.b64decode(line) for line in lines[2:]]
     if not is_included(entry, int(lines[1].split(" ")[1]), size, hashes, root):
         fail(path.name + " is not in the log " + log)
-    record: dict[str, Any] = json.loads(entry)
-    return record
+    return log, json.loads(entry)
+
+
+def check_pruned(path: Path, logs: dict[str, Key]) -> str:
+    """The log of which a record says that entries were pruned."""
+    _, record = check_record(path, logs)
+    if record["step"] != "prune":
+        fail(path.name + ": it is no record of pruning")
+    return str(record["parameters"]["log"])
 
 
 def told() -> set[str]:
     """The accesses that the table tells of."""
+    csv.field_size_limit(1 << 30)  # of very many fields all are in one cell
     with Path("exposure.csv").open(newline="", encoding="utf-8") as file:
         return {row["access"] for row in csv.DictReader(file)}
 
@@ -299,13 +307,22 @@ def check(vkey: Optional[str]) -> None:
     proofs = {path.stem for path in Path("records").glob("*.tlog-proof")}
     if proofs != {path.stem for paths in accesses.values() for path in paths}:
         fail("a record is missing, or its proof")
+    pruned = {check_pruned(path, logs) for path in Path("pruned").glob("*.json")}
+    cut = 0
     for access, paths in accesses.items():
         known = 0
-        said = [check_record(path, logs) for path in paths]
+        found = [check_record(path, logs) for path in paths]
+        said = [record for _, record in found]
+        before = said[0].get("part", 0)
+        if before:  # these were in the log of the first that is here, or in the one that it closes
+            if said[0].get("log", found[0][0]) not in pruned:
+                fail(access + ": a record of it is missing")
+            print("cut ", access, "records that were pruned before those that are here:", before)
+            cut += 1
         for record in said:
             if record["access"] != access:
                 fail(access + ": a record of another access")
-            if record.get("part", 0) != said.index(record):
+            if record.get("part", 0) != before + said.index(record):
                 fail(access + ": a record of it is missing")
             known += sum(1 for evidence in evidence_of(record) for _ in rows_of(evidence))
         rows = max(record.get("rows", 0) for record in said)
@@ -313,25 +330,37 @@ def check(vkey: Optional[str]) -> None:
             "ok  ", access, "records:", len(said), " rows on record:", rows, " in evidence:", known
         )
     print("PROVED:", len(accesses), "accesses are in the log as they are here")
+    if cut:
+        print("Of", cut, "of them the log has the end alone: the beginning was pruned from it.")
+
+
+def neutral(text: str) -> str:
+    """A text as a spreadsheet takes it for one, and not for a formula."""
+    return "'" + text if text[:1] in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20") else text
 
 
 def shown(value: Optional[str]) -> str:
-    """What is kept of a value, as a spreadsheet takes it for text."""
-    text = "" if value is None else value[1:] if value[:1] == "=" else value
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """What is kept of a value."""
+    return "" if value is None else neutral(value[1:] if value[:1] == "=" else value)
+
+
+def rows_given(access: str) -> Iterator[tuple[dict[str, Optional[str]], dict[str, str]]]:
+    """The rows of all evidence of an access."""
+    for path in records().get(access) or fail("there is no such access here"):
+        for evidence in evidence_of(json.loads(path.read_bytes())):
+            yield from rows_of(evidence)
 
 
 def print_rows(access: str) -> None:
-    """The rows that an access gave."""
-    out: Any = None
-    for path in records().get(access) or fail("there is no such access here"):
-        for evidence in evidence_of(json.loads(path.read_bytes())):
-            for kept, forms in rows_of(evidence):
-                if out is None:
-                    out = csv.writer(sys.stdout)
-                    out.writerow([*kept, "given"])
-                given = "; ".join(field + " " + form for field, form in sorted(forms.items()))
-                out.writerow([*map(shown, kept.values()), given])
+    """The rows that an access gave. Not of each of them the same fields may be kept."""
+    names: dict[str, None] = {}
+    for kept, _ in rows_given(access):
+        names.update(dict.fromkeys(kept))
+    out = csv.writer(sys.stdout)
+    out.writerow([*map(neutral, names), "given"])
+    for kept, forms in rows_given(access):
+        given = "; ".join(field + " " + form for field, form in sorted(forms.items()))
+        out.writerow([*(shown(kept.get(name)) for name in names), neutral(given)])
 
 
 def main() -> None:

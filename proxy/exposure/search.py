@@ -19,7 +19,7 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from proxy.access import AccessEvent, decode
+from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit import Access, Asked, Leaf, Reader
 from proxy.audit.attachments import is_whole
 from proxy.errors import LogUnavailable
@@ -89,7 +89,7 @@ class Search:
         for leaf in self._reader.records(accesses):
             try:
                 event = decode(leaf.entry)
-            except (msgspec.MsgspecError, UnicodeError):
+            except NO_EVENT:
                 raise LogUnavailable(
                     f"entry {leaf.index} of {leaf.log} is no access event"
                 ) from None
@@ -98,18 +98,26 @@ class Search:
 
     def _exposed(self, access: Access, records: Sequence[AccessEvent]) -> Exposed:
         count = _Count(self._question.fields)
-        known, wrong = 0, ""
-        for noted in self._evidence(records):
-            if isinstance(noted, str):
-                wrong = noted
-                continue
-            known += noted.rows
-            self.kept[access.report] |= noted.values.keys()
-            where = self._question.where
-            truths = None if where is None else where.truths(noted, access.report, self._keyring)
-            count.add(noted, truths)
-        if access.rows > known:
-            count.unknown(access, access.rows - known)
+        known = covered = lost = 0
+        wrong = ""
+        for event in records:
+            before, fault = known, ""
+            for noted in self._evidence(event):
+                if isinstance(noted, str):
+                    fault = noted
+                    continue
+                known += noted.rows
+                self.kept[access.report] |= noted.values.keys()
+                where = self._question.where
+                truths = (
+                    None if where is None else where.truths(noted, access.report, self._keyring)
+                )
+                count.add(noted, truths)
+            if fault:  # evidence of other rows, which may not have gone out, is none of these
+                lost += max(0, event.rows - covered - (known - before))
+            wrong, covered = fault or wrong, max(covered, event.rows)
+        if unknown := max(access.rows - known, lost):
+            count.unknown(access, unknown)
         certainty: Certainty = "possible"
         if count.rows:
             whole = access.outcome == "whole" and access.status != _PART
@@ -124,22 +132,21 @@ class Search:
             wrong=wrong,
         )
 
-    def _evidence(self, records: Sequence[AccessEvent]) -> Iterator[Noted | str]:
-        """What the records say of rows; or what is wrong with it, in words."""
-        for event in records:
-            for statement in event.evidence:
-                digest = named(statement)
-                try:
-                    if digest is None:
-                        yield from read(inline(statement))
-                        continue
-                    content = self._reader.attachment(digest)
-                    if content is None or not is_whole(digest, content):
-                        yield f"attachment {digest[:12]} is {'altered' if content else 'missing'}"
-                        continue
-                    yield from read(content)
-                except NotEvidence as exc:
-                    yield f"its evidence cannot be read: {exc}"
+    def _evidence(self, event: AccessEvent) -> Iterator[Noted | str]:
+        """What a record says of rows; or what is wrong with it, in words."""
+        for statement in event.evidence:
+            digest = named(statement)
+            try:
+                if digest is None:
+                    yield from read(inline(statement))
+                    continue
+                content = self._reader.attachment(digest)
+                if content is None or not is_whole(digest, content):
+                    yield f"attachment {digest[:12]} is {'altered' if content else 'missing'}"
+                    continue
+                yield from read(content)
+            except NotEvidence as exc:
+                yield f"its evidence cannot be read: {exc}"
 
 
 _PART: Final = 206
@@ -194,7 +201,8 @@ class _Count:
 
     def unknown(self, access: Access, rows: int) -> None:
         """Rows that no evidence tells of: what the records count of their fields is all that is known."""
-        cut = any(name.startswith("+") for name in access.fields)  # a list that was too long
+        # A list that was too long, or is in a record that is gone.
+        cut = not access.fields or any(name.startswith("+") for name in access.fields)
         given = {f: c for f, c in access.fields.items() if not self._asked or f in self._asked}
         if not given and not cut:
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from proxy.access import timestamp
+from proxy.access import written
 from proxy.exposure.search import Exposed
 from proxy.exposure.where import Where
 
@@ -37,8 +37,8 @@ class Asking:
             where=where.text if where else "",
             fields=tuple(sorted(fields)),
             report=report,
-            since=timestamp(since.timestamp()) if since else "",
-            until=timestamp(until.timestamp()) if until else "",
+            since=written(since) if since else "",
+            until=written(until) if until else "",
         )
 
 

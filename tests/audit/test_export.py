@@ -509,8 +509,17 @@ def test_a_cursor_of_another_log_is_refused(path: Path, tmp_path: Path) -> None:
         assert said.exit_code == 1 and "replaced or cut off" in " ".join(said.stderr.split())
         shutil.rmtree(other.parent)
         other.parent.mkdir()
-    cursor.write_text("{}")
-    assert "no cursor of an export" in exported(path, "--to", out, "--cursor", cursor).stderr
+    far = 10**30
+    for said in (
+        b"{}",
+        b"[" * 5000,
+        b'{"index":0,"leaf":"","log":"\xff","number":1}',
+        b'{"index":0,"leaf":"","log":"","number":%d}' % far,
+        b'{"index":%d,"leaf":"","log":"counterfoil/1","number":1}' % far,
+        b'{"index":0,"leaf":"","log":"","number":-%d}' % (1 << 63),
+    ):
+        cursor.write_bytes(said)
+        assert "no cursor of an export" in exported(path, "--to", out, "--cursor", cursor).stderr
     assert out.read_bytes() == before
 
 

@@ -28,6 +28,8 @@ from tests.audit.records import KEYRING, event, leaves, opened, until, write
 from tests.audit.test_publish import NOW, checkpoint, forced, written
 
 Change = Callable[[sqlite3.Connection], object]
+BRACKETS = b"[" * 5000 + b"]" * 5000
+"""Of which a decoder has enough."""
 
 
 def _verify(*words: object) -> str:
@@ -70,6 +72,14 @@ CHANGES: dict[str, Change] = {
         "UPDATE leaf SET entry = ? WHERE place = ?",
         (b'{"at":"\xff","step":"unresolved"}', place_of(1, 3)),
     ),
+    "an entry that seems to prune is brackets": lambda database: database.execute(
+        "UPDATE leaf SET entry = ? WHERE place = ?",
+        (b'{"step":"prune","x":' + BRACKETS + b"}", place_of(1, 3)),
+    ),
+    "an entry that no checkpoint covers is brackets": lambda database: database.execute(
+        "INSERT INTO leaf (place, entry) VALUES (?, ?)",
+        (place_of(1, 21), b'{"x":' + BRACKETS + b"}"),
+    ),
     "the key is none": lambda database: database.execute("UPDATE log SET key = 'x'"),
     "entries are texts": _loose,
     "entries are seen through a view": _seen_through,
@@ -80,6 +90,15 @@ CHANGES: dict[str, Change] = {
     "an entry comes before zero": _copied(-7),
     "an entry comes last of all": _copied((1 << 63) - 1),
     "the registry is gone": lambda database: database.execute("DROP TABLE registry"),
+    "the registry is brackets": lambda database: database.execute(
+        "UPDATE registry SET entry = ? WHERE number = 0", (b'{"at":' + BRACKETS + b"}",)
+    ),
+    "the registry has an entry before all": lambda database: database.execute(
+        "INSERT INTO registry VALUES (-1, x'00')"
+    ),
+    "the registry has an entry after all": lambda database: database.execute(
+        "INSERT INTO registry VALUES (1 << 40, x'00')"
+    ),
     "the registry is no text": lambda database: database.execute(
         "UPDATE registry SET entry = x'ff00'"
     ),
@@ -225,6 +244,48 @@ async def test_all_of_a_published_file_is_looked_at(tmp_path: Path) -> None:
     (folder / "000").write_bytes(tiles.bundle(forged))
     found = Verifier(Bundles(files.tiles), files.tiles, key=key, retained=[kept], now=NOW).run()
     assert found.grade is Grade.INVALID
+
+
+async def test_hashes_beside_entries_that_are_newer_are_looked_at(tmp_path: Path) -> None:
+    """The files of the newest checkpoint are held against the log, though that has gone on."""
+    path = tmp_path / "access.db"
+    await written(path, 20)
+    with forced(path) as database:
+        database.execute("UPDATE log SET sealed = NULL, final = NULL")
+        database.execute(
+            "INSERT INTO leaf (place, entry) VALUES (?, ?)",
+            (place_of(1, 21), encode(event(at=time.time()))),
+        )
+    tile = registry.folder_of(Files.at(path), 1) / tiles.hashes_path(0, 0, 21)
+    tile.write_bytes(bytes(reversed(tile.read_bytes())))
+    assert "tile/0/000 holds other hashes than the entries have" in _verify("--log", path)
+
+
+def test_what_is_no_event_is_told_by_all_that_read_it(tmp_path: Path) -> None:
+    """In words: an entry of thousands of brackets, and one whose members are of other types."""
+    kinds = ('"groups":5', '"fields":{"a":1}', '"lines":"x"', '"x":' + BRACKETS.decode())
+    for number, more in enumerate(kinds):
+        path = tmp_path / str(number)
+        write(path, [event()])
+        with forced(path) as database:
+            entry = f'{{"access":"a","at":"2026-11-29T00:00:00.000000Z","step":"complete",{more}}}'
+            database.execute("UPDATE leaf SET entry = ? WHERE number = 2", (entry.encode(),))
+        for verb in ("query", "tail", "stats", "export", "exposure"):
+            ran = CliRunner().invoke(main, ["log", verb, "--log", str(path)])
+            assert ran.exception is None or isinstance(ran.exception, SystemExit), (more, verb)
+
+
+def test_no_message_has_a_terminal_obey(tmp_path: Path) -> None:
+    """Whatever a damaged log has for a name: an error shows it as escapes."""
+    path = tmp_path / "access.db"
+    write(path, [event()])
+    with forced(path) as database:
+        database.execute("DELETE FROM log WHERE epoch = 0")
+        database.execute("UPDATE log SET name = 'x' || char(27) || ']0;y' || char(7, 0x202e)")
+        database.execute("UPDATE leaf SET entry = CAST('{}' AS BLOB) WHERE number = 2")
+    ran = CliRunner().invoke(main, ["log", "export", "--log", str(path)])
+    assert ran.exit_code == 1 and r"x\x1b]0;y\x07\u202e[1] is not an access event" in ran.stderr
+    assert ran.stderr.replace("\n", "").isprintable()
 
 
 async def test_a_log_that_grows_while_it_is_looked_at_is_whole(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
+import zipfile
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +26,7 @@ from proxy.audit.projection import Projection, differing, standing
 from proxy.audit.pruning import Pruner
 from proxy.audit.sources import Leaves
 from proxy.audit.store import Files
+from proxy.audit.verdict import of_log
 from proxy.cli import main
 from proxy.cli.operated import keyring_of, operator
 from proxy.evidence import Attachment
@@ -276,6 +280,58 @@ def test_exposure_says_that_it_cannot_tell_of_what_is_gone(home, path):
     assert f"{601 + 256} entries were pruned from this log" in after.stderr
 
 
+async def _ended(path: Path, keyring, records) -> None:
+    await asyncio.to_thread(write, path, records, keyring=keyring)
+    async with opened(path, keyring=keyring):
+        pass
+
+
+def test_evidence_of_an_access_of_which_the_beginning_was_pruned(home, keyring, tmp_path):
+    """It is checked all the same, with the record that says so; and not without that."""
+    known = {"access": "0a" * 16, "subject": "s1", "report": "sales/x", "decision": "permit"}
+    known |= {"rows": 5, "fields": {"net": {"clear": 5}}}
+    records = [event("intent", at=OLD, **known)]
+    records += [event(at=OLD) for _ in range(300)]
+    records += [
+        event("progress", at=NEW, part=1, **known),
+        event("outcome", at=NEW, part=2, **known),
+    ]
+    path = home.folder / "access.db"
+    asyncio.run(_ended(path, keyring, records))
+    assert "256 entries gone" in prune(home)
+    run(home, "exposure", "--bundle", tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as packed:
+        packed.extractall(tmp_path / "out")
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", "check.py"]
+        return subprocess.run(
+            command, cwd=tmp_path / "out", capture_output=True, text=True, check=False
+        )
+
+    said = check()
+    assert said.returncode == 0, said.stderr
+    assert "PROVED: 1 accesses" in said.stdout and "Of 1 of them" in said.stdout
+    file = tmp_path / "out/pruned/0.json"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"counterfoil/1", b"counterfoil/2"))
+    assert "is not in the log" in check().stderr
+    file.unlink()
+    assert "a record of it is missing" in check().stderr
+
+
+def test_what_a_killed_publisher_left_goes_too(home, path):
+    """A file that it was about to put in its place holds what the one in its place does."""
+    tiles = Files.at(path).tiles
+    left = tiles / "1/tile/entries/.000.x1y2z3"
+    shutil.copy(tiles / "1/tile/entries/000", left)
+    attachment = tiles / "attachments/0a" / ("." + "b" * 62 + ".x1y2z3")
+    attachment.parent.mkdir(parents=True)
+    attachment.write_bytes(b"evidence")
+    prune(home)
+    assert not left.exists() and not attachment.exists()
+
+
 @BOTH
 def test_what_is_removed_is_overwritten(home, path):
     """No byte of it is left in the file of the log."""
@@ -297,6 +353,29 @@ def test_pruning_again_goes_on_where_it_broke_off(home, path):
     count = len(leaves(path))
     assert "nothing is old enough" in prune(home)
     assert bundles(path, 1) == [] and len(leaves(path)) == count
+
+
+@BOTH
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_log_that_is_pruned_while_it_is_looked_at_is_whole(home, path, after):
+    """Whatever was looked at by then: entries, their files, or which logs there are."""
+    seen = []
+
+    def watch(count: int) -> None:
+        seen.append(count)
+        if len(seen) == after:
+            prune(home)
+
+    found = of_log(Files.at(path), None, (), begun=lambda _: watch)
+    assert found.findings == [] and len(seen) >= after
+    gone = [(each.log, each.first, each.last) for each in found.pruned]
+    assert gone in ([], [("counterfoil/1", 0, 600), ("counterfoil/2", 0, 255)])
+
+
+def test_a_year_of_fewer_digits_is_long_ago(home, path):
+    """A slip of the keyboard (0024 for 2024) is older than all that is on record."""
+    for before in ("0024-01-01", "0999-12-31T23:59:59Z", "0001-01-01"):
+        assert "nothing is old enough" in prune(home, before)
 
 
 @BOTH
@@ -386,6 +465,35 @@ def test_what_is_held_stays_until_it_is_released(home, path, keyring):
     assert ": whole" in run(home, "verify")
 
 
+@BOTH
+def test_a_hold_goes_on_though_another_key_names(home, keyring):
+    """Who is held is held under the ids that come later, too."""
+    path = home.folder / "access.db"
+
+    async def asked(keys, *principals: str) -> None:
+        async with opened(path, keyring=keys) as log:
+            for _ in range(300):
+                for name in principals:
+                    one = event(at=OLD, subject=keys.opaque(name))
+                    await log.append(one, principal=name)
+
+    asyncio.run(asked(keyring, "user:alice"))
+    run(home, "hold", "add", "h", "--reason", "r", "--subject", "alice")
+    said = CliRunner().invoke(
+        main, ["keys", "rotate", "--names", "--yes", "-c", str(home.settings)]
+    )
+    assert said.exit_code == 0, said.output
+    later = keyring_of(home.settings)
+    assert later.opaque("user:alice") != keyring.opaque("user:alice")
+    asyncio.run(asked(later, "user:alice"))
+    asyncio.run(asked(later, "user:bob"))
+    prune(home)
+    there = [one.subject for one in events(path)]
+    assert there.count(keyring.opaque("user:alice")) == 300
+    assert there.count(later.opaque("user:alice")) == 300
+    assert there.count(later.opaque("user:bob")) < 300
+
+
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
@@ -396,6 +504,8 @@ def test_what_is_held_stays_until_it_is_released(home, path, keyring):
         (["--subject", "s2" * 16], []),
         (["--until", "2024-01-01"], [1, 2]),
         (["--since", "2024-01-01"], []),
+        (["--since", "0024-01-01"], [1, 2]),
+        (["--until", "0024-01-01"], []),
         ([], [1, 2]),
     ],
 )
@@ -468,3 +578,28 @@ def test_what_is_gone_is_said_or_not(gone, said):
 def test_no_text_is_taken_for_runs_that_it_is_not(text):
     for first, end in pruned.read(text):
         assert 0 <= first < end
+
+
+# ── words that are none ──
+
+_BYTES = "\udcff"
+"""As Python has a byte of an argument that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["erase", _BYTES],
+        ["prove", _BYTES],
+        ["hold", "add", "h", "--reason", "r", "--subject", _BYTES],
+        ["hold", "add", "h", "--reason", "r", "--report", _BYTES],
+        ["hold", "add", _BYTES, "--reason", "r"],
+        ["hold", "release", _BYTES, "--reason", "r"],
+        ["tail", "-n", "9" * 30],
+        ["query", "--limit", "9" * 30],
+    ],
+)
+def test_a_word_that_can_be_on_no_record_is_told(home, path, words):
+    said = CliRunner().invoke(main, ["log", *words, "-c", str(home.settings)])
+    assert said.exit_code in (1, 2) and isinstance(said.exception, SystemExit), said.exception
+    assert said.output.isprintable() or _BYTES not in said.output

@@ -492,3 +492,33 @@ def test_a_log_that_is_missing_or_no_log_is_a_clear_fault(tmp_path):
     with pytest.raises(LogUnavailable, match="is not an access log"):
         Reader(tmp_path / "pets.db")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["pets.db", "text.db"]
+
+
+@pytest.mark.parametrize("year", [1, 24, 999, 1969])
+def test_a_time_before_all_records_is_before_them(tmp_path, year):
+    """Years that are written with fewer digits too, whole or not, with the index and without."""
+    path = tmp_path / "access.db"
+    write(path, [event(decision="permit", rows=1)])
+    early = datetime(year, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    for _ in range(2):
+        with Reader(path) as reader:
+            assert len(reader.query(Asked(since=early))) == 1
+            assert not reader.query(Asked(until=early))
+            assert reader.stats(since=early).bins and not reader.stats(until=early).bins
+        rebuild(Files.at(path))
+
+
+@given(st.integers(0, 999_999))
+@SAMPLES
+def test_times_are_compared_to_the_microsecond(tmp_path_factory, micros):
+    """However an instant is kept on its way: an access is begun before the next one, and not before its own."""
+    path = tmp_path_factory.mktemp("log") / "access.db"
+    begun = START.replace(microsecond=micros)
+    at = begun.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    write(path, [AccessEvent(access="0a", step="complete", at=at)])
+    with Reader(path) as reader:
+        assert reader.query(Asked(since=begun)) and not reader.query(Asked(until=begun))
+        step = timedelta(microseconds=1)
+        assert reader.query(Asked(until=begun + step)) and not reader.query(
+            Asked(since=begun + step)
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ from proxy.audit.sources import Leaves
 from proxy.audit.store import Files, place_of
 from proxy.audit.verify import Verifier
 from proxy.audit.witness import Pushed, Witness
+from proxy.cli import main
 from proxy.keys import Keyring, is_signature
 from tests.audit.records import KEYRING, event, opened, until
 from tests.audit.test_publish import NOW, forced, written
@@ -130,6 +132,31 @@ def test_a_witness_keeps_what_it_can_read_again(tmp_path: Path) -> None:
     assert push(again, 10, ENTRIES[:20]) == 200
 
 
+async def test_what_is_wrong_with_one_log_keeps_no_other_back(tmp_path: Path) -> None:
+    """A file in its place that is no checkpoint, or published files that prove nothing, are told of."""
+    path, kept = tmp_path / "access.db", tmp_path / "kept"
+    await written(path, 3, 3, 3)
+    place = kept / "counterfoil-1" / f"{4:019d}"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"")
+    retaining = Retaining(Files.at(path), [FolderSink(kept, every=0.01)])
+    await retaining.round()
+    assert str(place) in retaining.failures[str(kept)] and place.read_bytes() == b""
+    assert {each.name for each in kept.iterdir()} == {
+        "counterfoil-registry", "counterfoil-1", "counterfoil-2", "counterfoil-3",
+    }  # fmt: skip
+
+
+def test_a_witness_tells_of_a_certificate_that_is_none(tmp_path: Path) -> None:
+    pem = tmp_path / "tls.pem"
+    pem.write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    public = KEYRING.signer("test", "counterfoil/registry").public
+    key = str(VerifierKey(name="counterfoil/registry", public=public))
+    words = ("--state", tmp_path / "state", "--certificate", pem, "--key", pem)
+    ran = CliRunner().invoke(main, ["log", "witness", "--vkey", key, *map(str, words)])
+    assert ran.exit_code == 1 and "--certificate or --key cannot be loaded" in ran.output
+
+
 async def test_a_folder_keeps_what_it_was_given_first(tmp_path: Path) -> None:
     """Another checkpoint of as many entries never takes the place of one that was retained."""
     first = signed(ENTRIES[:10])
@@ -168,6 +195,20 @@ def witnessed(folder: Path, key: str) -> Iterator[tuple[str, str]]:
         process.wait(10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def test_two_witnesses_never_remember_in_one_folder(tmp_path: Path) -> None:
+    """Each would sign what goes on from its own memory: two histories."""
+    public = KEYRING.signer("test", "counterfoil/registry").public
+    key = str(VerifierKey(name="counterfoil/registry", public=public))
+    state = tmp_path / "state"
+    words = ["log", "witness", "--vkey", key, "--state", str(state), "--port", "0"]
+    with witnessed(state, key):
+        command = [sys.executable, "-m", "proxy", *words]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ran.returncode == 1 and "another witness remembers in it" in ran.stderr
+    with witnessed(state, key):
+        pass
 
 
 def key_of(path: Path) -> str:

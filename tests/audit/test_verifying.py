@@ -13,6 +13,7 @@ from proxy.audit.store import Files, place_of
 from proxy.audit.verifying import SelfVerifying
 from tests.audit.records import event, opened, until
 from tests.audit.test_publish import forced, written
+from tests.audit.test_retaining import ENTRIES, signed
 from tests.harness.process import ROOT
 
 
@@ -58,6 +59,30 @@ async def test_a_backup_that_was_put_back(tmp_path: Path) -> None:
     assert await verifying(path / "access.db").look()
     assert await own.look()
     assert own.wrong["grade"] == "contradicted"
+
+
+async def test_a_copy_that_is_behind_is_no_other_history(tmp_path: Path, postgres) -> None:
+    """What another machine has retained of a log in a database, this one may not have copied yet."""
+    database, kept = postgres.new(), tmp_path / "kept"
+    kept.mkdir()
+    async with opened(tmp_path / "ours.db", database=database) as log:
+        for _ in range(20):
+            await log.append(event())
+        await until(lambda: log.unpublished == 0)
+    async with opened(tmp_path / "theirs.db", database=database) as log:
+        for _ in range(3):
+            await log.append(event())
+        await until(lambda: log.unpublished == 0)
+        retaining = Retaining(log.files, [FolderSink(kept, every=1)])
+        await retaining.round()
+        assert not retaining.failures
+    own = verifying(tmp_path / "ours.db", kept)
+    assert await own.look() and own.wrong == {}
+    for newest in (kept / "counterfoil-1").iterdir():
+        newest.unlink()
+    other = kept / "counterfoil-1" / f"{5:019d}"  # of no more entries than it has
+    other.write_bytes(signed(ENTRIES[:5], by="counterfoil/1"))
+    assert await own.look() and own.wrong["grade"] == "contradicted"
 
 
 async def test_an_access_without_an_end_is_no_fault(tmp_path: Path) -> None:

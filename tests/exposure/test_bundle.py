@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -176,6 +178,39 @@ def test_the_page_says_who_and_what_it_does_not_show(shop, folder):
         assert word in page.text, word  # fmt: skip
     table = list(csv.DictReader(io.StringIO((folder / "exposure.csv").read_text())))
     assert {one["access"] for one in table} == {p.stem[:32] for p in (folder / "records").iterdir()}
+
+
+def _piece(*columns: tuple[str, str]) -> bytes:
+    """The evidence of a row of which these fields are kept, as the layout has it."""
+    head = json.dumps({
+        "rows": 1, "key": "k", "width": 0, "forms": [{"clear": ["=net"]}],
+        "columns": [{"field": f, "type": "text", "width": 0, "values": [v]} for f, v in columns],
+    }).encode()  # fmt: skip
+    piece = b"\0" + len(head).to_bytes(4, "big") + head
+    return len(piece).to_bytes(4, "big") + piece
+
+
+def test_rows_of_which_other_fields_are_kept(tmp_path, monkeypatch, capsys):
+    """Each value stands below its field's name, and none is a formula."""
+    evidence = _piece(("shop", "=S1"), ("day", "=D1"))
+    evidence += _piece(("day", "=D2")) + _piece(("day", "=\n=1+1"), ("=x", "=\uff1d1"))
+    record = {"access": "aa", "evidence": [base64.b64encode(evidence).decode()]}
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records/aa-0.json").write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    checker.print_rows("aa")
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [
+        ["shop", "day", "'=x", "given"],
+        ["S1", "D1", "", "'=net clear"],
+        ["", "D2", "", "'=net clear"],
+        ["", "'\n=1+1", "'\uff1d1", "'=net clear"],
+    ]
+
+
+def test_a_table_of_very_many_fields_is_read(tmp_path, monkeypatch):
+    (tmp_path / "exposure.csv").write_text(f"access,fields\r\naa,{'x' * 200_000}\r\n")
+    monkeypatch.chdir(tmp_path)
+    assert checker.told() == {"aa"}
 
 
 # ── Ed25519 of the checker ──
