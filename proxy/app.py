@@ -40,7 +40,7 @@ from proxy.identity.single_use import Elsewhere, nowhere_else
 from proxy.metrics import exposition, readings
 from proxy.metrics.listener import PATH
 from proxy.metrics.listener import Listener as MetricsListener
-from proxy.metrics.table import Watched
+from proxy.metrics.watched import Watched
 from proxy.reload import PolicyInForce, Spread, nobody_else
 from proxy.review.specification import failures
 from proxy.rotation import KeysInForce

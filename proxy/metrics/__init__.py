@@ -22,7 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proxy.audit.durations import BOUNDS, Durations
-from proxy.metrics.table import TABLE, Row, Sample, Watched
+from proxy.metrics.table import TABLE, Row, Sample
+from proxy.metrics.watched import Watched
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 

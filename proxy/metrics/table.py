@@ -11,41 +11,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.alarms.kinds import Kind
-from proxy.alarms.raised import Alarms
-from proxy.alarms.webhook import Webhook
 from proxy.audit.durations import Durations
-from proxy.audit.log import AccessLog
-from proxy.audit.retaining import Retaining
-from proxy.audit.verifying import SelfVerifying
-from proxy.gateway import Gateway
 from proxy.gateway.connections import CAUSES as CONNECTION_CAUSES
-from proxy.gateway.connections import Connections
+from proxy.metrics.watched import Watched
 from proxy.readings import CAUSES
-from proxy.reload import PolicyInForce
 from proxy.rotation import CAUSES as KEYS_CAUSES
-from proxy.rotation import KeysInForce
-from proxy.tls import PARTS, TlsInForce
-from proxy.traces.exporting import Exporter
+from proxy.tls import PARTS
 from proxy.upstream.breaker import STATES
 from proxy.upstream.live import OUTCOMES, Live
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watched:
-    """What is looked at."""
-
-    policy: PolicyInForce
-    keys: KeysInForce
-    gateway: Gateway
-    log: AccessLog
-    retaining: Retaining
-    verifying: SelfVerifying
-    alarms: Alarms
-    webhook: Webhook | None
-    exporter: Exporter | None
-    tls: TlsInForce
-    connections: Connections
-
 
 Sample = tuple[tuple[str, ...], float | Durations]
 """The labels' values, and what is so."""
