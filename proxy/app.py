@@ -7,12 +7,12 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import aiohttp.http_parser
@@ -28,7 +28,7 @@ from proxy.audit.retaining import TIMEOUT, Retaining
 from proxy.audit.verifying import SelfVerifying
 from proxy.budgets.spending import Budgets
 from proxy.config import Config
-from proxy.errors import CounterfoilError
+from proxy.errors import CounterfoilError, where
 from proxy.gateway import Gateway
 from proxy.gateway.askers import Askers
 from proxy.gateway.connections import Connections, make_room
@@ -179,27 +179,27 @@ class App:
             keeps=lambda: log.keeps,
         )
         for work in (
-            self._close_bursts(),
-            self._keep_issuers_fresh(),
-            self.policy.watch(),
-            self.keys.watch(),
-            self.tls.watch(),
-            retaining.run(),
-            verifying.run(),
-            *((webhook.run(),) if webhook is not None else ()),
-            *((exporter.run(),) if exporter is not None else ()),
-            self.alarms.run(),
-            noticed.run(),
+            self._close_bursts,
+            self._keep_issuers_fresh,
+            self.policy.watch,
+            self.keys.watch,
+            self.tls.watch,
+            retaining.run,
+            verifying.run,
+            *((webhook.run,) if webhook is not None else ()),
+            *((exporter.run,) if exporter is not None else ()),
+            self.alarms.run,
+            noticed.run,
             Watching(
                 self.alarms,
                 state=lambda: self._wrong(log, retaining, verifying),
                 log=log.up_to_date,
                 looks=lambda: log.keeps,
                 everything=all_reports,
-            ).run(),
-            log.beat(settings.heartbeat_seconds),
+            ).run,
+            partial(log.beat, settings.heartbeat_seconds),
         ):
-            self._stack.push_async_callback(_cancel, asyncio.create_task(work))
+            self._stack.push_async_callback(_cancel, asyncio.create_task(kept_up(work)))
         self.connections = Connections(
             most=make_room(limits.connections, settings.stores.connections + OTHER_FILES),
             most_each=limits.connections_per_address,
@@ -308,6 +308,19 @@ class App:
         """PROMISE 3 (all or nothing): take each whole, or keep the last good one, loudly."""
         tls, keys = await self.tls.reload(), await self.keys.reload()
         return await self.policy.reload() and keys and tls
+
+
+async def kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do what goes on until it is cancelled; where it fails, say so and go on with it.
+
+    Nobody waits for it: a watch that ended, for want of a thread say, would leave an old policy in force.
+    """
+    while True:
+        try:
+            return await work()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would say it
+            _LOGGER.error("what is done beside requests failed, and begins anew: %s", where(exc))
+        await asyncio.sleep(_FRESH_SECONDS)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

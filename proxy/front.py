@@ -32,7 +32,8 @@ class Balancers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     proxy_protocol: bool = False
     """Each connection of theirs begins with a PROXY header, version 1 or 2, before TLS."""
     forwarded_for: bool = False
-    """The client's address is the last one in `X-Forwarded-For` that is not in `addresses`."""
+    """The client's address is the last one in `X-Forwarded-For` that is not in `addresses`; of more than 64
+    none is, and the request is refused (400)."""
     client_certificate: bool = False
     """The client's certificate is the one in `Client-Cert` (RFC 9440), where there is one. They must take out
     such a field that a client sent, and have seen that the client holds the key."""

@@ -24,6 +24,8 @@ _MOST_V2: Final = 2048
 _LINE: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [\x20-\x7e]*)?|(TCP[46]) (\S+) (\S+) (\d{1,5}) (\d{1,5}))\r\n\Z"
 )
+_MOST_ADDRESSES: Final = 64
+"""Of X-Forwarded-For: a client may write some, and each takes its time to be read."""
 _BYTES: Final = re.compile(r":([A-Za-z0-9+/]+={0,2}):\Z")
 
 
@@ -106,7 +108,10 @@ def forwarded_for(values: Sequence[str], trusted: Networks) -> str | None:
     """
     if not values:
         return None
-    addresses = [_address(each.strip(" \t")) for each in ",".join(values).split(",")]
+    stated = ",".join(values).split(",", _MOST_ADDRESSES)
+    if len(stated) > _MOST_ADDRESSES:
+        raise NotRead
+    addresses = [_address(each.strip(" \t")) for each in stated]
     for address in reversed(addresses):
         if not listed(address, trusted):
             return address

@@ -50,6 +50,8 @@ class Recorder:
         self._log = log
         self._noticed = noticed
         self._bursts = Bursts.among(workers)
+        self._opening: dict[str, asyncio.Task[None]] = {}
+        """Bursts that begin, by their key."""
         self._alarms: set[asyncio.Future[None]] = set()
         self.tally = Tally()
         """What is counted for the metrics."""
@@ -178,19 +180,30 @@ class Recorder:
         return self._bursts.bounded(access.subject.name) if deny.cause == "subject-rate" else ""
 
     async def _refuse_in_burst(self, key: str, access: Access, deny: Deny) -> web.Response:
-        burst = self._bursts.open.get(key)
-        if burst is None:
-            named = key == access.principal
-            address, subject = ("", access.opaque) if named else (key, "")
-            opened = _burst_event(new_access_id(), address, subject)
-            receipt = await self._log.append(opened, principal=access.principal if named else "")
-            burst = Burst(address=address, subject=subject, receipt=receipt)
-            burst = self._bursts.open.setdefault(key, burst)
+        while (burst := self._bursts.open.get(key)) is None:
+            opening = self._opening.get(key)
+            if opening is None:
+                opening = asyncio.create_task(self._open_burst(key, access))
+                self._opening[key] = opening
+                opening.add_done_callback(lambda done: self._opened(key, done))
+            await asyncio.shield(opening)  # one record serves all who wait for it
         burst.count += 1
         self.tally.coalesced(deny.reason.slug)
         if access.trace is not None:
             access.trace.refused(deny, event=burst.receipt.access)
         return refuse(burst.receipt, deny)
+
+    async def _open_burst(self, key: str, access: Access) -> None:
+        named = key == access.principal
+        address, subject = ("", access.opaque) if named else (key, "")
+        opened = _burst_event(new_access_id(), address, subject)
+        receipt = await self._log.append(opened, principal=access.principal if named else "")
+        self._bursts.open[key] = Burst(address=address, subject=subject, receipt=receipt)
+
+    def _opened(self, key: str, done: asyncio.Task[None]) -> None:
+        del self._opening[key]
+        if not done.cancelled():
+            done.exception()  # those who wait are told
 
     async def _record_alarm(self, alarm: Alarm, policy: str) -> None:
         event = AccessEvent(

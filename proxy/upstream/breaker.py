@@ -5,8 +5,9 @@
     half-open ── the probe has a head ──▶ closed;   it fails ──▶ open, for twice as long
 
 A failure is that there was no connection, no answer in time, or none from behind a gateway (502, 503,
-504). An error that the store itself answers is none, nor is what a requester breaks off: nobody shall shut
-a store for others by asking for what fails. Pure: it is given the time, in seconds of any one clock.
+504). An error that the store itself answers is none, nor is what a requester breaks off or takes so slowly
+that the store does: nobody shall shut a store for others by asking for what fails. Pure: it is given the
+time, in seconds of any one clock.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ from proxy.upstream.live import Live
 
 _INLINE: Final = 4 << 10
 """Coded bytes up to which the first steps are done at once: a trip to a thread costs more."""
+_LONG: Final = 1.0
+"""Seconds for which an answer is not read since a requester takes it slowly: no store waits for ever, and
+whoever does that shall not shut it for others."""
 _DECODED_AT_ONCE: Final = 1 << 18
 """Decoded bytes that are made in one trip to a thread, and held."""
 
@@ -52,7 +55,7 @@ class Source:
 class _Body:
     """The bytes of an answer, and what they tell of the store. It holds nothing that holds it."""
 
-    __slots__ = ("_answer", "_live", "_measured", "_read", "_trial")
+    __slots__ = ("_answer", "_left", "_live", "_loop", "_measured", "_read", "_slow", "_trial")
 
     def __init__(self, answer: Answer, live: Live, trial: Trial) -> None:
         self._answer = answer
@@ -60,6 +63,11 @@ class _Body:
         self._trial: Trial | None = trial
         self._read = False
         self._measured = hdrs.CONTENT_LENGTH in answer.headers
+        self._loop = asyncio.get_running_loop()
+        self._left = self._loop.time()
+        """Since when nobody reads, while nobody does."""
+        self._slow = False
+        """Whether nobody did for long."""
 
     def end(self) -> None:
         self._answer.end()
@@ -68,6 +76,8 @@ class _Body:
             self._trial.succeeded()
 
     async def read(self) -> bytes:
+        if self._loop.time() - self._left > _LONG:
+            self._slow = True
         try:
             # By its length a body comes as the network gives it; of chunks, which may be many, all at once.
             body = self._answer.body
@@ -79,12 +89,13 @@ class _Body:
             self._failed()
             raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
         self._read = True
+        self._left = self._loop.time()
         return piece
 
     def _failed(self) -> None:
-        if self._trial is not None:
+        if self._trial is not None and not self._slow:
             self._live.failed(self._trial)
-            self._trial = None
+        self._trial = None
 
 
 async def _decoded(

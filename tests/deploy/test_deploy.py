@@ -19,9 +19,11 @@ from proxy.app import OTHER_FILES
 from proxy.cli import main
 from proxy.gateway.health import LIVE, READY
 from proxy.metrics.listener import PATH as METRICS
+from proxy.policy.granting import GRANTS_FILE, LOCKDOWN_FILE
 from proxy.policy.rules import MODEL
 from proxy.review.check import check
 from proxy.settings import Settings
+from proxy.snapshot import FILES
 from proxy.workers import supervisor
 from tests.harness import process, sales
 from tests.harness.background import Background
@@ -83,6 +85,14 @@ def understood(words: list[str]) -> click.Context:
 
 def stops_within(seconds: int, settings: Settings) -> bool:
     return seconds >= settings.limits.drain_seconds + supervisor._PATIENCE + BEYOND_DRAIN
+
+
+def test_what_is_taken_out_of_the_config_map_is_taken_out_of_the_folder():
+    """Every policy file but the server's own and the model goes before those of the config map are copied."""
+    (init,) = one("Deployment")["spec"]["template"]["spec"]["initContainers"]
+    (line,) = [line for line in init["args"][0].splitlines() if line.startswith("rm -f ")]
+    own = {"model.conf", GRANTS_FILE, LOCKDOWN_FILE}
+    assert set(line.split()[2:]) == {f"policies/{name}" for name in set(FILES) - own}
 
 
 def test_the_unit_goes_with_its_settings(tmp_path):

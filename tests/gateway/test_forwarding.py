@@ -162,6 +162,14 @@ def test_a_field_that_is_no_list_of_addresses_is_not_read(value):
         forwarded_for([value], TRUSTED)
 
 
+def test_a_list_of_very_many_addresses_is_not_read():
+    """What a client writes costs no more than some addresses: thousands of them take a second."""
+    assert forwarded_for(["::1," * 62 + "::1", "6.6.6.6"], TRUSTED) == "6.6.6.6"
+    for values in (["::1," * 64 + "6.6.6.6"], ["::1"] * 64 + ["6.6.6.6"]):
+        with pytest.raises(NotRead):
+            forwarded_for(values, TRUSTED)
+
+
 @given(st.lists(st.text(max_size=40), max_size=3))
 def test_any_fields_are_an_address_a_certificate_or_nothing(values):
     """Neither field ever raises anything but NotRead."""

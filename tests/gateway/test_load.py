@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -142,6 +143,28 @@ def test_a_subject_over_its_rate_is_told_when_to_come_again(tmp_path):
         assert {(each.subject, each.address) for each in bursts} == {(opaque, "")}
         other = proxy.get(PATH, token=proxy.issuer.token("bob", groups=("analysts",)))
         assert other.status == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how a process is stopped")
+def test_refusals_that_come_all_at_once_share_one_record(tmp_path):
+    """Hundreds of refusals between two commits of the log: beyond the rate they have one record together, and its count."""
+    home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store="http://127.0.0.1:9")
+    with Served(home) as proxy, contextlib.ExitStack() as stack, proxy.explained():
+        socks = [stack.enter_context(wire.connect(proxy.url)) for _ in range(300)]
+        proxy.process.send_signal(signal.SIGSTOP)
+        for sock in socks:
+            sock.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        proxy.process.send_signal(signal.SIGCONT)
+        answers = [wire.parse(wire.rest(sock)) for sock in socks]
+        assert {each.status for each in answers} == {401}
+        assert proxy.close() == 0
+        bursts = [event for event in proxy.events() if event.step == "burst"]
+        own = sum(event.step == "refusal" for event in proxy.events())
+        assert sum(event.part == 0 for event in bursts) <= 2
+        assert own + sum(event.count for event in bursts) == 300
+        assert {each.event for each in answers} == {
+            event.access for event in proxy.events() if event.step in ("refusal", "burst")
+        }
 
 
 def test_the_rate_is_the_same_for_what_is_there_and_what_is_not(tmp_path):

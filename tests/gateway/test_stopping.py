@@ -23,7 +23,7 @@ async def test_a_connection_that_is_made_while_the_server_stops_is_closed(turns)
     held = Connections(most=1, most_each=1)
     slot = held.enter()
     assert slot is not None
-    server = Server(nothing, nothing, nothing, held=held, stall=1, head=1)
+    server = Server(nothing, nothing, nothing, held=held, stall=1, head=1, head_bytes=1 << 16)
     loop = asyncio.get_running_loop()
     theirs, ours = socket.socketpair()
     with theirs:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiohttp import web
 
+from tests.gateway.test_patience import unread
 from tests.harness import sales, wire
 from tests.harness.background import Background
 from tests.harness.guarded import Answers, Guarded
@@ -19,6 +20,8 @@ from tests.harness.wire import Answer
 
 PATH, OTHER = "/sales/daily.csv", "/other/daily.csv"
 CSV = sales.as_csv(sales.rows(5))
+LONG = sales.as_csv(sales.rows(40_000))
+HUGE = LONG + LONG.split(b"\n", 1)[1] * 29
 REPORTS = (
     sales.REPORTS.replace("loopback: true}", 'loopback: true{more}}\n  other: {url: "{other}", loopback: true}')
     + """\
@@ -159,6 +162,39 @@ def test_answers_that_break_off_count_as_failures(tmp_path):
 
     with world(tmp_path, more=", limits: {failures: 3}", answer=cut) as w:
         assert [w.ask().status for _ in range(4)] == [502, 502, 502, 503]
+
+
+def test_nobody_shuts_a_store_by_taking_slowly_what_it_gives(tmp_path):
+    """A store that does not wait for ever for who takes nothing is no store that fails, however many do so."""
+    ended: list[str] = []
+
+    async def impatient(request: web.BaseRequest, _: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/csv"})
+        response.content_length = len(HUGE)
+        await response.prepare(request)
+        try:
+            for start in range(0, len(HUGE), 1 << 16):
+                async with asyncio.timeout(1.5):
+                    await response.write(HUGE[start : start + (1 << 16)])
+        except TimeoutError:
+            assert request.transport is not None
+            request.transport.abort()
+        ended.append(request.raw_path)
+        return response
+
+    with world(tmp_path, more=", limits: {failures: 3}", answer=impatient) as w:
+        with contextlib.ExitStack() as stack:
+            token = w.proxy.issuer.token("mallory", groups=("analysts",))
+            head = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+            socks = [stack.enter_context(unread(w.proxy.url)) for _ in range(4)]
+            for sock in socks:
+                sock.sendall(f"GET {PATH} HTTP/1.1\r\n{head}".encode())
+            soon(lambda: len(ended) == 4)
+            time.sleep(1)  # they take nothing, for longer than any network
+            assert not any(wire.parse(wire.rest(sock)).whole for sock in socks)
+        w.main.answer = good
+        assert w.ask().status == 200
+        assert w.live.breaker.state == "closed"
 
 
 def test_a_reload_forgets_nothing_of_a_store(tmp_path):
