@@ -106,12 +106,16 @@ class Blocks:
         cutter = Cutter(self._view)
         blocks: list[Block] = []
         try:
-            for work in chain(self._view.records(*piece), self._view.rest()):
-                for part in self._view.parts(work):
-                    blocks += cutter.add(part)
-                if self._view.full:
-                    break
-            blocks += cutter.end()
+            short = self._view.short(piece)
+            if short is not None:
+                blocks = cutter.all(short)
+            else:
+                for work in chain(self._view.records(*piece), self._view.rest()):
+                    for part in self._view.parts(work):
+                        blocks += cutter.add(part)
+                    if self._view.full:
+                        break
+                blocks += cutter.end()
         except SourceRefused as failure:
             if not blocks:
                 raise

@@ -13,9 +13,10 @@ dependency.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import (
     POINTER,
+    addressof,
     byref,
     c_char_p,
     c_size_t,
@@ -27,7 +28,8 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from typing import Any, Final, TypeVar
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +103,37 @@ class JsonFound(ctypes.Structure):
     """Whether they hold ASCII alone."""
 
 
+class _Names(ctypes.Structure):
+    """As json.c has it."""
+
+    _fields_ = (
+        ("texts", c_char_p), ("ends", c_void_p), ("names", c_uint64), ("wanted", c_uint64),
+        ("members", c_uint64), ("longest", c_uint64), ("lines", c_uint64),
+    )  # fmt: skip
+
+
+MOST_WANTED: Final = 64
+"""Members that `json_few` reads."""
+_FEW: Final = Struct("=5Q")
+"""`json_few`, as json.c has it."""
+
+
+class FewJson(NamedTuple):
+    """What a few records hold."""
+
+    records: int
+    values: list[str]
+    """As they are written: of the first wanted member that is there, record by record, then of the next."""
+    there: int
+    """Which of the wanted members they have, a bit for each."""
+    nulls: int
+    """Of which of them some value is `null`."""
+    others: int
+    """How many of their members are neither wanted nor known."""
+    names: bytes
+    """All of their members' names, in quotes, each with a line feed after it."""
+
+
 def _loaded(of: type[Library]) -> Library:
     """The library, each function with its types."""
     found = PathFinder.find_spec("_kernels", __path__)
@@ -120,6 +153,8 @@ def _loaded(of: type[Library]) -> Library:
         c_void_p, c_void_p, POINTER(JsonFound),
     )  # fmt: skip
     library.json_alike.restype = None
+    library.json_few.argtypes = c_char_p, c_size_t, c_void_p, c_char_p, c_size_t
+    library.json_few.restype = c_size_t
     library.weave_size.argtypes = (c_void_p, c_size_t, c_size_t)
     library.weave_size.restype = c_size_t
     library.weave.argtypes = (c_void_p, c_size_t, c_size_t, c_char_p, c_size_t)
@@ -225,6 +260,60 @@ def json_alike(
         len(alike.between), longest_number, room, starts.ctypes.data, starts[1].ctypes.data, byref(found),
     )  # fmt: skip
     return found, starts[0, :, : found.records], starts[1, :, : found.records]
+
+
+class Names:
+    """The members of records that are looked for, and how many and how long they may be."""
+
+    __slots__ = ("_described", "_ends", "_texts", "address", "wanted")
+
+    def __init__(
+        self,
+        wanted: Sequence[str],
+        others: Iterable[str],
+        *,
+        members: int,
+        number: int,
+        lines: bool,
+    ) -> None:
+        """`wanted` are read, `others` known; a record has so many `members`, a number so many characters.
+
+        `lines`: whether each record is on a line of its own; else they are an array.
+        """
+        self.wanted = tuple(wanted)
+        texts = [name.encode("utf-8", "surrogatepass") for name in (*self.wanted, *others)]
+        self._texts = b"".join(texts)
+        self._ends = np.cumsum([len(text) for text in texts], dtype=np.uint32)
+        self._described = _Names(
+            self._texts,
+            self._ends.ctypes.data,
+            len(texts),
+            len(self.wanted),
+            members,
+            number,
+            lines,
+        )
+        self.address = addressof(self._described)
+
+
+def json_few(document: bytes, names: Names) -> FewJson | None:
+    """The records of a whole document of 1 to 64, each with the members of the first, in its order.
+
+    Their values are strings without escaped surrogates, numbers without exponent, `true`, `false` or `null`
+    (RFC 8259); all of it is well-formed UTF-8, no name is there twice, none has an escape. None for any other
+    document, and where more than `MOST_WANTED` members are wanted.
+    """
+    size = len(document)
+    _see_that(size < MOST)
+    room = size + _FEW.size  # no more is written than is read
+    out = bytes(room)  # nobody else has it yet
+    end = _library(size).json_few(document, size, names.address, out, room)
+    if not end:
+        return None
+    records, there, nulls, at, others = _FEW.unpack_from(out)
+    return FewJson(
+        records, out[_FEW.size : at].decode().split("\n"), there, nulls, others, out[at:end]
+    )
 
 
 def is_utf8(text: bytes, size: int | None = None) -> bool:

@@ -198,8 +198,13 @@ class Round(Treatment):
         def one(text: str) -> str | None:
             whole, point, fraction = text.partition(".")
             unscaled = whole + fraction
-            shaped = whole and (not point or (decimals and fraction))
-            if shaped and len(text) <= _SHORT and unscaled.isdigit() and unscaled.isascii():
+            if (
+                len(text) <= _SHORT
+                and unscaled.isascii()
+                and unscaled.isdigit()
+                and whole
+                and (not point or (decimals and fraction))
+            ):
                 numerator, divisor = int(unscaled), divisors[len(fraction)]
             elif matched := plain(text):
                 whole, fraction = matched.groups("")
@@ -214,7 +219,9 @@ class Round(Treatment):
             if twice >= divisor and (twice > divisor or count & 1):
                 count += 1
             result = count * units
-            return _written(result, digits) if -bound < result < bound else None
+            if not -bound < result < bound:
+                return None
+            return _written(result, digits) if digits else str(result)
 
         return one
 

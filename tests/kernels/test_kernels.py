@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import kernels
@@ -287,6 +287,143 @@ def _json(block: bytes, start: int, alike: Alike, longest: int) -> Any:
     assert (again.records, again.cut, again.ended) == (found.records, found.cut, found.ended)
     assert all(np.array_equal(a, b) for a, b in zip(places, same, strict=True))
     return found, *places
+
+
+NAMES = ["a", "b", "é", "two words", "", 'q"', "c\\\\d"]
+NAME = st.sampled_from(NAMES) | st.text(max_size=2)
+BLANK = st.sampled_from(["", "", "", " ", "\t", "\r", "\n"])
+
+
+@st.composite
+def few(draw) -> bytes:
+    """Records with the same members, as an array or as lines, with now and then something else in them."""
+    names = draw(st.lists(NAME, max_size=4, unique=True))
+    written = [json.dumps(name, ensure_ascii=draw(st.booleans())) for name in names]
+    records = []
+    for _ in range(draw(st.integers(0, 4) | st.just(64) | st.just(65))):
+        tokens = [draw(TOKENS if draw(st.integers(0, 9)) == 0 else PLAIN) for _ in names]
+        members = [f"{name}{draw(BLANK)}:{draw(BLANK)}{token}"
+                   for name, token in zip(written, tokens, strict=True)]  # fmt: skip
+        if draw(st.integers(0, 19)) == 0:
+            members = draw(st.permutations([*members, *members[:1]]))
+        records.append(f"{{{draw(BLANK)}{','.join(members)}{draw(BLANK)}}}")
+    if draw(st.booleans()):
+        return "".join(f"{draw(BLANK)}{record}{draw(BLANK)}\n" for record in records).encode()
+    return f"{draw(BLANK)}[{','.join(records)}{draw(BLANK)}]{draw(BLANK)}".encode()
+
+
+PLAIN = VALUES.map(json.dumps) | st.sampled_from(["1.50", "-0", '"é"'])
+
+
+def _flat(document: bytes, lines: bool, number: int) -> list[dict[str, str]] | None:
+    """Name -> token for each record, by Python's own reader; None where it is no such document."""
+    try:
+        text = document.decode()
+        if lines and not text.endswith("\n"):
+            return None
+        whole = text.split("\n")[:-1] if lines else [text]
+        records: list[Any] = []
+        for each in whole:
+            if lines and any(blank in each for blank in "\v\f"):
+                return None
+            read = json.loads(
+                each,
+                object_pairs_hook=Pairs,
+                parse_float=Token,
+                parse_int=Token,
+                parse_constant=list,
+            )
+            records += [read] if lines else read
+        if not records or not all(isinstance(record, Pairs) and record for record in records):
+            return None
+        names = [name for name, _ in records[0]]
+        if not all([name for name, _ in record] == names for record in records):
+            return None
+        if len(set(names)) < len(names) or not 0 < len(records) <= 64:
+            return None
+        tokens = [token for record in records for token in _tokens(record)]
+    except (ValueError, TypeError):
+        return None
+    if any("e" in t.lower() or len(t) > number for t in tokens if isinstance(t, Token)):
+        return None
+    return [dict(record) for record in records]
+
+
+class Pairs(list[Any]):
+    """The members of an object."""
+
+    __slots__ = ()
+
+
+class Token(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _tokens(record: list[Any]) -> list[Any]:
+    if any(isinstance(value, list) for _, value in record):
+        raise TypeError
+    return [value for _, value in record]
+
+
+@settings(max_examples=400)
+@given(
+    few() | TOKENS.map(str.encode),
+    st.lists(NAME, max_size=4, unique=True),
+    st.booleans(),
+    st.data(),
+)
+def test_a_few_flat_records_are_read_or_left_alone(document, wanted, lines, data):
+    """What it says is what Python's own reader says; nothing is read or written beyond what it is given."""
+    if document and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(document) - 1))
+        byte = data.draw(st.sampled_from([*b'"\\{}[],: \n0eE-.n\x00\x1f\x7f\xc3\xff']))
+        document = document[:at] + bytes([byte]) + document[at + 1 :]
+    others = [name for name in NAMES if name not in wanted]
+    names = kernels.Names(wanted, others, members=3, number=40, lines=lines)
+    room = data.draw(st.integers(0, len(document)) | st.just(len(document))) + kernels._FEW.size
+    with fenced(len(document)) as (at, held), fenced(room) as (out, written):
+        held[:] = document
+        end = kernels._FREE.json_few(
+            ctypes.cast(at, ctypes.c_char_p),
+            len(document),
+            names.address,
+            ctypes.cast(out, ctypes.c_char_p),
+            room,
+        )
+        assert end <= room
+        found = bytes(written[:end])
+        del held, written
+    same = kernels.json_few(document, names)
+    assert same is not None or not end
+    expected = _flat(document, lines, 40)
+    if same is None:
+        return
+    assert expected is not None
+    if end:
+        assert found[kernels._FEW.size :].endswith(same.names)
+    assert same.records == len(expected)
+    there = [name for number, name in enumerate(wanted) if same.there >> number & 1]
+    assert there == [name for name in wanted if name in expected[0]]
+    values = [json.loads(each, parse_int=Token, parse_float=Token) for each in same.values[:-1]]
+    assert values == [record[name] for name in there for record in expected]
+    assert [*map(json.loads, same.names.splitlines())] == [*expected[0]]
+    assert same.others == len(expected[0].keys() - {*wanted, *others})
+    nulls = [name for number, name in enumerate(wanted) if same.nulls >> number & 1]
+    assert nulls == [name for name in there if any(record[name] is None for record in expected)]
+
+
+def test_plain_records_are_read():
+    """Neither white space nor order, names that are not asked for or characters of any kind are in the way."""
+    document = '[ {"é" : "𝄞", "x":-1.50,"a":null},\n{"é":"\\u00e9","x":0,"a":true} ]'.encode()
+    for text, lines in ((document, False), (document[2:-2].replace(b",\n", b"\n") + b"\n", True)):
+        found = kernels.json_few(
+            text, kernels.Names(["a", "é"], [], members=3, number=5, lines=lines)
+        )
+        assert found == kernels.FewJson(
+            2, ["null", "true", '"𝄞"', '"\\u00e9"', ""], 3, 1, 1, '"é"\n"x"\n"a"\n'.encode()
+        )
 
 
 # ── UTF-8 ──
