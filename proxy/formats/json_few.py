@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, Self
 
 from proxy.formats.base import Reading
-from proxy.kernels import MOST_WANTED, FewJson, Names, json_few
+from proxy.kernels.few import MOST_WANTED, FewJson, Names, json_few
 from proxy.report import FormatName
 
 MOST: Final = 16 << 10

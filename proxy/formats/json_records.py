@@ -40,7 +40,8 @@ from proxy.formats.json_tokens import (
     tokens_of,
 )
 from proxy.formats.json_uniform import Members, Uniform, likely, members
-from proxy.kernels import Alike, FewJson, is_utf8
+from proxy.kernels import Alike, is_utf8
+from proxy.kernels.few import FewJson
 
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""

@@ -13,12 +13,12 @@ dependency.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ctypes import (
     POINTER,
-    addressof,
     byref,
     c_char_p,
+    c_int64,
     c_size_t,
     c_ssize_t,
     c_uint8,
@@ -28,8 +28,7 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from struct import Struct
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -103,37 +102,6 @@ class JsonFound(ctypes.Structure):
     """Whether they hold ASCII alone."""
 
 
-class _Names(ctypes.Structure):
-    """As json.c has it."""
-
-    _fields_ = (
-        ("texts", c_char_p), ("ends", c_void_p), ("names", c_uint64), ("wanted", c_uint64),
-        ("members", c_uint64), ("longest", c_uint64), ("lines", c_uint64),
-    )  # fmt: skip
-
-
-MOST_WANTED: Final = 64
-"""Members that `json_few` reads."""
-_FEW: Final = Struct("=5Q")
-"""`json_few`, as json.c has it."""
-
-
-class FewJson(NamedTuple):
-    """What a few records hold."""
-
-    records: int
-    values: list[str]
-    """As they are written: of the first wanted member that is there, record by record, then of the next."""
-    there: int
-    """Which of the wanted members they have, a bit for each."""
-    nulls: int
-    """Of which of them some value is `null`."""
-    others: int
-    """How many of their members are neither wanted nor known."""
-    names: bytes
-    """All of their members' names, in quotes, each with a line feed after it."""
-
-
 def _loaded(of: type[Library]) -> Library:
     """The library, each function with its types."""
     found = PathFinder.find_spec("_kernels", __path__)
@@ -172,6 +140,10 @@ def _loaded(of: type[Library]) -> Library:
     library.number_spans.restype = c_size_t
     library.short_numbers.argtypes = (c_void_p, c_size_t, c_void_p, c_size_t, c_uint8, c_void_p)
     library.short_numbers.restype = c_uint8
+    library.round_lines.argtypes = (
+        c_char_p, c_size_t, c_uint8, c_int64, c_uint64, c_char_p, c_size_t,
+    )  # fmt: skip
+    library.round_lines.restype = c_size_t
     library.utf8_well_formed.argtypes = (c_char_p, c_size_t)
     library.utf8_well_formed.restype = c_uint8
     return library
@@ -189,12 +161,12 @@ _new_bytes.argtypes = (c_char_p, c_ssize_t)
 _new_bytes.restype = py_object
 
 
-def _library(size: int) -> ctypes.CDLL:
+def library(size: int) -> ctypes.CDLL:
     """By which so many bytes are looked at."""
     return _HELD if size <= _SHORT else _FREE
 
 
-def _see_that(holds: bool) -> None:  # noqa: FBT001 - as in `assert`
+def see_that(holds: bool) -> None:  # noqa: FBT001 - as in `assert`
     """What machine code is told and does not see for itself; an `assert` would go with `python -O`."""
     if not holds:
         raise IndexError("not what the machine code can be given")
@@ -205,7 +177,7 @@ def csv_scan(block: bytes, delimiter: int, width: int = 0) -> tuple[CsvFound, Pl
 
     `width` is how many fields each has to have; 0 where the first one says so. Raises IndexError.
     """
-    _see_that(len(block) < MOST)
+    see_that(len(block) < MOST)
     found = CsvFound()
     room = len(block) // _DENSE + 1
     while True:
@@ -218,7 +190,7 @@ def csv_scan(block: bytes, delimiter: int, width: int = 0) -> tuple[CsvFound, Pl
 
 def csv_cut(block: bytes) -> int:
     """Where the last complete record of a block ends, by the number of quotes alone; 0 for none."""
-    cut: int = _library(len(block)).csv_cut(block, len(block))
+    cut: int = library(len(block)).csv_cut(block, len(block))
     return cut
 
 
@@ -250,77 +222,23 @@ def json_alike(
     Where each value begins and ends, (members, records). Strings are well-formed but for their UTF-8, and
     hold no escaped surrogates; numbers have no exponent (RFC 8259 §6, 7). Raises IndexError.
     """
-    _see_that(len(block) < MOST)
+    see_that(len(block) < MOST)
     found = JsonFound()
     ends = np.cumsum([len(lead) for lead in alike.leads], dtype=np.uint32)
     room = (len(block) - start) // alike.least + 2
     starts = np.empty((2, alike.members, room), np.uint32)
-    _library(len(block)).json_alike(
+    library(len(block)).json_alike(
         block, len(block), start, b"".join(alike.leads), ends.ctypes.data, alike.members, alike.between,
         len(alike.between), longest_number, room, starts.ctypes.data, starts[1].ctypes.data, byref(found),
     )  # fmt: skip
     return found, starts[0, :, : found.records], starts[1, :, : found.records]
 
 
-class Names:
-    """The members of records that are looked for, and how many and how long they may be."""
-
-    __slots__ = ("_described", "_ends", "_texts", "address", "wanted")
-
-    def __init__(
-        self,
-        wanted: Sequence[str],
-        others: Iterable[str],
-        *,
-        members: int,
-        number: int,
-        lines: bool,
-    ) -> None:
-        """`wanted` are read, `others` known; a record has so many `members`, a number so many characters.
-
-        `lines`: whether each record is on a line of its own; else they are an array.
-        """
-        self.wanted = tuple(wanted)
-        texts = [name.encode("utf-8", "surrogatepass") for name in (*self.wanted, *others)]
-        self._texts = b"".join(texts)
-        self._ends = np.cumsum([len(text) for text in texts], dtype=np.uint32)
-        self._described = _Names(
-            self._texts,
-            self._ends.ctypes.data,
-            len(texts),
-            len(self.wanted),
-            members,
-            number,
-            lines,
-        )
-        self.address = addressof(self._described)
-
-
-def json_few(document: bytes, names: Names) -> FewJson | None:
-    """The records of a whole document of 1 to 64, each with the members of the first, in its order.
-
-    Their values are strings without escaped surrogates, numbers without exponent, `true`, `false` or `null`
-    (RFC 8259); all of it is well-formed UTF-8, no name is there twice, none has an escape. None for any other
-    document, and where more than `MOST_WANTED` members are wanted.
-    """
-    size = len(document)
-    _see_that(size < MOST)
-    room = size + _FEW.size  # no more is written than is read
-    out = bytes(room)  # nobody else has it yet
-    end = _library(size).json_few(document, size, names.address, out, room)
-    if not end:
-        return None
-    records, there, nulls, at, others = _FEW.unpack_from(out)
-    return FewJson(
-        records, out[_FEW.size : at].decode().split("\n"), there, nulls, others, out[at:end]
-    )
-
-
 def is_utf8(text: bytes, size: int | None = None) -> bool:
     """Whether `text`, or so many bytes of it, is well-formed UTF-8 (RFC 3629 §4)."""
     most = len(text) if size is None else size
-    _see_that(most <= len(text))
-    return bool(_library(most).utf8_well_formed(text, most))
+    see_that(most <= len(text))
+    return bool(library(most).utf8_well_formed(text, most))
 
 
 Part = tuple[int, npt.NDArray[np.uint8], npt.NDArray[Any] | None, npt.NDArray[Any] | None]
@@ -370,8 +288,8 @@ def _described(parts: Sequence[Part], height: int) -> npt.NDArray[np.uint64]:
     """The parts as weave.c has them; they have to be kept as long."""
     described = np.zeros((len(parts), 6), np.uint64)
     for at, (kind, data, starts, ends) in enumerate(parts):
-        _see_that(ends is None or len(ends) >= height)
-        _see_that(starts is None or kind != _SPANS or len(starts) >= height)
+        see_that(ends is None or len(ends) >= height)
+        see_that(starts is None or kind != _SPANS or len(starts) >= height)
         described[at] = (
             data.ctypes.data, len(data), 0 if starts is None else starts.ctypes.data,
             0 if ends is None else ends.ctypes.data, 0 if starts is None else len(starts) - 1, kind,
@@ -427,7 +345,7 @@ def numbered(data: npt.NDArray[np.uint8], span: Span, most: int) -> tuple[Places
 
 def _pieces(data: npt.NDArray[np.uint8], span: Span) -> tuple[npt.NDArray[Any], ...]:
     starts, ends = (_contiguous(each, np.uint32) for each in span)
-    _see_that(len(starts) == len(ends))
+    see_that(len(starts) == len(ends))
     return _contiguous(data, np.uint8), starts, ends
 
 

@@ -12,7 +12,7 @@ from proxy.batch import Batch
 from proxy.errors import SourceRefused
 from proxy.formats import Limits, Reading, json_few
 from proxy.formats.base import Decoder
-from proxy.kernels import FewJson
+from proxy.kernels.few import FewJson
 from proxy.report import FormatName
 from proxy.spool import Spools
 from tests.formats.documents import decoder, dialect, outcome, report, rows

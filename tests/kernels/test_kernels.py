@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from proxy import kernels
 from proxy.kernels import Alike
+from proxy.kernels import few as few_cells
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NOTHING = 0  # neither read nor written: PROT_NONE
@@ -381,8 +383,8 @@ def test_a_few_flat_records_are_read_or_left_alone(document, wanted, lines, data
         byte = data.draw(st.sampled_from([*b'"\\{}[],: \n0eE-.n\x00\x1f\x7f\xc3\xff']))
         document = document[:at] + bytes([byte]) + document[at + 1 :]
     others = [name for name in NAMES if name not in wanted]
-    names = kernels.Names(wanted, others, members=3, number=40, lines=lines)
-    room = data.draw(st.integers(0, len(document)) | st.just(len(document))) + kernels._FEW.size
+    names = few_cells.Names(wanted, others, members=3, number=40, lines=lines)
+    room = data.draw(st.integers(0, len(document)) | st.just(len(document))) + few_cells._FEW.size
     with fenced(len(document)) as (at, held), fenced(room) as (out, written):
         held[:] = document
         end = kernels._FREE.json_few(
@@ -395,14 +397,14 @@ def test_a_few_flat_records_are_read_or_left_alone(document, wanted, lines, data
         assert end <= room
         found = bytes(written[:end])
         del held, written
-    same = kernels.json_few(document, names)
+    same = few_cells.json_few(document, names)
     assert same is not None or not end
     expected = _flat(document, lines, 40)
     if same is None:
         return
     assert expected is not None
     if end:
-        assert found[kernels._FEW.size :].endswith(same.names)
+        assert found[few_cells._FEW.size :].endswith(same.names)
     assert same.records == len(expected)
     there = [name for number, name in enumerate(wanted) if same.there >> number & 1]
     assert there == [name for name in wanted if name in expected[0]]
@@ -418,10 +420,10 @@ def test_plain_records_are_read():
     """Neither white space nor order, names that are not asked for or characters of any kind are in the way."""
     document = '[ {"é" : "𝄞", "x":-1.50,"a":null},\n{"é":"\\u00e9","x":0,"a":true} ]'.encode()
     for text, lines in ((document, False), (document[2:-2].replace(b",\n", b"\n") + b"\n", True)):
-        found = kernels.json_few(
-            text, kernels.Names(["a", "é"], [], members=3, number=5, lines=lines)
+        found = few_cells.json_few(
+            text, few_cells.Names(["a", "é"], [], members=3, number=5, lines=lines)
         )
-        assert found == kernels.FewJson(
+        assert found == few_cells.FewJson(
             2, ["null", "true", '"𝄞"', '"\\u00e9"', ""], 3, 1, 1, '"é"\n"x"\n"a"\n'.encode()
         )
 
@@ -657,6 +659,60 @@ def test_short_numbers_are_exact_and_all_others_are_none(texts, decimal):
     assert not short or numbers.tolist() == expected
     again = kernels.short_numbers(np.frombuffer(blob, np.uint8), places, decimal=decimal)
     assert (None if again is None else again.tolist()) == expected
+
+
+ROUNDED = st.one_of(
+    st.decimals(-(10**12) + 1, 10**12 - 1, places=4).map(lambda d: f"{d:f}"),
+    st.integers(-(10**12) + 1, 10**12 - 1).map(str),
+    st.integers(-400, 400).map(lambda n: f"{Decimal(n) / 8:f}"),
+    st.sampled_from(["-0", "-0.4", "0.5", "1.5", "-2.5", "007"]),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        ROUNDED | st.sampled_from(["", "x", "1.", "1\n2", "+1", "1e2", '"1"', "1" * 13, "1.00000"]),
+        max_size=6,
+    )
+    | st.lists(ROUNDED, min_size=1, max_size=6),
+    st.integers(1, 10**12) | st.integers(1, 200),
+    st.integers(0, 4),
+    st.booleans(),
+)
+def test_short_numbers_are_rounded_exactly_and_all_others_are_none(texts, units, digits, decimal):
+    """To the nearest multiple, ties to the even one; nothing is read or written beyond what it is given."""
+    form = "-?[0-9]{1,12}(\\.[0-9]{1,4})?" if decimal else "-?[0-9]{1,12}"
+    short = bool(texts) and all(re.fullmatch(form, text) for text in texts)
+    expected = None
+    if short:
+        counts = [round(Fraction(text) * 10**digits / units) for text in texts]
+        expected = [f"{Decimal(n * units).scaleb(-digits):.{digits}f}" for n in counts]
+        expected = [
+            text.removeprefix("-") if not n else text
+            for n, text in zip(counts, expected, strict=True)
+        ]
+    assert few_cells.rounded(texts, decimal=decimal, units=units, digits=digits) == expected
+    data = "".join(f"{text}\n" for text in texts).encode()
+    room = len("".join(f"{text}\n" for text in expected or ()))
+    for less in (0, 1):
+        with fenced(len(data)) as (at, held), fenced(max(0, room - less)) as (out, written):
+            held[:] = data
+            end = kernels._FREE.round_lines(
+                ctypes.cast(at, ctypes.c_char_p), len(data), decimal, units, digits,
+                ctypes.cast(out, ctypes.c_char_p), max(0, room - less),
+            )  # fmt: skip
+            assert end == (room if not less else 0)
+            assert less or bytes(written[:end]).decode() == "".join(
+                f"{text}\n" for text in expected or ()
+            )
+            held.release()
+            written.release()
+
+
+def test_a_null_is_no_number():
+    """Others round it."""
+    assert few_cells.rounded(["1", None], decimal=False, units=1, digits=0) is None
 
 
 def test_texts_beyond_their_data_are_no_numbers():
