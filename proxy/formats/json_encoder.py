@@ -30,7 +30,7 @@ class _Frame:
     head: bytes
     leads: tuple[bytes, ...]
     """What stands before each value of a record."""
-    record: list[str]
+    record: list[str | None]
     """The same as texts, with a place after each for the value, and what comes after the last one."""
     tail: bytes
 
@@ -84,14 +84,16 @@ class _ObjectsEncoder(Encoder[bytes]):
             return b""
         if height <= SMALL:
             record = self._frame.record
-            written: list[str | None] = [*record * height]
+            written = record * height
             void = ["null"] * height
             for place, column in enumerate(self._tokens(batch)):
                 cells = void if column is None else column.to_list()
+                if cells[0] is None:  # as all of them are, most likely
+                    cells = ["null" if cell is None else cell for cell in cells]
                 written[2 * place + 1 :: len(record)] = cells
             try:
                 return "".join(cast("list[str]", written)).encode()
-            except TypeError:  # a cell that is null
+            except TypeError:  # a cell that is null, below one that is not
                 return "".join(["null" if each is None else each for each in written]).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
