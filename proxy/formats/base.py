@@ -378,6 +378,8 @@ class Format:
 
         An unknown, repeated or malformed parameter is not understood, hence not accepted.
         """
+        if content_type in self.store_types:  # as nearly all say it
+            return True
         media_type, *parameters = content_type.split(";")
         if media_type.strip(" \t").lower() not in self.store_types:
             return False
