@@ -88,9 +88,11 @@ class RecordsDecoder(Decoder):
     def _few(self, found: FewJson) -> Batch:
         """The batch of records that were read in one step."""
         height, values, there, nulls = found.records, found.values, found.there, found.nulls
-        if found.others or found.records >= EVIDENCE or not self._at_once:
+        if not self._at_once or height >= EVIDENCE:
             self._saw(map(_name, found.names.splitlines()), height)
-        else:  # all of them are declared, and too few to tell what is missing
+        elif found.others:  # they are too few to tell what is missing
+            self._drift(map(_name, found.names.splitlines()), self._fields)
+        else:
             self.compared = True
         columns: dict[str, Cells] = {}
         at = 0
