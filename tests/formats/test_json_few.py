@@ -88,6 +88,13 @@ def test_a_whole_document_is_read_as_one_in_pieces(document, limits, junk):
     """Rows, drift, refusals and what may follow are equal, whichever way a document is read."""
     whole = seen(decoder(TOP, FIELDS, limits=limits), [document], junk)
     assert whole == generally(document, limits, junk)
+    stream = decoder(TOP, FIELDS, limits=limits)
+    batch = stream.short(document)
+    if batch is None:  # then nothing of it is known
+        assert seen(stream, [document], junk) == whole
+    else:
+        read = rows([batch], FIELDS), [(batch.height, batch.few)], stream.undeclared
+        assert read == generally(document, limits, b"")
 
 
 @settings(max_examples=500)
