@@ -27,8 +27,6 @@ class Form:
     name: str
     operation: Operation | None
     per_value: bool
-    void: bool = False
-    """Whether no cell has a value in it."""
     choosing: Choosing | None = None
     """Where a cell's group decides whether it is given: takes the place of the operation."""
     known: dict[Lexis, Remembered] = field(default_factory=dict)
@@ -56,8 +54,6 @@ def formed(
     column: KeyedColumn, form: Form, batch: Batch, shown: Cells | None
 ) -> Cells | Coded | None:
     """All cells of a field in one form, in the lexical form of the batch; None where all are null."""
-    if form.void:
-        return None
     if form.choosing is not None and shown is not None:
         return batch.lexis.write(form.choosing(batch, shown), column.type)
     operation = form.operation

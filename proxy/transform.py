@@ -110,7 +110,6 @@ def _keyed(plan: Plan, purpose: str, recipient: str, keyring: Keyring) -> _Keyed
                         if isinstance(choice.treatment, Clear)
                         else choice.treatment.bind(site),
                         per_value=choice.treatment.per_value,
-                        void=choice.treatment.gives(column.field.type) is None,
                         choosing=choice.treatment.choosing(site),
                     )
                     for choice in column.choices
