@@ -49,6 +49,10 @@ class Lexis(ABC):
     def characters(self, cells: Texts) -> Texts:
         """The same of cells as Arrow has them."""
 
+    def strings(self, cells: Few) -> str | None:  # noqa: ARG002 - only JSON writes so
+        """Cells that all are JSON strings without an escape, with line feeds between them; None of others."""
+        return None
+
 
 class Plain(Lexis):
     """Values written as they are (CSV)."""

@@ -60,6 +60,12 @@ class Few(list[Any]):
         return Few([not item for item in self])
 
 
+class Numbers(Few):
+    """Numbers as every document writes them: with no sign but `-`, no needless zero in front, no exponent."""
+
+    __slots__ = ()
+
+
 Cells = pl.Series | Few
 """Of equal meaning; which of the two depends on nothing but the number of a batch's records."""
 

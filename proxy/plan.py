@@ -224,6 +224,20 @@ class Plan:
         return uses - self.clear
 
     @cached_property
+    def free(self) -> frozenset[str]:
+        """The parameters of its report that may be used whatever their values are."""
+        given = {column.field.name for column in self.columns if column.choices}
+        return frozenset(
+            name
+            for name, parameter in self.report.parameters.items()
+            if not (
+                (parameter.looks_at | given) - self.whole
+                if parameter.by is By.GROUP
+                else parameter.looks_at - self.clear
+            )
+        )
+
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """Its lines as they are recorded."""
         return tuple(map(str, self.lines))

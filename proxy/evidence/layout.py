@@ -117,7 +117,7 @@ def kept(evidence: bytes) -> tuple[tuple[str, ...], tuple[Attachment, ...]]:
     if not evidence:
         return (), ()
     if len(evidence) <= INLINE:
-        return (base64.b64encode(evidence).decode(),), ()
+        return (binascii.b2a_base64(evidence, newline=False).decode(),), ()
     attachments = tuple([
         Attachment(sha256(content).hexdigest(), content) for content in _divided(evidence)
     ])  # fmt: skip

@@ -17,6 +17,7 @@ import pyarrow as pa
 from proxy import kernels
 from proxy.batch import REPEATS, Batch
 from proxy.evidence.layout import DEFLATED, ITSELF, LENGTH, PLAIN, digest_of, mac_of
+from proxy.few import Few
 from proxy.keys import Keyring, Mac
 from proxy.report import OPEN_CLASSES, Report
 from proxy.texts import Coded, Texts, content, numbered, texts
@@ -63,6 +64,14 @@ class _Noted:
     """Whether its values are kept as they are."""
     mac: Mac
 
+    @property
+    def lead(self) -> bytes:
+        """What stands before its width in the head."""
+        return b'{"field":%b,"type":%b,"width":' % (
+            _ENCODER.encode(self.field),
+            _ENCODER.encode(self.type),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Witness:
@@ -70,28 +79,29 @@ class Witness:
 
     fields: tuple[_Noted, ...]
     key: str
+    leads: tuple[bytes, ...]
+    """Of each field."""
 
     @classmethod
     def of(cls, report: Report, keyring: Keyring) -> Self | None:
         """None where the catalogue declares nothing by which a row can be found."""
         if not report.found_by:
             return None
-        return cls(
-            fields=tuple([
-                _Noted(
-                    field=name,
-                    type=report.types[name],
-                    told=report.fields[name].class_ in OPEN_CLASSES,
-                    mac=mac_of(keyring, report.id, name),
-                )
-                for name in report.found_by
-            ]),
-            key=keyring.naming,
-        )  # fmt: skip
+        fields = tuple([
+            _Noted(
+                field=name,
+                type=report.types[name],
+                told=report.fields[name].class_ in OPEN_CLASSES,
+                mac=mac_of(keyring, report.id, name),
+            )
+            for name in report.found_by
+        ])  # fmt: skip
+        return cls(fields=fields, key=keyring.naming, leads=tuple([each.lead for each in fields]))
 
     def only(self, names: Collection[str]) -> Self:
         """Of rows of which no more than these fields are known."""
-        return replace(self, fields=tuple([each for each in self.fields if each.field in names]))
+        fields = tuple([each for each in self.fields if each.field in names])
+        return replace(self, fields=fields, leads=tuple([each.lead for each in fields]))
 
     def piece(self, rows: Batch, shapes: Shapes) -> bytes:
         """The evidence of released `rows`, as their store gives them; nothing where there are none."""
@@ -112,20 +122,19 @@ class Witness:
         if not height:
             return b""
         columns, numbers = [], []
-        for noted, (count, values, codes) in zip(self.fields, kept, strict=True):
+        for lead, (count, values, codes) in zip(self.leads, kept, strict=True):
             width = 0 if codes is None else _width(count)
-            column = {"field": noted.field, "type": noted.type, "width": width, "values": values}
-            columns.append(column)
             if codes is not None:
                 numbers.append(_differences(codes, width))
+            columns.append(b'%b%d,"values":%b}' % (lead, width, _ENCODER.encode(values)))
         width = 0
         if shapes.codes is not None and len(shapes.forms) > 1:
             width = _width(len(shapes.forms))
             numbers.append(_differences(shapes.codes, width))
-        forms = [_written(each) for each in shapes.forms]
-        head = _ENCODER.encode(  # as `layout.Head`
-            {"rows": height, "key": self.key, "columns": columns, "forms": forms, "width": width}
-        )
+        forms = b",".join(map(_written, shapes.forms))
+        head = b'{"rows":%d,"key":%b,"columns":[%b],"forms":[%b],"width":%d}' % (  # as `layout.Head`
+            height, _ENCODER.encode(self.key), b",".join(columns), forms, width,
+        )  # fmt: skip
         document = b"".join((len(head).to_bytes(LENGTH, "big"), head, *numbers))
         small = len(document) <= _SMALL
         piece = PLAIN + document if small else DEFLATED + zlib.compress(document, _LEVEL)
@@ -144,6 +153,9 @@ class _Kept(NamedTuple):
 
 def _kept(rows: Batch, noted: _Noted) -> _Kept:
     if rows.few:
+        kept = _written_so(rows, noted) if noted.told else None
+        if kept is not None:
+            return kept
         values, codes = _few(rows, noted)
         return _Kept(len(values), values, codes)
     many = _many(rows, noted)
@@ -154,6 +166,21 @@ def _kept(rows: Batch, noted: _Noted) -> _Kept:
     return _Kept(
         len(cells), _told(cells.to_pylist(), noted) if written is None else written, numbers
     )
+
+
+def _written_so(rows: Batch, noted: _Noted) -> _Kept | None:
+    """What is kept of a few strings that are written as JSON; None of others, and where one is long."""
+    cells = rows.column(noted.field)
+    if not isinstance(cells, Few) or not 0 < len(cells) <= _AS_THEY_ARE:
+        return None
+    written = rows.lexis.strings(cells)
+    if written is None or max(map(len, cells)) > _LONGEST + 2:
+        return None
+    distinct = len(cells)
+    if cells.count(cells[0]) == distinct:
+        written, distinct = str(cells[0]), 1
+    values = '["' + ITSELF + written[1:].replace('\n"', ',"' + ITSELF) + "]"
+    return _Kept(distinct, msgspec.Raw(values.encode()), None)
 
 
 def _as_they_are(cells: Texts) -> msgspec.Raw | None:
@@ -247,8 +274,8 @@ def _differences(codes: Numbers, width: int) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _written(forms: Forms) -> msgspec.Raw:
-    return msgspec.Raw(_ENCODER.encode(dict(forms)))
+def _written(forms: Forms) -> bytes:
+    return _ENCODER.encode(dict(forms))
 
 
 def combined(

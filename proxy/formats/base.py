@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
@@ -147,6 +147,8 @@ class Reading:
     """For a document that can only be read once it is there as a whole."""
     beside: frozenset[str] = frozenset()
     """Fields that are read where the document has them."""
+    made: dict[type, Any] = field(default_factory=dict, compare=False)
+    """What decoders make of it once, however many documents are read."""
 
     @cached_property
     def wanted(self) -> frozenset[str]:
@@ -201,6 +203,13 @@ class Decoder(ABC):
         batch, and before the end of a document without records."""
         self._failure: SourceRefused | None = None
         self._finished = False
+
+    def short(self, document: bytes) -> Batch | None:  # noqa: ARG002 - most have no such road
+        """All records of a whole document, before anything else was read: a short road for a short one.
+
+        None of most documents, which then are still to be read: nothing of them is known.
+        """
+        return None
 
     def cut(self, *blocks: bytes) -> list[Work]:
         """The whole records that some blocks after one another, cut anywhere, complete.
@@ -369,6 +378,8 @@ class Format:
 
         An unknown, repeated or malformed parameter is not understood, hence not accepted.
         """
+        if content_type in self.store_types:  # as nearly all say it
+            return True
         media_type, *parameters = content_type.split(";")
         if media_type.strip(" \t").lower() not in self.store_types:
             return False

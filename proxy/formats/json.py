@@ -13,12 +13,11 @@ from typing import Final
 import msgspec
 
 from proxy.batch import Batch
-from proxy.formats import json_few
 from proxy.formats.base import Format, Reading, Work, done, refused
 from proxy.formats.bits import longest
 from proxy.formats.json_encoder import JsonEncoder
 from proxy.formats.json_lexis import JSON_LEXIS, WRITTEN
-from proxy.formats.json_records import RECORDS, RecordsDecoder
+from proxy.formats.json_records import EVIDENCE, RECORDS, RecordsDecoder
 from proxy.formats.json_text import WHITESPACE, Scan, locate, scan, strict
 from proxy.formats.json_uniform import Again, again
 from proxy.report import FormatName
@@ -31,6 +30,8 @@ _SEPARATOR: Final = re.compile(rb"\A[ \t\n\r]*,")
 class JsonDecoder(RecordsDecoder):
     """JSON blocks -> batches of the members in `reads`; a member that a record lacks is null."""
 
+    _at_once = True
+
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading)
         self._path = reading.dialect.rows_at
@@ -42,6 +43,11 @@ class JsonDecoder(RecordsDecoder):
         self._begun = False
         """Whether a record has come."""
 
+    def short(self, document: bytes) -> Batch | None:
+        """All records of a plain one, but where they are so many that they tell what is missing."""
+        found = None if self._path else self._short.read(document)
+        return None if found is None or found.records >= EVIDENCE else self._few(found)
+
     def _cut(self, blocks: Sequence[bytes]) -> list[Work]:
         if self._inside and self._after is None:
             return done(self._records(b"".join((self._rest, *blocks))))
@@ -52,12 +58,12 @@ class JsonDecoder(RecordsDecoder):
         if self._after is not None:
             self._close(block)
             return []
-        short = None if self._path or self._before else json_few.read(block, self._limits)
+        short = None if self._path or self._before else self._short.read(block)
         if short is not None:
             self._inside = self._begun = True
             self._before = block[: block.index(b"[") + 1]
             self._after = block[block.rindex(b"]") + 1 :]
-            return [self._whole(short)]
+            return [self._few(short)]
         self._before += block
         limit = self._limits.envelope_bytes
         start = locate(self._before[:limit], self._path, self._limits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from typing import ClassVar, cast
 
 import pyarrow.compute as pc
 
@@ -29,14 +30,18 @@ class _Frame:
     head: bytes
     leads: tuple[bytes, ...]
     """What stands before each value of a record."""
-    template: str
-    """A record, with `%s` for each value."""
+    record: list[str | None]
+    """The same as texts, with a place after each for the value, and what comes after the last one."""
     tail: bytes
 
 
 @lru_cache(maxsize=256)
 def _frame(
-    names: tuple[str, ...], path: tuple[str, ...], constants: tuple[tuple[str, str], ...]
+    names: tuple[str, ...],
+    path: tuple[str, ...],
+    constants: tuple[tuple[str, str], ...],
+    before: str,
+    after: str,
 ) -> _Frame:
     first, *others = map(string, names)
     leads = ("{" + first + ":", *(f",{name}:" for name in others))
@@ -45,7 +50,12 @@ def _frame(
     return _Frame(
         head=f"{opening[:1]}{beside}{opening[1:]}[".encode(),
         leads=tuple([lead.encode() for lead in leads]),
-        template="".join(lead.replace("%", "%%") + "%s" for lead in leads) + "}",
+        record=[
+            before + leads[0],
+            "",
+            *chain.from_iterable((lead, "") for lead in leads[1:]),
+            "}" + after,
+        ],
         tail=b"]" + b"}" * len(path),
     )
 
@@ -53,26 +63,38 @@ def _frame(
 class _ObjectsEncoder(Encoder[bytes]):
     """Batches -> objects; members in the columns' order."""
 
+    _before: ClassVar[str] = ""
+    _after: ClassVar[str] = ""
+    """What stands before each record, and after it."""
+
     def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
         if not columns:
             raise ValueError("a document has columns")
         self._columns = columns
         self._names = tuple([column.name for column in columns])
-        self._frame = _frame(self._names, dialect.rows_at, dialect.members)
+        self._frame = _frame(
+            self._names, dialect.rows_at, dialect.members, self._before, self._after
+        )
 
-    def _objects(self, batch: Batch, *, before: str = "", after: str = "") -> bytes:
+    def _objects(self, batch: Batch) -> bytes:
         """The batch's records as objects, each between two texts."""
-        if not batch.height:
+        height = batch.height
+        if not height:
             return b""
-        if batch.height <= SMALL:
-            void = [None] * batch.height
-            columns = [
-                void if column is None else column.to_list() for column in self._tokens(batch)
-            ]
-            cells = chain.from_iterable(zip(*columns, strict=True))
-            written = f"{before}{self._frame.template}{after}" * batch.height
-            return (written % tuple(["null" if cell is None else cell for cell in cells])).encode()
+        if height <= SMALL:
+            record = self._frame.record
+            written = record * height
+            void = ["null"] * height
+            for place, column in enumerate(self._tokens(batch)):
+                cells = void if column is None else column.to_list()
+                if cells[0] is None:  # as all of them are, most likely
+                    cells = ["null" if cell is None else cell for cell in cells]
+                written[2 * place + 1 :: len(record)] = cells
+            try:
+                return "".join(cast("list[str]", written)).encode()
+            except TypeError:  # a cell that is null, below one that is not
+                return "".join(["null" if each is None else each for each in written]).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None
         passing = () if uniform is None else uniform.names
         first, *others = self._frame.leads
@@ -81,10 +103,10 @@ class _ObjectsEncoder(Encoder[bytes]):
                 name: None if name in passing else self._written(batch, name, type_)
                 for name, type_, *_ in self._columns
             },
-            (before.encode() + first, *others),
-            b"}" + after.encode(),
+            (self._before.encode() + first, *others),
+            b"}" + self._after.encode(),
             source=uniform,
-            height=batch.height,
+            height=height,
         )
 
     def _written(self, batch: Batch, name: str, type_: Type) -> Texts | Coded | bytes:
@@ -116,6 +138,8 @@ class _ObjectsEncoder(Encoder[bytes]):
 class JsonEncoder(_ObjectsEncoder):
     """Batches -> an array, at the top or in an envelope."""
 
+    _before = ","
+
     def __init__(self, columns: Columns, dialect: Dialect) -> None:
         """Raises ValueError without columns."""
         super().__init__(columns, dialect)
@@ -124,7 +148,7 @@ class JsonEncoder(_ObjectsEncoder):
 
     def encode(self, batch: Batch) -> bytes:
         """The batch's records as objects, a comma before each."""
-        return self._objects(batch, before=",")
+        return self._objects(batch)
 
     def join(self, records: bytes) -> bytes:
         """The objects, the first of the document after its head and without its comma."""
@@ -145,9 +169,11 @@ class JsonEncoder(_ObjectsEncoder):
 class LinesEncoder(_ObjectsEncoder):
     """Batches -> objects on lines of their own, and nothing else."""
 
+    _after = "\n"
+
     def encode(self, batch: Batch) -> bytes:
         """The batch's records, a line each."""
-        return self._objects(batch, after="\n")
+        return self._objects(batch)
 
     def join(self, records: bytes) -> bytes:
         """The lines."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.batch import Lexis
-from proxy.few import Cells, Few, decided
+from proxy.few import Cells, Few, Numbers, decided
 from proxy.formats.pieces import cut
 from proxy.texts import TEXT, Texts, column, content, texts, with_nulls
 from proxy.values import Type
@@ -150,6 +150,8 @@ class JsonLexis(Lexis):
         else:
             scalar = _string
         if isinstance(values, Few):
+            if isinstance(values, Numbers) and type_.is_number:
+                return values
             return Few(map(scalar, values))
         if len(values) <= SMALL:
             return pl.Series(values.name, [*map(scalar, values.to_list())], dtype=pl.String)
@@ -194,6 +196,14 @@ class JsonLexis(Lexis):
         tokens = column(cells)
         escaped = tokens.str.contains("\\", literal=True)
         return texts(_amend(column(found), tokens, escaped, _characters))
+
+    def strings(self, cells: Few) -> str | None:
+        """Such a string has two quotes, and any other token without an escape none."""
+        try:
+            joined = "\n".join(cells)
+        except TypeError:  # null
+            return None
+        return joined if "\\" not in joined and joined.count('"') == 2 * len(cells) else None
 
     def tokens(self, values: Texts, type_: Type) -> Texts:
         """What `write` gives of values as Arrow has them."""

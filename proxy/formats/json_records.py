@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
 from threading import Lock
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from proxy.batch import Batch
 from proxy.few import FEW, Cells, Few
 from proxy.formats.base import Decoder, Reading, refused
-from proxy.formats.json_few import Records
+from proxy.formats.json_few import Short
 from proxy.formats.json_lexis import JSON_LEXIS
 from proxy.formats.json_text import Scan, name_weight, strict, weight
 from proxy.formats.json_tokens import (
@@ -41,10 +41,11 @@ from proxy.formats.json_tokens import (
 )
 from proxy.formats.json_uniform import Members, Uniform, likely, members
 from proxy.kernels import Alike, is_utf8
+from proxy.kernels.few import FewJson
 
 _LAYOUT_NAMES: Final = 16 << 10
 """Most characters of all names of a layout; layouts are kept, and names are the store's to choose."""
-_EVIDENCE: Final = 64
+EVIDENCE: Final = 64
 """Records of a document from which a declared member that none of them has is missed."""
 
 _MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -62,8 +63,11 @@ T = TypeVar("T")
 class RecordsDecoder(Decoder):
     """Objects -> batches of the members in `reads`; a member that a record lacks is null.
 
-    `_batch` and `_whole` may be at work in several threads at once.
+    `_batch` and `_few` may be at work in several threads at once.
     """
+
+    _at_once: ClassVar[bool]
+    """Whether what `_few` is given are all records."""
 
     def __init__(self, reading: Reading) -> None:
         super().__init__()
@@ -71,6 +75,7 @@ class RecordsDecoder(Decoder):
         self._types = reading.report.types
         self._wanted = reading.in_order
         self._limits = reading.limits
+        self._short = Short.of(reading)
         self._layout: Layout | None = None
         self._alike: tuple[tuple[str, ...], Alike] | None = None
         """The members of records that were written alike, and how the next ones are likely to be."""
@@ -80,16 +85,27 @@ class RecordsDecoder(Decoder):
         """The members that some record of `_height` has."""
         self._ended = False
 
-    def _whole(self, records: Records) -> Batch:
-        """The batch of records that `json_few` has read."""
-        names, cells = records
-        width = len(names)
-        height = len(cells) // width
-        self._saw(names, height)
-        given = {name: cells[place::width] for place, name in enumerate(names)}
-        columns: dict[str, Cells] = {
-            name: Few(given[name] if name in given else [None] * height) for name in self._wanted
-        }
+    def _few(self, found: FewJson) -> Batch:
+        """The batch of records that were read in one step."""
+        height, values, there, nulls = found.records, found.values, found.there, found.nulls
+        if not self._at_once or height >= EVIDENCE:
+            self._saw(map(_name, found.names.splitlines()), height)
+        elif found.others:  # they are too few to tell what is missing
+            self._drift(map(_name, found.names.splitlines()), self._fields)
+        else:
+            self.compared = True
+        columns: dict[str, Cells] = {}
+        at = 0
+        for number, name in enumerate(self._wanted):
+            if there >> number & 1:
+                cells = values[at : at + height]
+                at += height
+                if nulls >> number & 1:
+                    columns[name] = Few([None if each == "null" else each for each in cells])
+                else:
+                    columns[name] = Few(cells)
+            else:
+                columns[name] = Few([None] * height)
         return Batch(columns, height=height, lexis=JSON_LEXIS, types=self._types, few=True)
 
     def _batch(self, buffer: bytes, start: int, cut: int, found: Scan) -> Batch:
@@ -148,7 +164,7 @@ class RecordsDecoder(Decoder):
             self._miss()
 
     def _miss(self) -> None:
-        if self._ended and self._height >= _EVIDENCE:
+        if self._ended and self._height >= EVIDENCE:
             self._lacks(self._seen, self._fields)
 
     def _learn(self, names: Iterable[str]) -> None:
@@ -206,6 +222,11 @@ class RecordsDecoder(Decoder):
             for record in _decode(RECORDS, text):
                 strict(bytes(record), self._limits)
         return wanted
+
+
+def _name(written: bytes) -> str:
+    """The name that is written so, in quotes and without escapes."""
+    return written[1:-1].decode()
 
 
 def _decode(decoder: msgspec.json.Decoder[list[T]], text: bytes) -> list[T]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
-from proxy.formats import bits, json_few
+from proxy.formats import bits
 from proxy.formats.base import Format, Reading, Work, refused
 from proxy.formats.bits import Offsets, longest
 from proxy.formats.json_encoder import LinesEncoder
@@ -37,6 +37,8 @@ _VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
 
 class NdjsonDecoder(RecordsDecoder):
     """Lines -> batches of the members in `reads`; a member that a record lacks is null."""
+
+    _at_once = False
 
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading)
@@ -60,9 +62,9 @@ class NdjsonDecoder(RecordsDecoder):
 
     def _lines(self, text: bytes) -> list[Batch]:
         """The batch of some lines, all with their ends."""
-        short = json_few.read_lines(text, self._limits)
+        short = self._short.read(text)
         if short is not None:
-            return [self._whole(short)]
+            return [self._few(short)]
         found = self._again(text)
         if found is not None:
             return [self._uniform(text, found.members)]

@@ -253,8 +253,9 @@ class Gateway:
         if busy:
             return Deny(reason=Reason.BUSY, cause=busy)
         access.permit = decision
-        given = asked.parameters.items()
-        shaping = {name: value for name, value in given if name in report.shaping}
+        shaping = {
+            name: value for name, value in asked.parameters.items() if name in report.shaping
+        }
         return Granted(
             permit=decision,
             keyring=access.keyring,
@@ -266,7 +267,8 @@ class Gateway:
             target=asked.target,
             page=Page.of(report, shaping) if shaping else None,
             order=asked_order(report, shaping) if shaping else (),
-            grouped=any(report.parameters[name].by is By.GROUP for name in shaping),
+            grouped=bool(shaping)
+            and any(report.parameters[name].by is By.GROUP for name in shaping),
         )
 
     def meter(self, access: Access, permit: Permit) -> Meter:
@@ -369,6 +371,8 @@ def _selects_on_hidden(
     parameters: Mapping[str, str], report: Report, permit: Permit
 ) -> tuple[str, ...]:
     """Parameters by which the store would tell of what the requester may not see (DESIGN.md §4)."""
+    if permit.plan.free.issuperset(parameters):
+        return ()
     return tuple(
         name
         for name, value in parameters.items()

@@ -41,6 +41,8 @@ def preferred(request: web.BaseRequest, media_types: Sequence[str]) -> int | Non
 def negotiated(request: web.BaseRequest, variant: Variant, decision: Decision) -> Dialect | Deny:
     """How the answer is to be written, of what is offered and can hold what is granted."""
     mixed = decision.plan.mixed if isinstance(decision, Permit) else frozenset()
+    if not mixed and hdrs.ACCEPT not in request.headers:
+        return variant.offers[0]
     offers = [each for each in variant.offers if not (mixed and FORMATS[each.format].typed)]
     if not offers:
         detail = f"Not in one type for you: {', '.join(sorted(mixed))}."

@@ -48,17 +48,19 @@ class Allowance:
         left = self._left.get(subject)
         if left is None:
             left = self._left[subject] = _Left([most for most, _ in self.spans], now)
-        passed, wait = max(0.0, now - left.seen), 0.0
+        passed, wait = now - left.seen, 0.0
+        cells_left = left.cells
         for place, (most, seconds) in enumerate(self.spans):
-            have = min(most, left.cells[place] + passed * most / seconds)
-            left.cells[place] = have
-            wait = max(wait, (cells - have) * seconds / most)
+            have = cells_left[place] + passed * most / seconds if passed > 0 else cells_left[place]
+            cells_left[place] = have = min(have, most)
+            if have < cells:
+                wait = max(wait, (cells - have) * seconds / most)
         left.seen = now
         self._left.move_to_end(subject)
         if wait > _ROUNDING:
             return max(1, math.ceil(wait - _ROUNDING))
-        for place in range(len(self.spans)):
-            left.cells[place] -= cells
+        for place in range(len(cells_left)):
+            cells_left[place] -= cells
         return 0
 
     def _forget(self, now: float) -> None:

@@ -23,9 +23,9 @@ from proxy.gateway.view import Block, Cutter, View
 
 _FIRST_PIECE: Final = 1 << 16
 """The source's first piece is small, so that the first rows leave early; pieces then double."""
-_INLINE: Final = 1 << 16
+INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
-_CODED_INLINE: Final = 1 << 14
+_CODED_AT_ONCE: Final = 1 << 14
 """Bytes of the answer up to which a block is coded at once."""
 
 
@@ -50,7 +50,7 @@ class Blocks:
     async def __aenter__(self) -> Self:
         """Begin: a short source is worked off at once, a longer one in threads."""
         piece = await self._pieces.next()
-        short = self._pieces.ended and sum(map(len, piece)) <= _INLINE
+        short = self._pieces.ended and sum(map(len, piece)) <= INLINE
         if short and not self._view.expands:
             await self._make_at_once(piece)
         else:
@@ -106,12 +106,16 @@ class Blocks:
         cutter = Cutter(self._view)
         blocks: list[Block] = []
         try:
-            for work in chain(self._view.records(*piece), self._view.rest()):
-                for part in self._view.parts(work):
-                    blocks += cutter.add(part)
-                if self._view.full:
-                    break
-            blocks += cutter.end()
+            short = self._view.short(piece)
+            if short is not None:
+                blocks = cutter.all(short)
+            else:
+                for work in chain(self._view.records(*piece), self._view.rest()):
+                    for part in self._view.parts(work):
+                        blocks += cutter.add(part)
+                    if self._view.full:
+                        break
+                blocks += cutter.end()
         except SourceRefused as failure:
             if not blocks:
                 raise
@@ -137,7 +141,7 @@ async def coded(
 ) -> Block:
     """The next block of an answer with its content coding; `run` calls a function in a thread."""
     work = partial(coding.block, block.data, last=block.last)
-    data = work() if len(block.data) <= _CODED_INLINE else await run(work)
+    data = work() if len(block.data) <= _CODED_AT_ONCE else await run(work)
     return msgspec.structs.replace(block, data=data, coding=coding.coding)
 
 
@@ -145,10 +149,19 @@ class Pieces:
     """What the network gives, regrouped into pieces that double from small to `most_at_once`."""
 
     def __init__(
-        self, read: Callable[[], Awaitable[bytes]], *, most_at_once: int, most: int
+        self,
+        read: Callable[[], Awaitable[bytes]],
+        *,
+        most_at_once: int,
+        most: int,
+        here: bytes | None = None,
     ) -> None:
-        """`read` gives the next bytes, none after the end; over `most` in all the source is refused."""
+        """`read` gives the next bytes, none after the end; over `most` in all the source is refused.
+
+        `here` are all of them, where they are here already.
+        """
         self._read = read
+        self._here = here
         self._most_at_once = most_at_once
         self._left = most
         self._size = min(_FIRST_PIECE, most_at_once)
@@ -161,6 +174,11 @@ class Pieces:
         """
         held: list[bytes] = []
         size = 0
+        here, self._here = self._here, None
+        if here is not None:
+            self.ended = True
+            self._take(here)
+            return [here] if here else held
         while size <= self._size:
             part = await self._read()
             if not part:
@@ -168,8 +186,11 @@ class Pieces:
                 break
             held.append(part)
             size += len(part)
-            self._left -= len(part)
-            if self._left < 0:
-                raise SourceRefused("source-too-long", "the store's answer is over the byte limit")
+            self._take(part)
         self._size = min(self._size * 2, self._most_at_once)
         return held
+
+    def _take(self, part: bytes) -> None:
+        self._left -= len(part)
+        if self._left < 0:
+            raise SourceRefused("source-too-long", "the store's answer is over the byte limit")

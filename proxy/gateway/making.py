@@ -19,7 +19,7 @@ from proxy.evidence import Witness
 from proxy.formats import FORMATS
 from proxy.formats.base import Decoder, Reading
 from proxy.formats.base import Limits as FormatLimits
-from proxy.gateway.blocks import Blocks, Pieces
+from proxy.gateway.blocks import INLINE, Blocks, Pieces
 from proxy.gateway.conditional import Wanted
 from proxy.gateway.counted_first import CountedFirst
 from proxy.gateway.counting import Counted
@@ -155,7 +155,10 @@ class Maker:
             trace.enter("transform")
         try:
             pieces = Pieces(
-                source.read, most_at_once=stored.block_size, most=self._bounds.source_bytes
+                source.read,
+                most_at_once=stored.block_size,
+                most=self._bounds.source_bytes,
+                here=source.here(INLINE),
             )
             counting = granted.permit.plan.counting
             if counting is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -78,6 +78,20 @@ class View:
     def expands(self) -> bool:
         """Whether a short source may be much work."""
         return self._decoder.expands
+
+    def short(self, pieces: Sequence[bytes]) -> Part | None:
+        """What the requester gets of a whole document that is short and plain.
+
+        None of any other, and where a cell has no place: of those nothing is known yet.
+        """
+        batch = self._decoder.short(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if batch is None:
+            return None
+        self._encoder.source_types = self._decoder.source_types
+        try:
+            return self.part(batch)
+        except SourceRefused:
+            return None
 
     def records(self, *blocks: bytes) -> list[Work]:
         """The records that the next bytes of the source complete; raises SourceRefused."""
@@ -194,6 +208,14 @@ class Cutter:
         """The blocks that are finished with a part; raises SourceRefused."""
         self._hold(self._view.add(part))
         return list(self.cut(everything=False)) if self._size > BLOCK else []
+
+    def all(self, part: Part) -> list[Block]:
+        """All blocks of an answer that is this part; raises SourceRefused."""
+        data = self._view.add(part) + self._view.finish()
+        if 0 < len(data) <= BLOCK:
+            return [self._view.block(data, len(data), last=True)]
+        self._hold(data)
+        return list(self.cut(everything=True))
 
     def end(self) -> list[Block]:
         """The blocks that are left, the last one among them."""

@@ -18,6 +18,7 @@ from ctypes import (
     POINTER,
     byref,
     c_char_p,
+    c_int64,
     c_size_t,
     c_ssize_t,
     c_uint8,
@@ -120,6 +121,8 @@ def _loaded(of: type[Library]) -> Library:
         c_void_p, c_void_p, POINTER(JsonFound),
     )  # fmt: skip
     library.json_alike.restype = None
+    library.json_few.argtypes = c_char_p, c_size_t, c_void_p, c_char_p, c_size_t
+    library.json_few.restype = c_size_t
     library.weave_size.argtypes = (c_void_p, c_size_t, c_size_t)
     library.weave_size.restype = c_size_t
     library.weave.argtypes = (c_void_p, c_size_t, c_size_t, c_char_p, c_size_t)
@@ -137,6 +140,10 @@ def _loaded(of: type[Library]) -> Library:
     library.number_spans.restype = c_size_t
     library.short_numbers.argtypes = (c_void_p, c_size_t, c_void_p, c_size_t, c_uint8, c_void_p)
     library.short_numbers.restype = c_uint8
+    library.round_lines.argtypes = (
+        c_char_p, c_size_t, c_uint8, c_int64, c_uint64, c_char_p, c_size_t,
+    )  # fmt: skip
+    library.round_lines.restype = c_size_t
     library.utf8_well_formed.argtypes = (c_char_p, c_size_t)
     library.utf8_well_formed.restype = c_uint8
     return library
@@ -154,12 +161,12 @@ _new_bytes.argtypes = (c_char_p, c_ssize_t)
 _new_bytes.restype = py_object
 
 
-def _library(size: int) -> ctypes.CDLL:
+def library(size: int) -> ctypes.CDLL:
     """By which so many bytes are looked at."""
     return _HELD if size <= _SHORT else _FREE
 
 
-def _see_that(holds: bool) -> None:  # noqa: FBT001 - as in `assert`
+def see_that(holds: bool) -> None:  # noqa: FBT001 - as in `assert`
     """What machine code is told and does not see for itself; an `assert` would go with `python -O`."""
     if not holds:
         raise IndexError("not what the machine code can be given")
@@ -170,7 +177,7 @@ def csv_scan(block: bytes, delimiter: int, width: int = 0) -> tuple[CsvFound, Pl
 
     `width` is how many fields each has to have; 0 where the first one says so. Raises IndexError.
     """
-    _see_that(len(block) < MOST)
+    see_that(len(block) < MOST)
     found = CsvFound()
     room = len(block) // _DENSE + 1
     while True:
@@ -183,7 +190,7 @@ def csv_scan(block: bytes, delimiter: int, width: int = 0) -> tuple[CsvFound, Pl
 
 def csv_cut(block: bytes) -> int:
     """Where the last complete record of a block ends, by the number of quotes alone; 0 for none."""
-    cut: int = _library(len(block)).csv_cut(block, len(block))
+    cut: int = library(len(block)).csv_cut(block, len(block))
     return cut
 
 
@@ -215,12 +222,12 @@ def json_alike(
     Where each value begins and ends, (members, records). Strings are well-formed but for their UTF-8, and
     hold no escaped surrogates; numbers have no exponent (RFC 8259 §6, 7). Raises IndexError.
     """
-    _see_that(len(block) < MOST)
+    see_that(len(block) < MOST)
     found = JsonFound()
     ends = np.cumsum([len(lead) for lead in alike.leads], dtype=np.uint32)
     room = (len(block) - start) // alike.least + 2
     starts = np.empty((2, alike.members, room), np.uint32)
-    _library(len(block)).json_alike(
+    library(len(block)).json_alike(
         block, len(block), start, b"".join(alike.leads), ends.ctypes.data, alike.members, alike.between,
         len(alike.between), longest_number, room, starts.ctypes.data, starts[1].ctypes.data, byref(found),
     )  # fmt: skip
@@ -230,8 +237,8 @@ def json_alike(
 def is_utf8(text: bytes, size: int | None = None) -> bool:
     """Whether `text`, or so many bytes of it, is well-formed UTF-8 (RFC 3629 §4)."""
     most = len(text) if size is None else size
-    _see_that(most <= len(text))
-    return bool(_library(most).utf8_well_formed(text, most))
+    see_that(most <= len(text))
+    return bool(library(most).utf8_well_formed(text, most))
 
 
 Part = tuple[int, npt.NDArray[np.uint8], npt.NDArray[Any] | None, npt.NDArray[Any] | None]
@@ -281,8 +288,8 @@ def _described(parts: Sequence[Part], height: int) -> npt.NDArray[np.uint64]:
     """The parts as weave.c has them; they have to be kept as long."""
     described = np.zeros((len(parts), 6), np.uint64)
     for at, (kind, data, starts, ends) in enumerate(parts):
-        _see_that(ends is None or len(ends) >= height)
-        _see_that(starts is None or kind != _SPANS or len(starts) >= height)
+        see_that(ends is None or len(ends) >= height)
+        see_that(starts is None or kind != _SPANS or len(starts) >= height)
         described[at] = (
             data.ctypes.data, len(data), 0 if starts is None else starts.ctypes.data,
             0 if ends is None else ends.ctypes.data, 0 if starts is None else len(starts) - 1, kind,
@@ -338,7 +345,7 @@ def numbered(data: npt.NDArray[np.uint8], span: Span, most: int) -> tuple[Places
 
 def _pieces(data: npt.NDArray[np.uint8], span: Span) -> tuple[npt.NDArray[Any], ...]:
     starts, ends = (_contiguous(each, np.uint32) for each in span)
-    _see_that(len(starts) == len(ends))
+    see_that(len(starts) == len(ends))
     return _contiguous(data, np.uint8), starts, ends
 
 

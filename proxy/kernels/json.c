@@ -1,4 +1,4 @@
-/* JSON (RFC 8259): records that are written alike. */
+/* JSON (RFC 8259): records that are written alike, and a few flat ones. */
 
 #include "lanes.h"
 
@@ -152,4 +152,133 @@ different:
   return;
 incomplete:
   found->ended = INCOMPLETE;
+}
+
+/* ── a few records ── */
+
+#define FEW 64
+#define WANTED 64
+#define MEMBERS 256
+
+struct json_names {
+  const uint8_t *texts; /* one after the other, in UTF-8 */
+  const offset *ends;
+  uint64_t names;
+  uint64_t wanted;  /* how many of them, the first ones, are read; at most WANTED */
+  uint64_t members; /* how many a record has at most */
+  uint64_t longest; /* bytes of a number */
+  uint64_t lines;   /* whether each record is on a line of its own; else they are an array */
+};
+
+struct json_few {
+  uint64_t records;
+  uint64_t there; /* the wanted names that records have, a bit for each */
+  uint64_t nulls; /* those of them of which some value is `null` */
+  uint64_t names; /* where the names begin in what is written */
+  uint64_t others; /* how many of them are none of `json_names` */
+};
+
+static inline size_t after_space(const uint8_t *data, size_t size, size_t at, int lines) {
+  while (at < size && (data[at] == ' ' || data[at] == '\t' || data[at] == '\r' || (data[at] == '\n' && !lines))) at++;
+  return at;
+}
+
+/* Which of the names it is, the number of names where it is none of them. */
+static size_t number_of_name(const struct json_names *names, const uint8_t *name, size_t length) {
+  for (size_t i = 0, start = 0; i < names->names; start = names->ends[i++])
+    if (names->ends[i] - start == length && !memcmp(names->texts + start, name, length)) return i;
+  return (size_t)names->names;
+}
+
+/* The values of a whole document of 1 to FEW records, each with the members of the first in its order: first a
+   `json_few`; then the wanted ones that are there, name by name, each record's as it is written with a line feed after
+   it, for none holds one; then all the names of the first record, in quotes, each with a line feed. How many bytes that
+   are, all of which it is given room for; 0 where the document is another one. No name has an escape, none is there
+   twice; values are as `after_value` has them; all is UTF-8. */
+size_t json_few(const uint8_t *data, size_t size, const struct json_names *names, uint8_t *out, size_t room) {
+  offset starts[WANTED][FEW], ends[WANTED][FEW];
+  offset name_starts[MEMBERS], name_ends[MEMBERS];
+  size_t which[MEMBERS], members = 0;
+  struct json_few found = {0};
+  const int lines = names->lines != 0;
+  uint8_t high = 0;
+  if (names->wanted > WANTED || names->wanted > names->names || room < sizeof found) return 0;
+  size_t at = after_space(data, size, 0, lines);
+  if (!lines && (at >= size || data[at++] != '[')) return 0;
+  for (;;) {
+    if (lines && at == size && found.records) break;
+    at = after_space(data, size, at, lines);
+    if (at >= size || data[at++] != '{' || found.records == FEW) return 0;
+    for (size_t m = 0;; m++) {
+      at = after_space(data, size, at, lines);
+      if (at >= size || data[at] != '"') return 0;
+      if (found.records) {
+        size_t length = m < members ? name_ends[m] - name_starts[m] : 0;
+        if (!length || size - at < length || memcmp(data + at, data + name_starts[m], length)) return 0;
+        at += length;
+      } else {
+        size_t end = after_string(data, size, at, &high);
+        if (!end || end > size || memchr(data + at, '\\', end - at)) return 0;
+        if (m == MEMBERS || m == names->members) return 0;
+        for (size_t i = 0; i < m; i++)
+          if (name_ends[i] - name_starts[i] == end - at && !memcmp(data + name_starts[i], data + at, end - at)) return 0;
+        name_starts[m] = (offset)at;
+        name_ends[m] = (offset)end;
+        which[m] = number_of_name(names, data + at + 1, end - at - 2);
+        if (which[m] < names->wanted) found.there |= (uint64_t)1 << which[m];
+        else found.others += which[m] == names->names;
+        at = end;
+      }
+      at = after_space(data, size, at, lines);
+      if (at >= size || data[at++] != ':') return 0;
+      at = after_space(data, size, at, lines);
+      if (at >= size) return 0;
+      size_t end = after_value(data, size, at, names->longest, &high);
+      if (!end || end > size) return 0;
+      if (which[m] < names->wanted) {
+        starts[which[m]][found.records] = (offset)at;
+        ends[which[m]][found.records] = (offset)end;
+        if (data[at] == 'n') found.nulls |= (uint64_t)1 << which[m];
+      }
+      at = after_space(data, size, end, lines);
+      if (at >= size) return 0;
+      if (data[at] == '}') {
+        if (!found.records) members = m + 1;
+        else if (m + 1 != members) return 0;
+        break;
+      }
+      if (data[at++] != ',') return 0;
+    }
+    found.records++;
+    at = after_space(data, size, at + 1, lines);
+    if (at >= size) return 0;
+    uint8_t next = data[at++];
+    if (next == (lines ? '\n' : ',')) continue;
+    if (lines || next != ']') return 0;
+    at = after_space(data, size, at, lines);
+    if (at != size) return 0;
+    break;
+  }
+  if (high && !utf8_well_formed(data, size)) return 0;
+  size_t to = sizeof found;
+  for (size_t name = 0; name < names->wanted; name++) {
+    if (!(found.there >> name & 1)) continue;
+    for (size_t record = 0; record < found.records; record++) {
+      size_t start = starts[name][record], length = ends[name][record] - start;
+      if (room - to <= length) return 0;
+      move(out + to, data + start, length, room - to < size - start ? room - to : size - start);
+      to += length;
+      out[to++] = '\n';
+    }
+  }
+  found.names = to;
+  for (size_t m = 0; m < members; m++) {
+    size_t length = name_ends[m] - name_starts[m];
+    if (room - to <= length) return 0;
+    memcpy(out + to, data + name_starts[m], length);
+    to += length;
+    out[to++] = '\n';
+  }
+  memcpy(out, &found, sizeof found);
+  return to;
 }

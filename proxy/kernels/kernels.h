@@ -23,4 +23,7 @@ static inline void move(uint8_t *out, const uint8_t *from, size_t length, size_t
 
 static inline int is_digit(uint8_t c) { return (uint8_t)(c - '0') < 10; }
 
+/* In utf8.c. */
+uint8_t utf8_well_formed(const uint8_t *data, size_t size);
+
 #endif

@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from proxy.batch import Batch
-from proxy.few import Cells
+from proxy.few import Cells, Few, Numbers
+from proxy.kernels import few as kernels
 from proxy.texts import TEXT, Coded, nulls, texts
 from proxy.treatments.base import (
     BadArgument,
@@ -166,8 +167,15 @@ class Round(Treatment):
         quick = EXACT[site.type]
         units, digits = self.units, self.digits
         shortly = units < _SHORT_UNITS and digits <= SHORT_SCALE
+        decimal = site.type is Type.DECIMAL
 
         def rounded(batch: Batch) -> Cells | Coded:
+            # A cell that looks like a number is one, however its document writes others.
+            few = batch.column(site.field) if batch.few and shortly else None
+            if isinstance(few, Few):
+                given = kernels.rounded(few, decimal=decimal, units=units, digits=digits)
+                if given is not None:
+                    return Numbers(given)
             if batch.few or batch.height < SMALL:
                 return per_distinct(batch.values(site.field), one)
             short = plainly_short(batch.plain_texts(site.field), site.type) if shortly else None
@@ -198,8 +206,13 @@ class Round(Treatment):
         def one(text: str) -> str | None:
             whole, point, fraction = text.partition(".")
             unscaled = whole + fraction
-            shaped = whole and (not point or (decimals and fraction))
-            if shaped and len(text) <= _SHORT and unscaled.isdigit() and unscaled.isascii():
+            if (
+                len(text) <= _SHORT
+                and unscaled.isascii()
+                and unscaled.isdigit()
+                and whole
+                and (not point or (decimals and fraction))
+            ):
                 numerator, divisor = int(unscaled), divisors[len(fraction)]
             elif matched := plain(text):
                 whole, fraction = matched.groups("")
@@ -214,7 +227,9 @@ class Round(Treatment):
             if twice >= divisor and (twice > divisor or count & 1):
                 count += 1
             result = count * units
-            return _written(result, digits) if -bound < result < bound else None
+            if not -bound < result < bound:
+                return None
+            return _written(result, digits) if digits else str(result)
 
         return one
 

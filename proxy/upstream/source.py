@@ -44,8 +44,13 @@ class Source:
         self._body = _Body(answer, live, trial)
         self.read: Read = self._body.read
         """Raises StoreUnavailable, StoreTimeout or SourceRefused."""
+        self._plain = decoding is None
         if decoding is not None:
             self.read = partial(anext, _decoded(self._body.read, decoding, executor), b"")
+
+    def here(self, most: int) -> bytes | None:
+        """All of it, where that has come, is `most` bytes or fewer, and nothing was read; None where not."""
+        return self._body.here(most) if self._plain else None
 
     def end(self) -> None:
         """No more of it is read."""
@@ -74,6 +79,13 @@ class _Body:
         self._live.room.leave()
         if self._trial is not None and self._read:
             self._trial.succeeded()
+
+    def here(self, most: int) -> bytes | None:
+        body = self._answer.body
+        if self._read or not body.is_eof() or body.total_bytes > most or body.exception():
+            return None
+        self._read = True
+        return body.read_nowait()
 
     async def read(self) -> bytes:
         if self._loop.time() - self._left > _LONG:

@@ -18,6 +18,7 @@ from proxy.evidence.layout import MOST, digest_of
 from proxy.evidence.witness import combined
 from proxy.few import Few
 from proxy.formats import FORMATS
+from proxy.formats.json_lexis import JSON_LEXIS
 from proxy.gateway.paging import Page, PagedView
 from proxy.gateway.sorting import SortedView
 from proxy.gateway.view import View
@@ -230,6 +231,30 @@ def test_what_is_taken_down_is_read_back(drawn, few):
             None if text is None else digest_of(mac_of(KEYRING, "r", name), text, type_)
             for text in cells[name]
         ]
+
+
+@given(rows_and_forms(), st.booleans())
+def test_a_few_values_are_taken_down_as_they_are_however_they_are_written(drawn, escaped):
+    """Evidence of a JSON document is to the byte that of one without quotes and escapes."""
+    import numpy as np
+
+    *columns, shapes, codes = drawn
+    written = [
+        [None if text is None else json.dumps(text, ensure_ascii=escaped) for text in column]
+        for column in columns
+    ]
+    forms = tuple(((f"round({n})", ("open", "closed")),) for n in range(shapes))
+    pieces = [
+        Witness.of(REPORT, KEYRING).piece(
+            Batch(
+                dict(zip(("open", "closed", "number"), map(Few, each), strict=True)),
+                height=len(codes), lexis=lexis, types=REPORT.types, few=True,
+            ),
+            Shapes(forms, np.array(codes)),
+        )
+        for lexis, each in ((PLAIN, columns), (JSON_LEXIS, written))
+    ]  # fmt: skip
+    assert pieces[0] == pieces[1]
 
 
 def test_equal_numbers_have_one_digest():

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from proxy.batch import Batch
 from proxy.errors import SourceRefused
-from proxy.formats import Limits, json_few
+from proxy.formats import Limits, Reading, json_few
 from proxy.formats.base import Decoder
+from proxy.kernels.few import FewJson
 from proxy.report import FormatName
-from tests.formats.documents import decoder, dialect, outcome, rows
+from proxy.spool import Spools
+from tests.formats.documents import decoder, dialect, outcome, report, rows
 from tests.formats.test_json import ALPHABET, BLANK, CONTAINERS, NAMES, NUMBER, SCALARS, TOP
 from tests.harness.streams import ended, feed
 
@@ -64,6 +66,19 @@ def seen(stream: Decoder, pieces: list[bytes], junk: bytes) -> tuple[object, ...
 
 
 FIELDS = [*NAMES, "absent"]
+
+
+def short(document: bytes, fields: list[str]) -> FewJson | None:
+    reading = Reading(
+        report=report(TOP, fields),
+        dialect=TOP,
+        reads=frozenset(fields),
+        limits=Limits(),
+        spools=Spools(most=1, most_each=1),
+    )
+    return json_few.Short.of(reading).read(document)
+
+
 JUNK = st.sampled_from([b"", b"", b" \n", b"]", b",", b"{}", b" " * 61])
 
 
@@ -73,6 +88,13 @@ def test_a_whole_document_is_read_as_one_in_pieces(document, limits, junk):
     """Rows, drift, refusals and what may follow are equal, whichever way a document is read."""
     whole = seen(decoder(TOP, FIELDS, limits=limits), [document], junk)
     assert whole == generally(document, limits, junk)
+    stream = decoder(TOP, FIELDS, limits=limits)
+    batch = stream.short(document)
+    if batch is None:  # then nothing of it is known
+        assert seen(stream, [document], junk) == whole
+    else:
+        read = rows([batch], FIELDS), [(batch.height, batch.few)], stream.undeclared
+        assert read == generally(document, limits, b"")
 
 
 @settings(max_examples=500)
@@ -105,14 +127,19 @@ def test_fragments_are_read_as_in_pieces(parts):
 )
 def test_plain_documents_are_read_in_one_step(document):
     """The short road is taken by what it is for, and gives each token as it is written."""
-    found = json_few.read(document, Limits())
+    found = short(document, FIELDS)
     assert found is not None
-    names, cells = found
     expected = json.loads(document, parse_int=str, parse_float=str)
-    given_back = [None if cell is None else json.loads(cell, parse_int=str, parse_float=str)
-                  for cell in cells]  # fmt: skip
-    assert given_back == [value for row in expected for value in row.values()]
-    assert all(list(row) == list(names) for row in expected)
+    names = [*map(json.loads, found.names.splitlines())]
+    assert found.records == len(expected)
+    assert all(list(row) == names for row in expected)
+    read = [name for number, name in enumerate(FIELDS) if found.there >> number & 1]
+    assert read == [name for name in FIELDS if name in names]
+    assert found.others == len(set(names) - set(FIELDS))
+    given_back = [json.loads(each, parse_int=str, parse_float=str) for each in found.values[:-1]]
+    assert given_back == [row[name] for name in read for row in expected]
+    nulls = {name for number, name in enumerate(FIELDS) if found.nulls >> number & 1}
+    assert nulls == {name for name in read if any(row[name] is None for row in expected)}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +167,7 @@ def test_plain_documents_are_read_in_one_step(document):
 )
 def test_whatever_is_not_plain_is_left_alone(document):
     """There is no answer, and no exception, where the general decoder has to look."""
-    assert json_few.read(document, Limits()) is None
+    assert short(document, FIELDS) is None
 
 
 def test_records_below_an_envelope_are_read_as_before():

@@ -104,6 +104,9 @@ class Scripted(View):
     def full(self):
         return self._added >= self.steps.script.full
 
+    def short(self, _):
+        return None
+
     def records(self, *blocks):
         with self.steps.step("records", "find"):
             return [_numbered(next(self._numbers), work) for work in blocks]

@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import kernels
 from proxy.kernels import Alike
+from proxy.kernels import few as few_cells
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NOTHING = 0  # neither read nor written: PROT_NONE
@@ -289,6 +291,143 @@ def _json(block: bytes, start: int, alike: Alike, longest: int) -> Any:
     return found, *places
 
 
+NAMES = ["a", "b", "é", "two words", "", 'q"', "c\\\\d"]
+NAME = st.sampled_from(NAMES) | st.text(max_size=2)
+BLANK = st.sampled_from(["", "", "", " ", "\t", "\r", "\n"])
+
+
+@st.composite
+def few(draw) -> bytes:
+    """Records with the same members, as an array or as lines, with now and then something else in them."""
+    names = draw(st.lists(NAME, max_size=4, unique=True))
+    written = [json.dumps(name, ensure_ascii=draw(st.booleans())) for name in names]
+    records = []
+    for _ in range(draw(st.integers(0, 4) | st.just(64) | st.just(65))):
+        tokens = [draw(TOKENS if draw(st.integers(0, 9)) == 0 else PLAIN) for _ in names]
+        members = [f"{name}{draw(BLANK)}:{draw(BLANK)}{token}"
+                   for name, token in zip(written, tokens, strict=True)]  # fmt: skip
+        if draw(st.integers(0, 19)) == 0:
+            members = draw(st.permutations([*members, *members[:1]]))
+        records.append(f"{{{draw(BLANK)}{','.join(members)}{draw(BLANK)}}}")
+    if draw(st.booleans()):
+        return "".join(f"{draw(BLANK)}{record}{draw(BLANK)}\n" for record in records).encode()
+    return f"{draw(BLANK)}[{','.join(records)}{draw(BLANK)}]{draw(BLANK)}".encode()
+
+
+PLAIN = VALUES.map(json.dumps) | st.sampled_from(["1.50", "-0", '"é"'])
+
+
+def _flat(document: bytes, lines: bool, number: int) -> list[dict[str, str]] | None:
+    """Name -> token for each record, by Python's own reader; None where it is no such document."""
+    try:
+        text = document.decode()
+        if lines and not text.endswith("\n"):
+            return None
+        whole = text.split("\n")[:-1] if lines else [text]
+        records: list[Any] = []
+        for each in whole:
+            if lines and any(blank in each for blank in "\v\f"):
+                return None
+            read = json.loads(
+                each,
+                object_pairs_hook=Pairs,
+                parse_float=Token,
+                parse_int=Token,
+                parse_constant=list,
+            )
+            records += [read] if lines else read
+        if not records or not all(isinstance(record, Pairs) and record for record in records):
+            return None
+        names = [name for name, _ in records[0]]
+        if not all([name for name, _ in record] == names for record in records):
+            return None
+        if len(set(names)) < len(names) or not 0 < len(records) <= 64:
+            return None
+        tokens = [token for record in records for token in _tokens(record)]
+    except (ValueError, TypeError):
+        return None
+    if any("e" in t.lower() or len(t) > number for t in tokens if isinstance(t, Token)):
+        return None
+    return [dict(record) for record in records]
+
+
+class Pairs(list[Any]):
+    """The members of an object."""
+
+    __slots__ = ()
+
+
+class Token(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _tokens(record: list[Any]) -> list[Any]:
+    if any(isinstance(value, list) for _, value in record):
+        raise TypeError
+    return [value for _, value in record]
+
+
+@settings(max_examples=400)
+@given(
+    few() | TOKENS.map(str.encode),
+    st.lists(NAME, max_size=4, unique=True),
+    st.booleans(),
+    st.data(),
+)
+def test_a_few_flat_records_are_read_or_left_alone(document, wanted, lines, data):
+    """What it says is what Python's own reader says; nothing is read or written beyond what it is given."""
+    if document and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(document) - 1))
+        byte = data.draw(st.sampled_from([*b'"\\{}[],: \n0eE-.n\x00\x1f\x7f\xc3\xff']))
+        document = document[:at] + bytes([byte]) + document[at + 1 :]
+    others = [name for name in NAMES if name not in wanted]
+    names = few_cells.Names(wanted, others, members=3, number=40, lines=lines)
+    room = data.draw(st.integers(0, len(document)) | st.just(len(document))) + few_cells._FEW.size
+    with fenced(len(document)) as (at, held), fenced(room) as (out, written):
+        held[:] = document
+        end = kernels._FREE.json_few(
+            ctypes.cast(at, ctypes.c_char_p),
+            len(document),
+            names.address,
+            ctypes.cast(out, ctypes.c_char_p),
+            room,
+        )
+        assert end <= room
+        found = bytes(written[:end])
+        del held, written
+    same = few_cells.json_few(document, names)
+    assert same is not None or not end
+    expected = _flat(document, lines, 40)
+    if same is None:
+        return
+    assert expected is not None
+    if end:
+        assert found[few_cells._FEW.size :].endswith(same.names)
+    assert same.records == len(expected)
+    there = [name for number, name in enumerate(wanted) if same.there >> number & 1]
+    assert there == [name for name in wanted if name in expected[0]]
+    values = [json.loads(each, parse_int=Token, parse_float=Token) for each in same.values[:-1]]
+    assert values == [record[name] for name in there for record in expected]
+    assert [*map(json.loads, same.names.splitlines())] == [*expected[0]]
+    assert same.others == len(expected[0].keys() - {*wanted, *others})
+    nulls = [name for number, name in enumerate(wanted) if same.nulls >> number & 1]
+    assert nulls == [name for name in there if any(record[name] is None for record in expected)]
+
+
+def test_plain_records_are_read():
+    """Neither white space nor order, names that are not asked for or characters of any kind are in the way."""
+    document = '[ {"é" : "𝄞", "x":-1.50,"a":null},\n{"é":"\\u00e9","x":0,"a":true} ]'.encode()
+    for text, lines in ((document, False), (document[2:-2].replace(b",\n", b"\n") + b"\n", True)):
+        found = few_cells.json_few(
+            text, few_cells.Names(["a", "é"], [], members=3, number=5, lines=lines)
+        )
+        assert found == few_cells.FewJson(
+            2, ["null", "true", '"𝄞"', '"\\u00e9"', ""], 3, 1, 1, '"é"\n"x"\n"a"\n'.encode()
+        )
+
+
 # ── UTF-8 ──
 
 
@@ -520,6 +659,60 @@ def test_short_numbers_are_exact_and_all_others_are_none(texts, decimal):
     assert not short or numbers.tolist() == expected
     again = kernels.short_numbers(np.frombuffer(blob, np.uint8), places, decimal=decimal)
     assert (None if again is None else again.tolist()) == expected
+
+
+ROUNDED = st.one_of(
+    st.decimals(-(10**12) + 1, 10**12 - 1, places=4).map(lambda d: f"{d:f}"),
+    st.integers(-(10**12) + 1, 10**12 - 1).map(str),
+    st.integers(-400, 400).map(lambda n: f"{Decimal(n) / 8:f}"),
+    st.sampled_from(["-0", "-0.4", "0.5", "1.5", "-2.5", "007"]),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        ROUNDED | st.sampled_from(["", "x", "1.", "1\n2", "+1", "1e2", '"1"', "1" * 13, "1.00000"]),
+        max_size=6,
+    )
+    | st.lists(ROUNDED, min_size=1, max_size=6),
+    st.integers(1, 10**12) | st.integers(1, 200),
+    st.integers(0, 4),
+    st.booleans(),
+)
+def test_short_numbers_are_rounded_exactly_and_all_others_are_none(texts, units, digits, decimal):
+    """To the nearest multiple, ties to the even one; nothing is read or written beyond what it is given."""
+    form = "-?[0-9]{1,12}(\\.[0-9]{1,4})?" if decimal else "-?[0-9]{1,12}"
+    short = bool(texts) and all(re.fullmatch(form, text) for text in texts)
+    expected = None
+    if short:
+        counts = [round(Fraction(text) * 10**digits / units) for text in texts]
+        expected = [f"{Decimal(n * units).scaleb(-digits):.{digits}f}" for n in counts]
+        expected = [
+            text.removeprefix("-") if not n else text
+            for n, text in zip(counts, expected, strict=True)
+        ]
+    assert few_cells.rounded(texts, decimal=decimal, units=units, digits=digits) == expected
+    data = "".join(f"{text}\n" for text in texts).encode()
+    room = len("".join(f"{text}\n" for text in expected or ()))
+    for less in (0, 1):
+        with fenced(len(data)) as (at, held), fenced(max(0, room - less)) as (out, written):
+            held[:] = data
+            end = kernels._FREE.round_lines(
+                ctypes.cast(at, ctypes.c_char_p), len(data), decimal, units, digits,
+                ctypes.cast(out, ctypes.c_char_p), max(0, room - less),
+            )  # fmt: skip
+            assert end == (room if not less else 0)
+            assert less or bytes(written[:end]).decode() == "".join(
+                f"{text}\n" for text in expected or ()
+            )
+            held.release()
+            written.release()
+
+
+def test_a_null_is_no_number():
+    """Others round it."""
+    assert few_cells.rounded(["1", None], decimal=False, units=1, digits=0) is None
 
 
 def test_texts_beyond_their_data_are_no_numbers():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from proxy.batch import PLAIN, Batch
+from proxy.few import Few
 from proxy.keys import Keyring, MasterKey
 from proxy.texts import plain
 from proxy.treatments import Site, Treatment, parse
@@ -37,9 +38,13 @@ def apply(
     *,
     key: Mapping[str, Texts] | None = None,
     others: Mapping[str, Texts] | None = None,
+    few: bool = False,
     **place: object,
 ) -> list[str | None]:
-    """Treat `texts` as a batch with one field `f`, key fields beside it, and others that it looks at."""
+    """Treat `texts` as a batch with one field `f`, key fields beside it, and others that it looks at.
+
+    In columns of a `few` cells, or of polars.
+    """
     key = key or {}
     if isinstance(treatment, str):
         treatment = parse(treatment)
@@ -48,12 +53,18 @@ def apply(
     types = {"f": type_, **dict.fromkeys(columns.keys() - {"f"}, Type.TEXT)}
     place = {"stated": frozenset(key) - {"f"}, "types": types, **place}
     batch = Batch(
-        {name: pl.Series(name, cells, dtype=pl.String) for name, cells in columns.items()},
+        {
+            name: Few(cells) if few else pl.Series(name, cells, dtype=pl.String)
+            for name, cells in columns.items()
+        },
         height=len(texts),
         lexis=PLAIN,
         types=types,
+        few=few,
     )
     given = plain(treatment.bind(site(type_, key=tuple(key), **place))(batch))
+    if few:
+        return given.to_list()
     assert given.dtype == pl.String
     assert len(given) == len(texts)
     return given.to_list()

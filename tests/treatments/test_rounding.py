@@ -63,6 +63,7 @@ def test_short_numbers_are_rounded_in_64_bits_alike(apply, step, cells):
     """Numbers of a usual size take a shorter road to the same multiples; null stays null."""
     expected = [None if cell is None else reference(cell, step) for cell in cells]
     assert apply(Round(step=step), cells * 300, Type.DECIMAL) == expected * 300
+    assert apply(Round(step=step), cells, Type.DECIMAL, few=True) == expected
 
 
 @pytest.mark.parametrize("step", ["999999999999", "0.0001", "5000000000", "0.0003", "100"])
@@ -77,7 +78,9 @@ def test_the_largest_short_numbers_do_not_overflow(apply, step, sign):
         [cell for cell in cells if len(cell.lstrip("+-")) <= 17 and not cell.endswith("5")],
     ):
         given_ = apply(Round(step=Fraction(step)), some * 100, Type.DECIMAL)
-        assert given_ == [reference(cell, Fraction(step)) for cell in some] * 100
+        expected = [reference(cell, Fraction(step)) for cell in some]
+        assert given_ == expected * 100
+        assert apply(Round(step=Fraction(step)), some, Type.DECIMAL, few=True) == expected
 
 
 @given(STEPS, st.lists(numbers(), min_size=1, max_size=20))
@@ -90,6 +93,7 @@ def test_rounds_exactly(apply, step, cells):
             overflow = number(before) is None
             assert after == (None if overflow else before), cell
         assert given_ == given_[: len(cells)] * times
+        assert apply(Round(step=step), cells, Type.DECIMAL, few=True) == given_[: len(cells)]
 
 
 @given(STEPS, st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=20))
