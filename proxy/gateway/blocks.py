@@ -22,7 +22,9 @@ from proxy.gateway.pipeline import Pipeline
 from proxy.gateway.view import Block, Cutter, View
 
 _FIRST_PIECE: Final = 1 << 16
-"""The source's first piece is small, so that the first rows leave early; pieces then double."""
+"""The source's first piece is small, so that the first rows leave early; pieces then grow."""
+_GROWTH: Final = 4
+"""To how many times the one before: some short ones cost as much as a long one."""
 _INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
 _CODED_INLINE: Final = 1 << 14
@@ -142,7 +144,7 @@ async def coded(
 
 
 class Pieces:
-    """What the network gives, regrouped into pieces that double from small to `most_at_once`."""
+    """What the network gives, regrouped into pieces that grow from small to `most_at_once`."""
 
     def __init__(
         self, read: Callable[[], Awaitable[bytes]], *, most_at_once: int, most: int
@@ -171,5 +173,5 @@ class Pieces:
             self._left -= len(part)
             if self._left < 0:
                 raise SourceRefused("source-too-long", "the store's answer is over the byte limit")
-        self._size = min(self._size * 2, self._most_at_once)
+        self._size = min(self._size * _GROWTH, self._most_at_once)
         return held
