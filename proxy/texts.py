@@ -90,7 +90,11 @@ class Coded:
     def where(self, keep: Cells) -> Coded:
         """The cells where the Boolean column `keep` is true; of the others' texts none is left."""
         assert isinstance(keep, pl.Series)
-        codes = self.codes[keep.to_numpy()]
+        return Coded(self.distinct, self.codes[keep.to_numpy()]).used()
+
+    def used(self) -> Coded:
+        """The same without texts that no cell is, in the order of the first of each."""
+        codes = self.codes
         first = np.full(len(self.distinct), len(codes), np.int64)
         first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
         there = np.flatnonzero(first < len(codes))

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from proxy import kernels
-from proxy.batch import REPEATS, Batch
+from proxy.batch import REPEATS, Batch, Plain
 from proxy.evidence.layout import DEFLATED, ITSELF, LENGTH, PLAIN, digest_of, mac_of
 from proxy.few import Few
 from proxy.keys import Keyring, Mac
@@ -229,7 +229,9 @@ def _many(rows: Batch, noted: _Noted) -> tuple[Texts, Codes | None] | None:
     if coded is None:
         cells = rows.characters(noted.field)
         return None if cells is None else (cells, None)
-    return _of(Coded(rows.lexis.characters(coded.distinct), coded.codes).apart())
+    if not isinstance(rows.lexis, Plain):  # else cells that differ have other characters, too
+        coded = Coded(rows.lexis.characters(coded.distinct), coded.codes).apart()
+    return _of(coded)
 
 
 def _distinct(cells: Texts) -> tuple[Told, Codes | None]:

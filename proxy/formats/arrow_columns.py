@@ -10,10 +10,10 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import types as is_
 
-from proxy.batch import Unread
+from proxy.batch import REPEATS, Unread
 from proxy.few import Cells
 from proxy.formats.arrow_text import Column, texts_of
-from proxy.texts import Texts
+from proxy.texts import Coded, Texts
 from proxy.texts import column as column_of
 
 
@@ -42,6 +42,15 @@ class Columns(Unread):
     def texts(self, name: str) -> Texts:
         """The same of one column, as Arrow has it."""
         return texts_of(self._held.column(name))
+
+    def numbered(self, name: str) -> Coded | None:
+        """Of a dictionary without nulls by its own numbers, of any other column by its texts."""
+        cells = self._held.column(name)
+        if not is_.is_dictionary(cells.type) or cells.null_count or cells.dictionary.null_count:
+            return super(Columns, self).numbered(name)
+        held = Coded(cells.dictionary, cells.indices.to_numpy()).used()
+        coded = Coded(texts_of(held.distinct), held.codes).apart()
+        return None if len(coded.distinct) * REPEATS > len(coded) else coded
 
     def typed(self, name: str) -> Column:
         """The values of one column, of their value type."""

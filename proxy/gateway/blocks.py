@@ -22,7 +22,9 @@ from proxy.gateway.pipeline import Pipeline
 from proxy.gateway.view import Block, Cutter, View
 
 _FIRST_PIECE: Final = 1 << 16
-"""The source's first piece is small, so that the first rows leave early; pieces then double."""
+"""The source's first piece is small, so that the first rows leave early; pieces then grow."""
+_GROWTH: Final = 4
+"""To how many times the one before: some short ones cost as much as a long one."""
 INLINE: Final = 1 << 16
 """A source up to this size is worked off at once: a trip to a thread costs more."""
 _CODED_AT_ONCE: Final = 1 << 14
@@ -146,7 +148,7 @@ async def coded(
 
 
 class Pieces:
-    """What the network gives, regrouped into pieces that double from small to `most_at_once`."""
+    """What the network gives, regrouped into pieces that grow from small to `most_at_once`."""
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ class Pieces:
             held.append(part)
             size += len(part)
             self._take(part)
-        self._size = min(self._size * 2, self._most_at_once)
+        self._size = min(self._size * _GROWTH, self._most_at_once)
         return held
 
     def _take(self, part: bytes) -> None:

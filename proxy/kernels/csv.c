@@ -60,14 +60,6 @@ static inline void unquoted(struct quoting *q, struct marks *m, uint64_t there) 
   m->feeds &= outside, m->delimiters &= outside, m->returns &= outside;
 }
 
-/* Write where the bits stand, from `at` on; there is room for 64. How many they are. */
-static inline size_t placed(offset *out, size_t at, uint64_t bits) {
-  size_t most = (size_t)count(bits);
-  for (size_t held = 0; held < most; held += 8) /* some too many, where to know how many would take longer */
-    for (size_t i = 0; i < 8; i++, bits &= bits - 1) out[held + i] = (offset)at + (offset)lowest(bits | (uint64_t)1 << 63);
-  return most;
-}
-
 /* What is known of all bytes. */
 struct seen {
   size_t held; /* separators that were written */
@@ -88,7 +80,7 @@ static inline __attribute__((always_inline)) int look_through(
   for (size_t at = 0; at < size; at += WORD) {
     word w = next_word(data, size, at);
     struct marks m = {quoted ? equal(w, '"') : 0, equal(w, '\n'), equal(w, delimiter), equal(w, '\r')};
-    least = least_lanes(least, least_lanes(least_lanes(w.part[0], w.part[1]), least_lanes(w.part[2], w.part[3])));
+    for (int i = 0; i < WORD / LANES; i++) least = least_lanes(least, w.part[i]);
     look(&seen->characters, data, size, at, w, beyond_ascii(w));
     if (quoted) unquoted(&q, &m, there(size, at));
 
@@ -162,17 +154,19 @@ void csv_scan(const uint8_t *data, size_t size, uint8_t delimiter, size_t width,
 
 /* Where the last complete record ends, by the number of quotes alone; 0 for none. */
 size_t csv_cut(const uint8_t *data, size_t size) {
-  uint64_t inside = 0;
-  size_t cut = 0;
+  word odd;
+  for (int i = 0; i < WORD / LANES; i++) odd.part[i] = no_lanes();
   for (size_t at = 0; at < size; at += WORD) {
     word w = next_word(data, size, at);
-    uint64_t quotes = equal(w, '"'), feeds = equal(w, '\n');
-    if (quotes | inside) {
-      uint64_t within = between(quotes) ^ inside;
-      inside = 0 - (within >> 63);
-      feeds &= ~(within | quotes);
-    }
-    if (feeds) cut = at + (size_t)(64 - __builtin_clzll(feeds));
+    for (int i = 0; i < WORD / LANES; i++) odd.part[i] = xor_lanes(odd.part[i], same_lanes(w.part[i], all_lanes('"')));
   }
-  return cut;
+  uint64_t inside = 0 - (uint64_t)(count(tops(odd.part)) & 1); /* all ones: it ends within quotes */
+  for (size_t at = (size + WORD - 1) / WORD * WORD; at;) { /* from the end, where it is soon found */
+    word w = next_word(data, size, at -= WORD);
+    uint64_t quotes = equal(w, '"'), feeds = equal(w, '\n');
+    inside ^= 0 - (uint64_t)(count(quotes) & 1); /* so it begins */
+    feeds &= ~((between(quotes) ^ inside) | quotes);
+    if (feeds) return at + (size_t)highest(feeds) + 1;
+  }
+  return 0;
 }

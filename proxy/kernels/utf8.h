@@ -59,9 +59,9 @@ static const uint8_t SECOND_UPPER[16] = {
 /* Not nothing where a byte of `now`, which stands right after `before`, cannot follow those before it. */
 static inline lanes misplaced(lanes now, lanes before) {
   lanes one = LANES_BEFORE(now, before, 1), two = LANES_BEFORE(now, before, 2), three = LANES_BEFORE(now, before, 3);
-  lanes wrong = and_lanes(and_lanes(looked_up(lanes_at(FIRST_UPPER), upper_halves(one)),
-                                    looked_up(lanes_at(FIRST_LOWER), and_lanes(one, all_lanes(0x0f)))),
-                          looked_up(lanes_at(SECOND_UPPER), upper_halves(now)));
+  lanes wrong = and_lanes(and_lanes(looked_up(table_at(FIRST_UPPER), upper_halves(one)),
+                                    looked_up(table_at(FIRST_LOWER), and_lanes(one, all_lanes(0x0f)))),
+                          looked_up(table_at(SECOND_UPPER), upper_halves(now)));
   /* A byte of 80 or more where the one two before is E0 or more, or the one three before F0 or more. */
   lanes continues = or_lanes(less_lanes(two, all_lanes(0xe0 - 0x80)), less_lanes(three, all_lanes(0xf0 - 0x80)));
   return xor_lanes(and_lanes(continues, all_lanes(0x80)), wrong);
@@ -73,7 +73,7 @@ struct characters { uint64_t open; size_t malformed; };
 
 /* Look at the word at `at`, of which `high` are the bytes beyond ASCII. */
 static inline void look(struct characters *seen, const uint8_t *data, size_t size, size_t at, word w, uint64_t high) {
-  if (!(high | seen->open)) return;
+  if (LANES < WORD && !(high | seen->open)) return; /* at 64 at once, to look costs less than not to foresee it */
   lanes before = at ? lanes_at(data + at - LANES) : no_lanes(), wrong = no_lanes();
   for (int i = 0; i < WORD / LANES; i++) {
     wrong = or_lanes(wrong, misplaced(w.part[i], before));

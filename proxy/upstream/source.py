@@ -45,6 +45,8 @@ class Source:
         self.read: Read = self._body.read
         """Raises StoreUnavailable, StoreTimeout or SourceRefused."""
         self._plain = decoding is None
+        if decoding is None and hdrs.CONTENT_LENGTH in answer.headers:
+            answer.hasten(int(answer.headers[hdrs.CONTENT_LENGTH]))
         if decoding is not None:
             self.read = partial(anext, _decoded(self._body.read, decoding, executor), b"")
 

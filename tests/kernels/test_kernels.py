@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from proxy import kernels
 from proxy.kernels import Alike
 from proxy.kernels import few as few_cells
+from proxy.kernels.libraries import libraries
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NOTHING = 0  # neither read nor written: PROT_NONE
@@ -42,6 +43,15 @@ def fenced(size: int) -> Iterator[tuple[int, memoryview]]:
     finally:
         assert _LIBC.mprotect(last, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE) == 0
         del view  # the mapping goes with its last view
+
+
+@pytest.fixture(autouse=True, scope="module", params=libraries())
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test holds for each library that this machine can run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_FREE", kernels.loaded(ctypes.CDLL, request.param))
+        patch.setattr(kernels, "_HELD", kernels.loaded(ctypes.PyDLL, request.param))
+        yield
 
 
 def _is_utf8(text: bytes) -> bool:

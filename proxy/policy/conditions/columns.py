@@ -161,7 +161,10 @@ class _OfField(Test):
         if coded is None:
             return self._of_cells(batch.series(self._field))
         values, codes = coded
-        return self._of_cells(values).gather(pl.Series(codes))
+        truths = self._of_cells(values)
+        if truths.null_count():
+            return truths.gather(pl.Series(codes))
+        return pl.Series(_TRUTH, truths.to_numpy().take(codes))  # a fourth of the time
 
 
 class _Keyed(_OfField):
