@@ -143,10 +143,12 @@ class Export:
         most: int = _MOST_RECORDS,
         pause: float = _FIRST_PAUSE,
         stop: threading.Event | None = None,
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
         """A batch of at most so many records is offered for `patience` seconds before the export gives up.
 
-        `pause`: seconds until it is offered for the second time; more and more after that.
+        `pause`: seconds until it is offered for the second time; more and more after that. `refresh` brings
+        what `reader` reads up to date.
         """
         self._reader = reader
         self._receiver = receiver
@@ -156,6 +158,7 @@ class Export:
         self._most = most
         self._pause = pause
         self._stop = stop or threading.Event()
+        self._refresh = refresh
         self.count = 0
         """Records that were taken in this run."""
         self.last: Leaf | None = None
@@ -183,6 +186,7 @@ class Export:
                     return False
             if not follow or self._stop.wait(_POLL):
                 return True
+            self._refresh()
         return False
 
     def _before(self, begun: str) -> int:

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from proxy.audit.postgres.mirror import Mirror
 
 _MOST_KNOWN: Final = 100_000
-"""How many subjects are remembered as known to the directory."""
+"""How many subjects are remembered as known to the directory …"""
+_KNOWN_FOR: Final = 60.0
+"""… and for how many seconds: a name may be erased meanwhile, and whoever asks again is known again."""
 
 
 class AccessLog:
@@ -83,6 +85,7 @@ class AccessLog:
         self._stalled = False
         self._watch: asyncio.TimerHandle | None = None
         self._known: set[str] = set()
+        self._known_until = 0.0
         self._last = loop.time()
         """When an event came in."""
         self._closed = False
@@ -274,6 +277,9 @@ class AccessLog:
             raise LogUnavailable(self._writer.failure)
         if self._queued >= self._most:
             raise LogUnavailable(f"{self._queued} events wait for the access log already")
+        if self._last > self._known_until:
+            self._known.clear()
+            self._known_until = self._last + _KNOWN_FOR
         if principal and event.subject and event.subject not in self._known:
             self._introduce(event.subject, principal)
         future: asyncio.Future[Receipt] = loop.create_future()

@@ -24,7 +24,7 @@ from proxy.addresses import is_loopback_name, literal
 from proxy.audit import Leaf, Reader, ocsf
 from proxy.audit.export import Cursor, Export, Form, GaveUp
 from proxy.audit.receivers import File, Http, Lines, Receiver, Refused, Syslog
-from proxy.cli.log import Moment, log_option, resolve_log_path, settings_option, visible
+from proxy.cli.log import Moment, kept_up, log_option, resolve_log_path, settings_option, visible
 from proxy.cli.operated import note
 from proxy.errors import CounterfoilError
 
@@ -123,10 +123,11 @@ def export(
             held.callback(signal.signal, number, before)
         reader = held.enter_context(Reader(resolve_log_path(log_file, settings)))
         held.enter_context(closing(receiver))
+        refresh = held.enter_context(kept_up(log_file, settings))
         place = held.enter_context(closing(Cursor(cursor))) if cursor is not None else None
         run = Export(
             reader, receiver, _form(form, reader if names else None), cursor=place, patience=patience,
-            stop=stop,
+            stop=stop, refresh=refresh,
         )  # fmt: skip
         status = 0
         try:

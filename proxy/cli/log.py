@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -120,6 +120,32 @@ def up_to_date(found: Config) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def kept_up(log_file: Path | None, settings: Path) -> Iterator[Callable[[], None]]:
+    """What brings the log's file up to date again and again, where it is a copy; says where it cannot."""
+    found = None if log_file is not None else config.load(settings, os.environ)
+    if found is None or found.database is None:
+        yield lambda: None
+        return
+    told = ""
+    with contextlib.closing(
+        mirror_of(Files.at(found.path(found.settings.log)), found.database)
+    ) as mirror:
+
+        def refresh() -> None:
+            nonlocal told
+            said = ""
+            try:
+                mirror.catch_up()
+            except LogUnavailable as error:
+                said = str(error)
+            if said and said != told:
+                click.echo(f"counterfoil: {visible(said)}", err=True)
+            told = said
+
+        yield refresh
+
+
 log_option = click.option(
     "--log",
     "log_file",
@@ -180,12 +206,16 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
     the operator's.
     """
     note("log tail", settings, log_file)
-    with Reader(resolve_log_path(log_file, settings)) as reader:
+    with (
+        Reader(resolve_log_path(log_file, settings)) as reader,
+        kept_up(log_file, settings) as refresh,
+    ):
         head = reader.head
         for leaf in reader.last(count):
             _print_leaf(reader, leaf, as_json=as_json)
         while follow:
             time.sleep(_POLL)
+            refresh()
             for leaf in reader.since(head):
                 head = leaf.number
                 _print_leaf(reader, leaf, as_json=as_json)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from proxy.access import AccessEvent, encode, timestamp
 from proxy.audit import OUTCOMES, Asked, Reader
+from proxy.audit import log as log_module
 from proxy.audit.follower import Follower
 from proxy.audit.log import leaves as exact
 from proxy.audit.merging import COLUMNS
@@ -24,7 +25,17 @@ from proxy.audit.postgres.mirror import Mirror
 from proxy.audit.projection import Projection, differing, rebuild
 from proxy.audit.store import Files
 from proxy.errors import LogUnavailable
-from tests.audit.records import DATABASES, HOSTILE, event, events, leaves, opened, records, write
+from tests.audit.records import (
+    DATABASES,
+    HOSTILE,
+    event,
+    events,
+    leaves,
+    opened,
+    records,
+    until,
+    write,
+)
 
 SAMPLES = settings(max_examples=40)
 START = datetime.fromtimestamp(1.8e9, UTC)
@@ -479,6 +490,26 @@ async def test_names_are_found_and_can_be_erased_without_a_trace_or_a_changed_le
             one.principal for one in reader.query(Asked(subject="id-of-alice-the-analyst"))
         } == {""}
         assert reader.query(Asked(subject="id-of-user-2"))[0].principal == "user:user-2"
+
+
+async def test_whoever_asks_again_is_known_again(file, monkeypatch):
+    """A name that was erased while a server runs is learnt anew from it, in a while."""
+    monkeypatch.setattr(log_module, "_KNOWN_FOR", 0.0)
+    names = Files.at(file).names
+
+    def known() -> bool:
+        with Reader(file) as reader:
+            return reader.subjects("user:alice") == ("a1",)
+
+    async with opened(file) as log:
+        await log.append(event(subject="a1"), principal="user:alice")
+        await until(known)
+        directory = Names(names)
+        directory.erase("user:alice")
+        directory.close()
+        assert not known()
+        await log.append(event(subject="a1"), principal="user:alice")
+        await until(known)
 
 
 def test_a_log_that_is_missing_or_no_log_is_a_clear_fault(tmp_path):

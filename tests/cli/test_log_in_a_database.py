@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
@@ -53,6 +56,28 @@ def test_every_verb_tells_what_the_database_has_by_then(home, background):
     assert asked(home, "prove", event, "-o", str(home.folder / "proof"))[0] == 0
     steps = [each.step for each in home.events()]
     assert steps.count("complete") == 1 and steps.count("operated") == 6
+
+
+@pytest.mark.parametrize("words", [("export", "--as", "json", "--follow"), ("tail", "--follow")])
+def test_what_follows_has_what_other_machines_write(home, background, words):
+    """On a machine where no server runs that copies it, too."""
+    elsewhere = home.settings.with_name("elsewhere.yaml")
+    elsewhere.write_text(home.settings.read_text().replace("access.db", "elsewhere.db"))
+    with running(home, background) as proxy:
+        command = [sys.executable, "-m", "proxy", "log", *words, "-c", str(elsewhere)]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as ran:
+            late = threading.Timer(60, ran.kill)
+            late.start()
+            try:
+                assert ran.stdout is not None
+                ran.stdout.readline()  # it reads
+                token = home.issuer.token("alice", groups=("analysts",))
+                event = proxy.get("/sales/daily.csv", token=token).event
+                assert any(event in line for line in ran.stdout)
+            finally:
+                late.cancel()
+                ran.terminate()
 
 
 def test_verify_holds_the_database_against_the_copy(home, background):
