@@ -44,14 +44,11 @@ from proxy.watching import Look, changes, look
 from proxy.worktree import Commit, head_of, marks_of
 
 _LOGGER: Final = logging.getLogger("counterfoil")
-
 _AGAIN_SECONDS: Final = 5.0
 """When it is tried again, where the policy was not to blame."""
-
 _CHANGE_SECONDS: Final = 30.0
 """How long a change waits for one that another process makes."""
 _LOOK_SECONDS: Final = 0.01
-
 T = TypeVar("T")
 Spread = Callable[[str, bytes], Awaitable[int]]
 """Tells the other processes of a file that was changed; how many have not taken it yet."""
@@ -124,8 +121,9 @@ class PolicyInForce:
         self._lifted: set[str] = set()
         """The ids of lockdowns that a command ended."""
         self._seen: Look = {}
-        self._turn = asyncio.Lock()
+        self._written = False  # by a change, while the folder was not read since
         self._spread = spread
+        self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Put the folder's policy in force; raises Faulty, LogUnavailable or CounterfoilError."""
@@ -165,6 +163,7 @@ class PolicyInForce:
 
     async def _reload(self) -> Refused | None:
         now = time.time()
+        self._written = False
         try:
             candidate = await asyncio.to_thread(self._read, self.snapshot)
             if _same(candidate.snapshot, self.snapshot):
@@ -207,10 +206,10 @@ class PolicyInForce:
         return self.snapshot.version if self._started else ""
 
     def _due(self) -> bool:
-        """Whether what was refused for no fault of its own may be taken now."""
+        """Whether to look though no file changed: it may since a change, or a refusal may be over."""
         refused = self.refused
-        if refused is None or refused.cause not in PASSING:
-            return False
+        if refused is None or refused.cause not in PASSING or self._written:
+            return self._written
         return time.time() >= refused.at + _AGAIN_SECONDS
 
     def _read(self, previous: Snapshot | None) -> _Candidate:
@@ -288,6 +287,7 @@ class PolicyInForce:
             changed = {**self._files, name: content}
             snapshot = await asyncio.to_thread(self._changed, changed)
             self._lifted |= granting.ids(before) - granting.ids(content)
+            self._written = True
             await self._put_in_force_beside(snapshot, changed)
 
     @asynccontextmanager
@@ -324,6 +324,7 @@ class PolicyInForce:
             if found != before and not cut_off:
                 raise NotChanged(f"`{name}` was changed by hand, and is not in force like that")
             receipt = await record()
+            self._written = True
             try:
                 await asyncio.to_thread(durable.write, path, content, mode=self._mode())
                 self._lifted |= granting.ids(before) - granting.ids(content)

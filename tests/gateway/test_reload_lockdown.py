@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
 
+from proxy import watching
 from proxy.cli import main
 from proxy.errors import CounterfoilError, Faulty
 from tests.gateway.changing import RULES, ask, lift_all, lock, token
@@ -117,6 +120,26 @@ def test_what_is_lost_is_put_back_from_the_version_in_force(world):
     world.file.unlink()
     words = ["policy", "show", "current", "--file", "lockdown.csv", "-c", str(world.home.settings)]
     assert CliRunner().invoke(main, words).output == text
+
+
+def test_a_lockdown_whose_file_is_lost_before_anyone_looks_is_missed(world, monkeypatch):
+    """The folder is then as it was when it was last read; what is in force is not."""
+    looks, real = threading.Event(), watching.look
+
+    async def late(paths):
+        await asyncio.to_thread(looks.wait)
+        return await real(paths)
+
+    with world.started() as proxy:
+        assert soon(
+            lambda: proxy.app.policy.outcomes["unchanged"]
+        )  # all files are looked at by now
+        monkeypatch.setattr(watching, "look", late)
+        lock(proxy, "sales/daily")
+        world.file.unlink()
+        looks.set()
+        assert soon(lambda: proxy.app.policy.refused)
+        assert proxy.app.policy.refused.cause == "lockdown-lost" and sees(proxy) == 404
 
 
 @pytest.mark.parametrize("left", [None, "", 40])
