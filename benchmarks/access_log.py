@@ -70,6 +70,15 @@ class Measured(NamedTuple):
     p50: float
     p99: float
     """Milliseconds until an event was durable, which is what it adds to an answer."""
+    lag: int
+    """Events that the index for queries had not taken in when the last one was durable."""
+    index: float
+    """Events/s that it took in, from the first until it had all."""
+
+
+def _caught_up(log: AccessLog) -> None:
+    while log.lag:
+        time.sleep(0.01)
 
 
 async def _append(path: Path, concurrent: int, database: Database | None = None) -> Measured:
@@ -86,7 +95,10 @@ async def _append(path: Path, concurrent: int, database: Database | None = None)
 
     wall, work = time.perf_counter(), time.thread_time()
     await asyncio.gather(*(appender() for _ in range(concurrent)))
+    began, lag = wall, log.lag
     wall, work = time.perf_counter() - wall, time.thread_time() - work
+    await asyncio.to_thread(_caught_up, log)
+    index = len(events) / (time.perf_counter() - began)
     await log.close()
     of_100 = statistics.quantiles(waits, n=100)
     return Measured(
@@ -94,6 +106,8 @@ async def _append(path: Path, concurrent: int, database: Database | None = None)
         loop=work / len(events) * 1e6,
         p50=of_100[49] * 1e3,
         p99=of_100[98] * 1e3,
+        lag=lag,
+        index=index,
     )
 
 
@@ -108,6 +122,8 @@ def _appended(
         yield Figure(name=f"{own}-loop", value=found.loop, unit="µs/event", better="less")
         yield Figure(name=f"{own}-p50", value=found.p50, unit="ms", better="less")
         yield Figure(name=f"{own}-p99", value=found.p99, unit="ms", better="less")
+        yield Figure(name=f"{own}-index", value=found.index, unit="events/s")
+        yield Figure(name=f"{own}-index-lag", value=found.lag, unit="events", better="less")
 
 
 def _export(folder: Path, form: Form) -> float:
