@@ -148,17 +148,21 @@ async def coded(
 
 
 class Pieces:
-    """What the network gives, regrouped into pieces that grow from small to `most_at_once`."""
+    """What the network gives, regrouped into pieces that grow from small to `most_at_once`.
+
+    Where it gives nothing for a while, what has come is not held for that: a piece is then what there is, if
+    that is not very little, and the next ones grow anew.
+    """
 
     def __init__(
         self,
-        read: Callable[[], Awaitable[bytes]],
+        read: Callable[[], Awaitable[bytes | None]],
         *,
         most_at_once: int,
         most: int,
         here: bytes | None = None,
     ) -> None:
-        """`read` gives the next bytes, none after the end; over `most` in all the source is refused.
+        """`read` gives the next bytes, none after the end, None for a pause; over `most` in all is refused.
 
         `here` are all of them, where they are here already.
         """
@@ -166,7 +170,7 @@ class Pieces:
         self._here = here
         self._most_at_once = most_at_once
         self._left = most
-        self._size = min(_FIRST_PIECE, most_at_once)
+        self._size = self._first = min(_FIRST_PIECE, most_at_once)
         self.ended = False
 
     async def next(self) -> list[bytes]:
@@ -183,6 +187,11 @@ class Pieces:
             return [here] if here else held
         while size <= self._size:
             part = await self._read()
+            if part is None:
+                if size <= self._first:
+                    continue
+                self._size = self._first
+                break
             if not part:
                 self.ended = True
                 break

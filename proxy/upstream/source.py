@@ -26,8 +26,11 @@ whoever does that shall not shut it for others."""
 _DECODED_AT_ONCE: Final = 1 << 18
 """Decoded bytes that are made in one trip to a thread, and held."""
 
-Read = Callable[[], Awaitable[bytes]]
-"""The next bytes of a document; none after its end."""
+_PAUSE: Final = 0.05
+"""Seconds without a byte after which whoever reads is told, and may work on what it has meanwhile."""
+
+Read = Callable[[], Awaitable[bytes | None]]
+"""The next bytes of a document; none after its end; None where it pauses."""
 
 
 class Source:
@@ -89,20 +92,24 @@ class _Body:
         self._read = True
         return body.read_nowait()
 
-    async def read(self) -> bytes:
+    async def read(self) -> bytes | None:
         if self._loop.time() - self._left > _LONG:
             self._slow = True
+        piece: bytes | None = None
+        pause = asyncio.timeout(_PAUSE)
         try:
-            # By its length a body comes as the network gives it; of chunks, which may be many, all at once.
-            body = self._answer.body
-            piece = (await body.readchunk())[0] if self._measured else await body.readany()
+            async with pause:
+                # By its length it comes as the network gives it; of chunks, which may be many, all at once.
+                body = self._answer.body
+                piece = (await body.readchunk())[0] if self._measured else await body.readany()
         except TimeoutError as exc:
-            self._failed()
-            raise StoreTimeout("store-timeout", "the store stopped answering") from exc
+            if not pause.expired():
+                self._failed()
+                raise StoreTimeout("store-timeout", "the store stopped answering") from exc
         except (aiohttp.ClientError, OSError) as exc:
             self._failed()
             raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
-        self._read = True
+        self._read |= piece is not None
         self._left = self._loop.time()
         return piece
 
@@ -114,10 +121,13 @@ class _Body:
 
 async def _decoded(
     read: Read, decoding: Decoding, executor: Executor | None
-) -> AsyncGenerator[bytes]:
+) -> AsyncGenerator[bytes | None]:
     """The pieces without their content coding; what takes long is done in `executor`."""
     loop = asyncio.get_running_loop()
-    while piece := await read():
+    while (piece := await read()) != b"":
+        if piece is None:
+            yield None
+            continue
         steps = decoding.feed(piece)
         if len(piece) <= _INLINE:
             made = list(islice(steps, 2))

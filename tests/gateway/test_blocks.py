@@ -64,3 +64,17 @@ async def test_records_that_are_done_are_not_held_until_the_next_come():
         async with Blocks(pieces, view, executor=executor) as blocks:
             assert (await blocks.take())[-1][1]
     assert len(view.held) > 2 and not any(view.held)
+
+
+async def test_a_piece_is_what_has_come_when_the_source_pauses():
+    """Growing pieces are not waited for where nothing comes; what is very little is."""
+
+    async def source():
+        for step in (70_000, 300_000, 100_000, None, 30_000, None, 40_000, 300_000, 1_200_000):
+            yield None if step is None else b"x" * step
+
+    pieces = Pieces(partial(anext, source(), b""), most_at_once=1 << 20, most=1 << 30)
+    sizes = []
+    while not pieces.ended:
+        sizes.append(sum(map(len, await pieces.next())))
+    assert sizes == [70_000, 300_000, 100_000, 370_000, 1_200_000, 0]
