@@ -18,7 +18,7 @@ from proxy.errors import LogUnavailable
 from proxy.snapshot import read_folder, version_of
 from proxy.versions import Versions
 from tests.gateway.reloading import follows, in_force, loads, soon
-from tests.harness import sales
+from tests.harness import aside, sales
 from tests.harness.issuer import Issuer
 from tests.harness.proxy import stage
 
@@ -79,7 +79,7 @@ def test_a_refused_policy_is_on_record_and_says_nothing_of_its_content(world, ca
     line = sales.RULES.count("\n") + 1
     assert (refused.step, refused.policy, refused.previous) == ("policy-refused", "", before)
     assert (refused.cause, refused.count, refused.lines) == ("faulty", 2, (f"policy.csv:{line}",))
-    assert b"canary" not in (proxy.home.folder / "access.db").read_bytes()
+    assert b"canary" not in aside.content([proxy.home.folder / "access.db"])
     assert in_force(proxy) == before and proxy.app.policy.refused is not None
     assert caplog.text.count("policy not taken") == 1
     proxy.home.write("policy.csv", sales.RULES)

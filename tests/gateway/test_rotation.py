@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ from proxy.treatments.base import Site
 from proxy.treatments.encryption import opened as unsealed
 from proxy.values import Type
 from tests.gateway.reloading import soon, status
-from tests.harness import wire
+from tests.harness import aside, wire
 from tests.harness.background import Background
 from tests.harness.proxy import Home, Proxy, running, stage
 from tests.harness.store import Page
@@ -387,9 +388,7 @@ def test_no_key_is_told_of(proxy, caplog):
     with broken(proxy, "cut off"):
         proxy.reload()
         said += [json.dumps(ready(proxy)), keys(proxy, "list")[1]]
-    files = b"".join(
-        path.read_bytes() for path in proxy.home.folder.glob("access*") if path.is_file()
-    )
+    files = aside.content(filter(Path.is_file, proxy.home.folder.glob("access*")))
     said += [caplog.text, files.decode("latin-1")]
     assert "keyring not taken" in caplog.text
     secrets = [(proxy.home.folder / "kek").read_text()[:40]]

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.harness import wire
+from tests.harness import aside, wire
 from tests.harness.proxy import Proxy, stage
 from tests.harness.store import Page, Store
 from tests.promises.vault import (
@@ -73,7 +73,7 @@ class Stage:
 
     def files(self) -> bytes:
         """Everything that the proxy has written: the access log with all that lies beside it."""
-        return b"".join(path.read_bytes() for path in self.proxy.home.folder.glob("access.db*"))
+        return aside.content(self.proxy.home.folder.glob("access.db*"))
 
 
 @contextlib.contextmanager

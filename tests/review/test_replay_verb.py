@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from tests.gateway.test_control import ask
-from tests.harness import sales
+from tests.harness import aside, sales
 from tests.harness.proxy import stage
 from tests.harness.store import Page
 from tests.review.governing import GRANT, LOCKDOWN, governed
@@ -284,7 +284,7 @@ def test_an_erased_name_is_not_guessed(world, tmp_path):
     copied.mkdir()
     for path in world.folder.glob("access*"):
         if path.is_file() and "names" not in path.name:
-            shutil.copy(path, copied / path.name)
+            (copied / path.name).write_bytes(aside.content([path]))
     words = ["policy", "replay", str(world.policies), "--log", str(copied / "access.db"), "--json"]
     found = json.loads(CliRunner().invoke(main, words, catch_exceptions=False).stdout)
     assert {d["kind"] for d in found["differences"]} == {"undecided"}
