@@ -31,8 +31,9 @@ BUFFER = 1 << 19
 async def _own(stores: Stores, store: Store, target: str) -> AsyncIterator[bytes]:
     source = await stores.fetch(store, target, "*/*", lambda _: True)
     try:
-        while piece := await source.read():
-            yield piece
+        while (piece := await source.read()) != b"":
+            if piece is not None:
+                yield piece
     finally:
         source.end()
 
