@@ -23,6 +23,10 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all:
 # Peers are looked for in PATH: a person's own first, then those of `make peers`; nginx lives in sbin.
 export PATH := $(PATH):$(CURDIR)/.venv-peers/bin:/usr/sbin
 
+# Where an environment says otherwise, each process would compile all of this anew, for half of the time that it
+# takes to begin.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test threats prove bench lint format docs peers lock clean
 

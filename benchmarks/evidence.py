@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, interleaved
 from proxy import demo, transform
 from proxy.demo.sales import Sales
-from proxy.evidence import Witness
+from proxy.evidence.witness import Witness
 from proxy.formats import FORMATS
 from proxy.formats.base import Limits, Reading
 from proxy.gateway.view import Cutter, Steps, View

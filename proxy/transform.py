@@ -19,8 +19,7 @@ import msgspec
 import polars as pl
 
 from proxy.batch import Batch, Output
-from proxy.evidence import Shapes
-from proxy.evidence.witness import Codes, Forms, combined
+from proxy.evidence.witness import Codes, Forms, Shapes, combined
 from proxy.few import FEW, Cells, either
 from proxy.forms import Form, KeyedColumn, formed
 from proxy.keys import Keyring

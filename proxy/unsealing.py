@@ -21,7 +21,7 @@ import msgspec
 
 from proxy.batch import PLAIN, Batch
 from proxy.errors import ValueRefused
-from proxy.evidence import Shapes, Witness
+from proxy.evidence.witness import Shapes, Witness
 from proxy.few import Cells, Few
 from proxy.keys import Keyring
 from proxy.masks import exclusive, hidden, known_true, released

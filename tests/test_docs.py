@@ -24,12 +24,12 @@ from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
 from proxy.metrics.table import TABLE as METRICS
 from proxy.metrics.workers import TABLE as OF_WORKERS
-from proxy.policy import load
 from proxy.policy.conditions.check import FUNCTIONS
 from proxy.policy.limits import LimitsFile
 from proxy.policy.lines import Action
 from proxy.policy.people import read_people
 from proxy.policy.rules import MODEL
+from proxy.policy.source import load
 from proxy.reasons import Reason
 from proxy.report import By, Direction, Operator
 from proxy.review.specification import SpecificationFile

@@ -22,7 +22,7 @@ import msgspec
 from proxy import durable
 from proxy.access import NO_EVENT
 from proxy.audit.attachments import NAMES, content_of
-from proxy.evidence import named
+from proxy.evidence.layout import named
 
 FOLDER: Final = "attachments"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")

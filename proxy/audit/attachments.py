@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 
 NAMES: Final = b'"sha256:'
 """What an entry holds that names any."""

@@ -32,7 +32,7 @@ from proxy.audit.store import (
     primary_code,
 )
 from proxy.errors import LogUnavailable
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 from proxy.keys import Keyring
 
 _MOMENTARY: Final = frozenset({

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 
 
 class NotWritten(Exception):

@@ -36,7 +36,7 @@ from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import LONGEST
 from proxy.audit.writer import Waiting, Writer
 from proxy.errors import LogUnavailable
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 from proxy.keys import Keyring
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from proxy.audit.tiles import (
     Missing,
     hashes_path,
 )
-from proxy.evidence import named
+from proxy.evidence.layout import named
 from proxy.keys import is_signature
 
 _NEW: Final = timedelta(minutes=1)

@@ -23,7 +23,7 @@ from typing import Final
 from proxy.access import Receipt, timestamp
 from proxy.audit.ledger import Ledger, NotWritten
 from proxy.audit.recover import ENDS, OPENS
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 
 _MOST: Final = 4096
 _MOST_BYTES: Final = 8 << 20

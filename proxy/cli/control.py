@@ -13,7 +13,7 @@ import msgspec
 from proxy.cli.log import visible
 from proxy.cli.server import Connection, Refused, server_options
 from proxy.errors import CounterfoilError
-from proxy.policy.granting import LONGEST, MOST_REASON, SHORTEST, plain
+from proxy.stated import LONGEST, MOST_REASON, SHORTEST, plain
 
 _DURATION: Final = re.compile(r"([0-9]{1,6})([mhdw])\Z")
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -37,7 +37,7 @@ from proxy.cli.log import (
 from proxy.cli.operated import note
 from proxy.cli.tables import console, table
 from proxy.errors import CounterfoilError, LogUnavailable
-from proxy.formats.formulas import neutral
+from proxy.formulas import neutral
 from proxy.keys import Keyring
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of

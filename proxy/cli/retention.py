@@ -38,7 +38,7 @@ from proxy.cli.operated import database_of, keyring_of, note, recording
 from proxy.cli.tables import console
 from proxy.errors import CounterfoilError
 from proxy.keys import Keyring
-from proxy.policy.granting import plain
+from proxy.stated import plain
 
 _OPAQUE: Final = re.compile(r"[0-9a-f]{32}\Z")
 _REPORTS: Final = re.compile(r"[^\s*]+(/\*)?\Z")

@@ -33,11 +33,11 @@ from proxy.audit.sources import Leaves
 from proxy.audit.store import Files, failing_as_unavailable
 from proxy.audit.tiles import Folder
 from proxy.errors import LogUnavailable
-from proxy.evidence import named
+from proxy.evidence.layout import named
 from proxy.exposure.page import page
 from proxy.exposure.search import Exposed
 from proxy.exposure.told import Asking, flat
-from proxy.formats.formulas import neutral
+from proxy.formulas import neutral
 from proxy.values import Type
 
 _DATE: Final = (1980, 1, 1, 0, 0, 0)

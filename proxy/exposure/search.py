@@ -23,7 +23,8 @@ from proxy.access import NO_EVENT, AccessEvent, decode
 from proxy.audit import Access, Asked, Leaf, Reader
 from proxy.audit.attachments import is_whole
 from proxy.errors import LogUnavailable
-from proxy.evidence import Noted, NotEvidence, inline, named, read
+from proxy.evidence.layout import NotEvidence, inline, named
+from proxy.evidence.reading import Noted, read
 from proxy.exposure.where import FALSE, TRUE, Where
 from proxy.keys import Keyring
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from proxy.errors import KeyringError
-from proxy.evidence import Noted, digest_of, mac_of
+from proxy.evidence.layout import digest_of, mac_of
+from proxy.evidence.reading import Noted
 from proxy.keys import Keyring
 from proxy.plan import Context
 from proxy.policy.conditions import BadCondition, Mistake, Scope

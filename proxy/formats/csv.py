@@ -28,8 +28,9 @@ from proxy.formats.base import (
 from proxy.formats.charsets import Transcoder
 from proxy.formats.csv_lines import Header, Lines, quoted
 from proxy.formats.csv_text import Scan, fields, record_end, scan
-from proxy.formats.formulas import neutral, neutral_column, none_begins
+from proxy.formats.formulas import neutral_column, none_begins
 from proxy.formats.pieces import woven
+from proxy.formulas import neutral
 from proxy.report import Dialect, FormatName, Formulas
 from proxy.texts import Coded, Texts, texts
 from proxy.texts import column as column_of

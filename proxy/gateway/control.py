@@ -26,6 +26,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import hdrs, web
 
+from proxy import stated
 from proxy.access import Receipt
 from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
@@ -54,15 +55,15 @@ _FILES: Final = {"grants": GRANTS_FILE, "lockdowns": LOCKDOWN_FILE}
 _ACTIONS: Final = {"grants": Action.GRANT, "lockdowns": Action.LOCKDOWN}
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=granting.MOST_REASON)]
-_Seconds = Annotated[int, msgspec.Meta(ge=granting.SHORTEST, le=granting.LONGEST)]
+_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=stated.MOST_REASON)]
+_Seconds = Annotated[int, msgspec.Meta(ge=stated.SHORTEST, le=stated.LONGEST)]
 _ALLOWED: Final = {
     "subject": "`subject` is a user or a tool: `user:…` or `tool:…`.",
     "report": "`report` is the id of a report.",
     "role": "`role` is a role: `role:…`.",
-    "seconds": f"`seconds` is a whole number from {granting.SHORTEST} to {granting.LONGEST}.",
+    "seconds": f"`seconds` is a whole number from {stated.SHORTEST} to {stated.LONGEST}.",
     "reports": "`reports` is an id, `prefix/*` or `set:…`.",
-    "reason": f"`reason` is a text of 1 to {granting.MOST_REASON} characters.",
+    "reason": f"`reason` is a text of 1 to {stated.MOST_REASON} characters.",
 }
 """Member -> what it may be."""
 
@@ -235,9 +236,9 @@ class Control:
             edit=edit,
             parameters={
                 "to": access.keyring.opaque(asked.subject),
-                "role": granting.plain(asked.role),
+                "role": stated.plain(asked.role),
                 "until": stamp,
-                "reason": granting.plain(asked.reason),
+                "reason": stated.plain(asked.reason),
             },
             status=201,
             id=access.id,
@@ -260,7 +261,7 @@ class Control:
             )  # fmt: skip
             return granting.with_block(text, block, now=context.now)
 
-        parameters = {"reason": granting.plain(asked.reason)}
+        parameters = {"reason": stated.plain(asked.reason)}
         return _Change(kind="lockdowns", edit=edit, parameters=parameters, status=201, id=access.id)
 
     def _end(
@@ -332,7 +333,7 @@ async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Gran
         return raw
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         asked = msgspec.json.decode(raw, type=type_)
-        if granting.plain(asked.reason):
+        if stated.plain(asked.reason):
             return asked
     return Deny(reason=Reason.BAD_CHANGE, cause="not-the-type", detail=_misfits(raw, type_))
 

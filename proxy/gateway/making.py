@@ -15,7 +15,7 @@ from polars.exceptions import PanicException
 
 from proxy import transform
 from proxy.codings import Coding
-from proxy.evidence import Witness
+from proxy.evidence.witness import Witness
 from proxy.formats import FORMATS
 from proxy.formats.base import Decoder, Reading
 from proxy.formats.base import Limits as FormatLimits

@@ -20,7 +20,7 @@ from proxy.access import AccessEvent, Ended, Receipt, Step, new_access_id, times
 from proxy.alarms.noticed import Noticed
 from proxy.audit.log import AccessLog
 from proxy.errors import LogUnavailable, where
-from proxy.evidence import kept
+from proxy.evidence.layout import kept
 from proxy.gateway.answers import EVENT_HEADER, refuse
 from proxy.gateway.bursts import Burst, Bursts
 from proxy.gateway.drift import Alarm

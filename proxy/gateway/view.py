@@ -11,7 +11,7 @@ import msgspec
 from proxy.batch import Batch
 from proxy.codings import IDENTITY
 from proxy.errors import SourceRefused
-from proxy.evidence import Witness
+from proxy.evidence.witness import Witness
 from proxy.formats.base import Decoder, Encoder, Work
 from proxy.gateway.parts import Failing, Part, summed, until
 from proxy.keys import RunningMac

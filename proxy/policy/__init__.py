@@ -13,9 +13,3 @@ merge.py        cell rules -> Plan
 decide.py       subject, report, context -> Permit or Deny
 conditions/     the condition language of `when` and `rows`
 """
-
-from proxy.policy.decide import decide
-from proxy.policy.index import Policy
-from proxy.policy.source import load
-
-__all__ = ["Policy", "decide", "load"]

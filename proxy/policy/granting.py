@@ -25,16 +25,11 @@ from typing import Final
 from proxy.policy import grammar
 from proxy.policy.index import Policy
 from proxy.policy.lines import ANYONE, AccessRule, Action, CellRule, Effect
+from proxy.stated import plain
 from proxy.values import instant
 
 GRANTS_FILE: Final = "grants.csv"
 LOCKDOWN_FILE: Final = "lockdown.csv"
-
-SHORTEST: Final = 60
-LONGEST: Final = 366 * 86_400
-"""How long a grant may last, in seconds."""
-MOST_REASON: Final = 500
-"""Most characters of a reason."""
 
 _HEADER: Final = re.compile(
     r"# ([0-9a-f]{32})  (?:grant|lockdown) of (?:\S+ on )?(\S+)(?: to .*?)?(?: until (\S+))?\Z"
@@ -245,12 +240,6 @@ def _written(parts: Iterable[str]) -> str:
 
 
 # ── texts ──
-
-
-def plain(text: str) -> str:
-    """A text for a comment line: one line, nothing unseen or reordering, at most 500 characters."""
-    seen = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(seen.split())[:MOST_REASON]
 
 
 def unwritable(principal: str) -> bool:

@@ -25,7 +25,7 @@ from proxy.audit.recover import unresolved
 from proxy.audit.store import Files
 from proxy.cli import main
 from proxy.errors import LogUnavailable
-from proxy.evidence import Attachment, kept
+from proxy.evidence.layout import Attachment, kept
 from tests.audit.records import DATABASES, KEYRING, event, leaves, opened, until, write
 from tests.harness.postgres import psql
 

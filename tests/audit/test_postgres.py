@@ -16,7 +16,7 @@ from proxy.audit.postgres.database import Database
 from proxy.audit.postgres.mirror import Contradiction, Mirror
 from proxy.audit.store import Files, epoch_and_index
 from proxy.errors import LogUnavailable
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 from tests.audit.records import (
     DATABASES,
     KEYRING,

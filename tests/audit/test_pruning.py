@@ -29,7 +29,7 @@ from proxy.audit.store import Files
 from proxy.audit.verdict import of_log
 from proxy.cli import main
 from proxy.cli.operated import keyring_of, operator
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 from tests.audit.records import (
     event,
     events,

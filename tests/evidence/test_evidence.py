@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.batch import PLAIN, Batch
-from proxy.evidence import NotEvidence, Shapes, Witness, inline, kept, mac_of, named, read
-from proxy.evidence.layout import MOST, digest_of
-from proxy.evidence.witness import combined
+from proxy.evidence.layout import MOST, NotEvidence, digest_of, inline, kept, mac_of, named
+from proxy.evidence.reading import read
+from proxy.evidence.witness import Shapes, Witness, combined
 from proxy.few import Few
 from proxy.formats import FORMATS
 from proxy.formats.json_lexis import JSON_LEXIS

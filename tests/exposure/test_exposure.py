@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from proxy.audit.query import Reader
 from proxy.cli import main
-from proxy.evidence import inline, named, read
+from proxy.evidence.layout import inline, named
+from proxy.evidence.reading import read
 from tests.exposure.shop import CANARY, given, open_shop
 
 CONDITIONS = [

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.batch import PLAIN, Batch
-from proxy.evidence import Shapes, Witness, read
+from proxy.evidence.reading import read
+from proxy.evidence.witness import Shapes, Witness
 from proxy.exposure.where import FALSE, TRUE, UNKNOWN, Where
 from proxy.few import Few
 from proxy.keys import Keyring

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.evidence import Witness
+from proxy.evidence.witness import Witness
 from proxy.formats import FORMATS
 from proxy.gateway.view import Steps
 from proxy.keys import Keyring

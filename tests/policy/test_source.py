@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import Faulty
 from proxy.plan import Permit
-from proxy.policy import decide, rules, source
+from proxy.policy import rules, source
+from proxy.policy.decide import decide
 from proxy.policy.index import Policy
 from proxy.policy.reading import MAX_FAULTS
 from proxy.values import Type

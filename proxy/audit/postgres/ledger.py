@@ -19,7 +19,7 @@ from proxy.audit.postgres.database import Database
 from proxy.audit.postgres.session import Lost, Refused, Session
 from proxy.audit.store import place_of
 from proxy.errors import LogUnavailable
-from proxy.evidence import Attachment
+from proxy.evidence.layout import Attachment
 from proxy.keys import Keyring
 
 _SETTLE: Final = 16 << 20
