@@ -36,14 +36,16 @@ import ffx
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from benchmarks.figures import Figure, interleaved, ratio
-from proxy import policy, transform
+from proxy import transform
 from proxy.batch import Batch
 from proxy.catalogue import Catalogue
 from proxy.formats import FORMATS
 from proxy.formats.base import Limits, Reading
 from proxy.keys import NONCE_BYTES, Keyring
 from proxy.plan import Context, Permit, Plan
+from proxy.policy.decide import decide
 from proxy.policy.rules import MODEL
+from proxy.policy.source import load
 from proxy.report import Dialect, FormatName
 from proxy.spool import Spools
 from proxy.subject import Subject
@@ -171,7 +173,7 @@ class Stage:
             file="reports.yaml", environment={}, folder=None,
         )  # fmt: skip
         self.context = _context()
-        decided = policy.load(
+        decided = load(
             {
                 "model.conf": MODEL.encode(),
                 "policy.csv": (RULES.format(form=form) + REVEALED * keyed).encode(),
@@ -183,7 +185,7 @@ class Stage:
         subject = Subject(
             user="user:u", tool="tool:app", expires=self.context.now.timestamp() + 600
         )
-        decision = policy.decide(decided, subject=subject, report=report, context=self.context)
+        decision = decide(decided, subject=subject, report=report, context=self.context)
         assert isinstance(decision, Permit), decision
         self.plan: Plan = decision.plan
         self.document = document

@@ -22,14 +22,16 @@ import openpyxl
 
 from benchmarks.figures import Figure, interleaved, ratio
 from benchmarks.stage import REPORTS, RULES
-from proxy import policy, transform
+from proxy import transform
 from proxy.catalogue import Catalogue
 from proxy.demo.sales import Sales
 from proxy.formats import FORMATS
 from proxy.formats.base import Limits, Reading
 from proxy.keys import Keyring
 from proxy.plan import Context, Permit
+from proxy.policy.decide import decide
 from proxy.policy.rules import MODEL
+from proxy.policy.source import load
 from proxy.report import Dialect, FormatName
 from proxy.spool import Spools
 from proxy.subject import AttributeType, Subject
@@ -66,7 +68,7 @@ def ours() -> Callable[[bytes], bytes]:
     text = REPORTS.replace("{store}", "http://127.0.0.1:1").replace("csv", "xlsx")
     text = text.replace('credential: "env:BENCH_STORE_TOKEN"', "credential: null")
     catalogue = Catalogue.load(text.encode(), file="reports.yaml", environment={}, folder=None)
-    decided = policy.load(
+    decided = load(
         {"model.conf": MODEL.encode(), "policy.csv": RULES.encode()},
         reports=catalogue.reports, classes=catalogue.classes, purposes=catalogue.purposes,
         attributes={"stores": AttributeType(type=Type.TEXT, many=True)}, version="0" * 64,
@@ -81,7 +83,7 @@ def ours() -> Callable[[bytes], bytes]:
         attributes={}, now=now, date=now.date(), ip="127.0.0.1", purpose="", tool="app",
         action="read", method="GET",
     )  # fmt: skip
-    decision = policy.decide(decided, subject=subject, report=report, context=context)
+    decision = decide(decided, subject=subject, report=report, context=context)
     assert isinstance(decision, Permit), decision
     plan, keyring, format_ = decision.plan, Keyring.generate(), FORMATS[FormatName.XLSX]
 

@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy import policy, transform
+from proxy import transform
 from proxy.catalogue import Catalogue
 from proxy.formats import FORMATS
 from proxy.formats.base import Decoder, Limits, Reading
 from proxy.keys import Keyring
 from proxy.plan import Context, Permit, Plan
+from proxy.policy.decide import decide
 from proxy.policy.index import Policy
 from proxy.policy.rules import MODEL
+from proxy.policy.source import load
 from proxy.report import Dialect, FormatName, Report
 from proxy.spool import Spools
 from proxy.subject import AttributeType, Subject
@@ -153,7 +155,7 @@ def asked(world: World, now: datetime, order: Sequence[int] | None = None) -> As
     catalogue = Catalogue.load(
         reports_text(world.reports).encode(), file="reports.yaml", environment={}, folder=None
     )
-    decided = policy.load(
+    decided = load(
         {"model.conf": MODEL.encode(), "policy.csv": policy_text(world.rules, order).encode()},
         reports=catalogue.reports,
         classes=catalogue.classes,
@@ -177,7 +179,7 @@ def reveal_of(world: World, now: datetime) -> tuple[Plan, Context] | None:
     """What the requester may have back of the world's report; None where that is nothing."""
     decided, subject, report, context = asked(world, now)
     context = msgspec.structs.replace(context, action="reveal", method="POST")
-    decision = policy.decide(decided, subject=subject, report=report, context=context)
+    decision = decide(decided, subject=subject, report=report, context=context)
     return (decision.plan, context) if isinstance(decision, Permit) else None
 
 
@@ -186,7 +188,7 @@ def view(
 ) -> View | None:
     """The requester's view of the world's report; None where it is denied. Raises Faulty."""
     decided, subject, report, context = asked(world, now, order)
-    decision = policy.decide(decided, subject=subject, report=report, context=context)
+    decision = decide(decided, subject=subject, report=report, context=context)
     if not isinstance(decision, Permit):
         return None
     return View(decision.plan, context, subject, keyring)
