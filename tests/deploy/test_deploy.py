@@ -292,3 +292,13 @@ def test_what_the_init_container_runs_makes_a_folder_of_policies(tmp_path):
     left = {each.name: each.read_bytes() for each in (state / "policies").iterdir()}
     assert "people.csv" not in left and left.pop("grants.csv") == b""
     assert left["model.conf"] == MODEL.encode() and not check(left).faults
+
+
+def test_the_image_is_given_what_it_is_built_from():
+    """All that the Dockerfile copies is there, and .dockerignore lets it through; nothing else is."""
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {source for words in copied for source in words.split()}
+    assert all((ROOT / source).exists() for source in sources)
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    assert {line[1:] for line in lines if line[0] == "!"} == {s.split("/")[0] for s in sources}
