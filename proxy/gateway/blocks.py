@@ -151,7 +151,7 @@ class Pieces:
     """What the network gives, regrouped into pieces that grow from small to `most_at_once`.
 
     Where it gives nothing for a while, what has come is not held for that: a piece is then what there is, if
-    that is not very little, and the next ones grow anew.
+    that is not very little.
     """
 
     def __init__(
@@ -190,7 +190,6 @@ class Pieces:
             if part is None:
                 if size <= self._first:
                     continue
-                self._size = self._first
                 break
             if not part:
                 self.ended = True

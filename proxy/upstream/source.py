@@ -65,7 +65,9 @@ class Source:
 class _Body:
     """The bytes of an answer, and what they tell of the store. It holds nothing that holds it."""
 
-    __slots__ = ("_answer", "_left", "_live", "_loop", "_measured", "_read", "_slow", "_trial")
+    __slots__ = (
+        "_answer", "_left", "_live", "_loop", "_measured", "_read", "_slow", "_taken", "_trial",
+    )  # fmt: skip
 
     def __init__(self, answer: Answer, live: Live, trial: Trial) -> None:
         self._answer = answer
@@ -78,6 +80,8 @@ class _Body:
         """Since when nobody reads, while nobody does."""
         self._slow = False
         """Whether nobody did for long."""
+        self._taken = 0
+        """Bytes that were read."""
 
     def end(self) -> None:
         self._answer.end()
@@ -98,10 +102,13 @@ class _Body:
         piece: bytes | None = None
         pause = asyncio.timeout(_PAUSE)
         try:
-            async with pause:
-                # By its length it comes as the network gives it; of chunks, which may be many, all at once.
-                body = self._answer.body
-                piece = (await body.readchunk())[0] if self._measured else await body.readany()
+            if (
+                self._answer.body.total_bytes > self._taken
+            ):  # some is here: to watch for a pause takes time
+                piece = await self._next()
+            else:
+                async with pause:
+                    piece = await self._next()
         except TimeoutError as exc:
             if not pause.expired():
                 self._failed()
@@ -109,9 +116,16 @@ class _Body:
         except (aiohttp.ClientError, OSError) as exc:
             self._failed()
             raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
-        self._read |= piece is not None
+        if piece is not None:
+            self._read = True
+            self._taken += len(piece)
         self._left = self._loop.time()
         return piece
+
+    async def _next(self) -> bytes:
+        # By its length it comes as the network gives it; of chunks, which may be many, all at once.
+        body = self._answer.body
+        return (await body.readchunk())[0] if self._measured else await body.readany()
 
     def _failed(self) -> None:
         if self._trial is not None and not self._slow:
