@@ -99,20 +99,13 @@ class _Body:
     async def read(self) -> bytes | None:
         if self._loop.time() - self._left > _LONG:
             self._slow = True
-        piece: bytes | None = None
-        pause = asyncio.timeout(_PAUSE)
+        here = self._answer.body.total_bytes > self._taken
         try:
-            if (
-                self._answer.body.total_bytes > self._taken
-            ):  # some is here: to watch for a pause takes time
-                piece = await self._next()
-            else:
-                async with pause:
-                    piece = await self._next()
+            # To watch for a pause takes time, and there is none where bytes are here already.
+            piece = await (self._next() if here else self._next_or_pause())
         except TimeoutError as exc:
-            if not pause.expired():
-                self._failed()
-                raise StoreTimeout("store-timeout", "the store stopped answering") from exc
+            self._failed()
+            raise StoreTimeout("store-timeout", "the store stopped answering") from exc
         except (aiohttp.ClientError, OSError) as exc:
             self._failed()
             raise StoreUnavailable("store-cut-off", "the store's answer broke off") from exc
@@ -126,6 +119,16 @@ class _Body:
         # By its length it comes as the network gives it; of chunks, which may be many, all at once.
         body = self._answer.body
         return (await body.readchunk())[0] if self._measured else await body.readany()
+
+    async def _next_or_pause(self) -> bytes | None:
+        pause = asyncio.timeout(_PAUSE)
+        try:
+            async with pause:
+                return await self._next()
+        except TimeoutError:
+            if pause.expired():
+                return None
+            raise
 
     def _failed(self) -> None:
         if self._trial is not None and not self._slow:
