@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -149,9 +149,8 @@ class Batch:
         All columns are `Few` where `few`, else series or coded. `unread` has columns that are not in
         `cells`. Raises ValueError where a column's height differs from `height`.
         """
-        for column in cells.values():
-            if len(column) != height:
-                raise ValueError("columns of one batch have one height")
+        if any(map(height.__ne__, map(len, cells.values()))):
+            raise ValueError("columns of one batch have one height")
         self.height = height
         self.lexis = lexis
         self.few = few
@@ -195,7 +194,8 @@ class Batch:
     def columns(self, fields: Iterable[str]) -> list[Cells | None]:
         """The same of several fields."""
         if self.few:
-            return [*map(cast("Mapping[str, Cells]", self._cells).get, fields)]
+            few: Mapping[str, Any] = self._cells
+            return [*map(few.get, fields)]
         return [*map(self.column, fields)]
 
     def coded(self, field: str) -> Coded | None:

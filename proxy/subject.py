@@ -32,6 +32,8 @@ class Subject:
     """When the identity ends, in seconds since the epoch."""
     vouched: float = math.inf
     """Until when its issuer's word counts that it has not ended before."""
+    name: str = field(init=False, compare=False, repr=False)
+    """The principal that answers for the access: the user, or the tool that acts alone."""
 
     def __post_init__(self) -> None:
         if self.user is None and self.tool is None:
@@ -42,11 +44,7 @@ class Subject:
             raise ValueError("a tool principal starts with `tool:`")
         if not all(group.startswith("group:") for group in self.groups):
             raise ValueError("a group principal starts with `group:`")
-
-    @property
-    def name(self) -> str:
-        """The principal that answers for the access: the user, or the tool that acts alone."""
-        return self.user or self.tool or ""
+        object.__setattr__(self, "name", self.user or self.tool)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

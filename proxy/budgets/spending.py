@@ -235,9 +235,10 @@ class Meter:
         Bytes are counted as they go; how many rows and cells some bytes are depends on what was left
         out between them.
         """
-        return any(
+        binding = self._now().binding
+        return bool(binding) and any(
             limit.counter.what in (What.ROWS, What.CELLS) and limit.counter.may_count(plan)
-            for limit in self._now().binding
+            for limit in binding
         )
 
     async def take(self, *, rows: int, bytes_: int, cells: Counts) -> Deny | None:

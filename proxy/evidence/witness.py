@@ -122,11 +122,11 @@ class Witness:
         if not height:
             return b""
         columns, numbers = [], []
-        for lead, (count, values, codes) in zip(self.leads, kept, strict=True):
-            width = 0 if codes is None else _width(count)
-            if codes is not None:
-                numbers.append(_differences(codes, width))
-            columns.append(b'%b%d,"values":%b}' % (lead, width, _ENCODER.encode(values)))
+        for lead, one in zip(self.leads, kept, strict=True):
+            width = 0 if one.codes is None else _width(one.distinct)
+            if one.codes is not None:
+                numbers.append(_differences(one.codes, width))
+            columns.append(b'%b%d,"values":%b}' % (lead, width, _ENCODER.encode(one.values)))
         width = 0
         if shapes.codes is not None and len(shapes.forms) > 1:
             width = _width(len(shapes.forms))
@@ -141,7 +141,7 @@ class Witness:
         return len(piece).to_bytes(LENGTH, "big") + piece
 
 
-class _Kept(NamedTuple):
+class _Kept(msgspec.Struct, frozen=True):
     """What is kept of a field's distinct values, and which of them each row has."""
 
     distinct: int

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import ClassVar, cast
+from typing import Any, ClassVar
 
 import pyarrow.compute as pc
 
 from proxy.batch import Batch
-from proxy.few import Cells
+from proxy.few import Cells, Few
 from proxy.formats.base import Columns, Encoder
 from proxy.formats.json_lexis import JSON_LEXIS, SMALL, string
 from proxy.formats.json_uniform import Uniform
@@ -84,15 +84,21 @@ class _ObjectsEncoder(Encoder[bytes]):
             return b""
         if height <= SMALL:
             record = self._frame.record
-            written = record * height
+            written: list[Any] = record * height
             void = ["null"] * height
             for place, column in enumerate(self._tokens(batch)):
-                cells = void if column is None else column.to_list()
+                cells: list[Any]
+                if column is None:
+                    cells = void
+                elif isinstance(column, Few):
+                    cells = column
+                else:
+                    cells = column.to_list()
                 if cells[0] is None:  # as all of them are, most likely
                     cells = ["null" if cell is None else cell for cell in cells]
                 written[2 * place + 1 :: len(record)] = cells
             try:
-                return "".join(cast("list[str]", written)).encode()
+                return "".join(written).encode()
             except TypeError:  # a cell that is null, below one that is not
                 return "".join(["null" if each is None else each for each in written]).encode()
         uniform = batch.unread if isinstance(batch.unread, Uniform) else None

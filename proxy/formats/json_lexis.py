@@ -93,6 +93,13 @@ def _characters(token: str | None) -> str | None:
     return _text(token) if token is not None and token.startswith('"') else token
 
 
+def _stand(values: Few, type_: Type) -> bool:
+    """Whether they are tokens already, or nulls."""
+    if isinstance(values, Numbers):
+        return type_.is_number
+    return values.count(None) == len(values)
+
+
 def _strings(tokens: Few) -> list[str] | None:
     """What all of them have between their quotes, at once; None where one is no string, or has an escape.
 
@@ -142,6 +149,8 @@ class JsonLexis(Lexis):
 
     def write(self, values: Cells, type_: Type) -> Cells:
         """Plain text -> tokens; what is no number or Boolean and should be is written as a string."""
+        if isinstance(values, Few) and _stand(values, type_):
+            return values
         scalar: Callable[[str | None], str | None]
         if type_.is_number:
             scalar = _json_number
@@ -150,8 +159,6 @@ class JsonLexis(Lexis):
         else:
             scalar = _string
         if isinstance(values, Few):
-            if isinstance(values, Numbers) and type_.is_number:
-                return values
             return Few(map(scalar, values))
         if len(values) <= SMALL:
             return pl.Series(values.name, [*map(scalar, values.to_list())], dtype=pl.String)

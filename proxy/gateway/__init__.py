@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 from multidict import istr
 
 from proxy.alarms.noticed import Noticed
@@ -338,7 +339,7 @@ class Gateway:
                     return await self.recorder.refuse(access, validated.CHANGED)
                 if wanted.head:
                     if coding is not None and coding.always:
-                        head = head._replace(coding=coding.coding)
+                        head = replace(head, coding=coding.coding)
                     return bare(await self.recorder.record(access, "complete", ended="whole"), head)
             return await sending.made()
         except NoTurn as exc:

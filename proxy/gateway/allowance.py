@@ -33,6 +33,8 @@ class Allowance:
     _left: OrderedDict[str, _Left] = field(default_factory=OrderedDict)
     """Least recently seen first."""
     _longest: float = field(init=False)
+    _whole: float = 0.0
+    """Before then nobody has all of its allowance again."""
 
     def __post_init__(self) -> None:
         self._longest = max(seconds for _, seconds in self.spans)
@@ -42,7 +44,8 @@ class Allowance:
 
         `now` is of a clock that never goes back, in seconds.
         """
-        self._forget(now)
+        if now >= self._whole:
+            self._forget(now)
         if subject not in self._left and len(self._left) >= _MOST_SUBJECTS:
             subject = _OTHERS
         left = self._left.get(subject)
@@ -67,5 +70,6 @@ class Allowance:
         while self._left:
             subject, left = next(iter(self._left.items()))
             if now - left.seen < self._longest:
+                self._whole = left.seen + self._longest  # all others were seen later
                 return
             del self._left[subject]

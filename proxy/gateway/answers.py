@@ -6,8 +6,9 @@ no record can be made (`recorder.Recorder.unrecorded`).
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
@@ -24,7 +25,7 @@ EVENT_HEADER: Final = istr("Counterfoil-Event")
 _SNIFFING: Final = istr("X-Content-Type-Options")
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """What an answer says of itself."""
 
     media_type: str

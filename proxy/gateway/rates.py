@@ -6,7 +6,6 @@ Whoever asks for more is told when to ask again (429, `Retry-After`), on record.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,7 +34,7 @@ class Rates:
     limits: Limits
     _subjects: Allowance = field(init=False)
     _addresses: Allowance = field(init=False)
-    _running: Counter[str] = field(default_factory=Counter)
+    _running: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._subjects = Allowance(spans=((self.limits.subject_per_minute, _MINUTE),))
@@ -46,9 +45,10 @@ class Rates:
         after = self._addresses.take(network, 1, time.monotonic())
         if after:
             return Deny(reason=Reason.BUSY, cause="address-rate", after=after)
-        if self._running[network] >= self.limits.address_at_once:
+        running = self._running.get(network, 0)
+        if running >= self.limits.address_at_once:
             return Deny(reason=Reason.BUSY, cause="address-busy")
-        self._running[network] += 1
+        self._running[network] = running + 1
         return None
 
     def end(self, network: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from proxy.budgets.spending import Meter
 from proxy.codings import Coding
@@ -62,7 +63,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
         await self.standing.hold()
         block, access, head = ready[0], self.standing.access, self.head
         if block.coding != head.coding:
-            head = head._replace(coding=block.coding)
+            head = replace(head, coding=block.coding)
         if not block.last:
             answer = Streamed(
                 blocks, recorder=self.recorder, standing=self.standing, meter=self.meter
@@ -77,5 +78,5 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
         permit = self.granted.permit
         if permit.plan.repeatable:
             etag = etag_of(permit, head.media_type, block, self.granted.keyring)
-            head = head._replace(etag=with_coding(etag, block.coding))
+            head = replace(head, etag=with_coding(etag, block.coding))
         return release(receipt, block, head)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 
 
 class NoTurn(Exception):
@@ -29,16 +28,16 @@ class Turns:
         """`cause` says why there is none left."""
         self._most = most
         self._cause = cause
-        self._subjects: Counter[str] = Counter()
-        self._stores: Counter[str] = Counter()
+        self._subjects: dict[str, int] = {}
+        self._stores: dict[str, int] = {}
 
     @contextmanager
     def taken(self, subject: str, store: str) -> Iterator[None]:
         """While one of them is made; raises NoTurn."""
         if (
-            self._subjects.total() >= self._most
-            or self._subjects[subject] >= max(1, self._most // 4)
-            or self._stores[store] >= self._most - self._most // 4
+            sum(self._subjects.values()) >= self._most
+            or self._subjects.get(subject, 0) >= max(1, self._most // 4)
+            or self._stores.get(store, 0) >= self._most - self._most // 4
         ):
             raise NoTurn(self._cause)
         with _counted(self._subjects, subject), _counted(self._stores, store):
@@ -53,25 +52,25 @@ class Running:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._subjects: Counter[str] = Counter()
-        self._stores: Counter[tuple[str, str]] = Counter()
+        self._subjects: dict[str, int] = {}
+        self._stores: dict[tuple[str, str], int] = {}
 
     def total(self) -> int:
         """Of all subjects."""
-        return self._subjects.total()
+        return sum(self._subjects.values())
 
     def refuses(self, subject: str, store: str) -> str:
         """Why there may be no further one, a slug; '' where there may."""
-        if self._subjects[subject] >= self._most:
+        if self._subjects.get(subject, 0) >= self._most:
             return "too-many-requests"
-        if self._stores[subject, store] >= self._most - self._most // 4:
+        if self._stores.get((subject, store), 0) >= self._most - self._most // 4:
             return "too-many-requests-of-store"
         return ""
 
     def begin(self, subject: str, store: str) -> None:
         """One more is under way, until its `end`."""
-        self._subjects[subject] += 1
-        self._stores[subject, store] += 1
+        _more(self._subjects, subject)
+        _more(self._stores, (subject, store))
 
     def end(self, subject: str, store: str) -> None:
         """One of them is over."""
@@ -80,16 +79,20 @@ class Running:
 
 
 @contextmanager
-def _counted(counter: Counter[K], key: K) -> Iterator[None]:
+def _counted(counter: dict[K, int], key: K) -> Iterator[None]:
     """One more, for a while."""
-    counter[key] += 1
+    _more(counter, key)
     try:
         yield
     finally:
         _less(counter, key)
 
 
-def _less(counter: Counter[K], key: K) -> None:
+def _more(counter: dict[K, int], key: K) -> None:
+    counter[key] = counter.get(key, 0) + 1
+
+
+def _less(counter: dict[K, int], key: K) -> None:
     """One less; what is none is not kept."""
     left = counter[key] - 1
     if left:

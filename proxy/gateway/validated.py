@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from proxy.budgets.spending import Meter
 from proxy.codings import IDENTITY, Coding
@@ -112,7 +113,7 @@ async def answer(
     `head` is that of the answer without a validator; `coding` is put on a whole answer.
     """
     access, size = standing.access, whole.size
-    head = head._replace(etag=whole.etag, ranges=True, length=size)
+    head = replace(head, etag=whole.etag, ranges=True, length=size)
     if coding is not None and coding.always:
         head = _coded(head, whole, coding.coding)
     named = wanted.part(whole.etag) if head.ranges else None
@@ -125,7 +126,7 @@ async def answer(
     if had is not None:
         access.status = 304
         receipt = await recorder.record(access, "complete", ended="whole")
-        return bare(receipt, head._replace(status=304, etag=had, length=None))
+        return bare(receipt, replace(head, status=304, etag=had, length=None))
     if wanted.head:
         return bare(await recorder.record(access, "complete", ended="whole"), head)
     span = range(size) if named is None else named.of(size)
@@ -134,7 +135,7 @@ async def answer(
         return await recorder.refuse(access, deny)
     if named is not None:
         access.status, access.span = 206, f"{span.start}-{span.stop - 1}/{size}"
-        head = head._replace(status=206, span=access.span, length=len(span))
+        head = replace(head, status=206, span=access.span, length=len(span))
         coding = None
     blocks = KeptBlocks(whole, span, coding)
     ready = await blocks.take()
@@ -157,4 +158,4 @@ async def answer(
 def _coded(head: Head, whole: Whole, coding: str) -> Head:
     """The head of the answer with a content coding: of that there are no parts, and its size is not known."""
     etag = with_coding(whole.etag, coding)
-    return head._replace(coding=coding, etag=etag, ranges=False, length=None)
+    return replace(head, coding=coding, etag=etag, ranges=False, length=None)

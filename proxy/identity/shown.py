@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+
+import msgspec
 
 from proxy.identity.certificates import Certificate
 from proxy.identity.single_use import Elsewhere
 
 
-class Shown(NamedTuple):
+class Shown(msgspec.Struct, frozen=True):
     """The certificate that comes with a token, the tool whose it is, and the request that has both."""
 
     certificate: Certificate | None

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ctypes import Structure, addressof, c_char_p, c_uint64, c_void_p
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 import numpy as np
 
 from proxy.kernels import MOST, library, see_that
@@ -30,7 +31,7 @@ _FEW: Final = Struct("=5Q")
 """`json_few`, as json.c has it."""
 
 
-class FewJson(NamedTuple):
+class FewJson(msgspec.Struct, frozen=True):
     """What a few records hold."""
 
     records: int

@@ -20,7 +20,7 @@ class Room:
 
     async def enter(self, seconds: float) -> None:
         """Take a place, in turn; to be left. Raises Crowded at once, or TimeoutError."""
-        if self._free.locked():
+        if self.waiting or self.running >= self._most:
             if self.waiting >= self._most:
                 raise Crowded
             self.waiting += 1
