@@ -38,8 +38,7 @@ from proxy.gateway.revealing import Reveals
 from proxy.gateway.server import Server
 from proxy.identity.single_use import Elsewhere, nowhere_else
 from proxy.metrics import exposition, readings
-from proxy.metrics.listener import PATH
-from proxy.metrics.listener import Listener as MetricsListener
+from proxy.metrics.listener import PATH, read_at
 from proxy.metrics.watched import Watched
 from proxy.reload import PolicyInForce, Spread, nobody_else
 from proxy.review.specification import failures
@@ -280,12 +279,10 @@ class App:
         return await asyncio.to_thread(exposition, readings(self._watched))
 
     async def _serve_metrics(self, metrics: Metrics) -> str:
-        token = self._config.metrics_token(metrics)
-        runner = web.ServerRunner(MetricsListener(self.exposed, token=token, access_log=None))
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        url = await listening.listen(runner, metrics.host, metrics.port, self.tls.plain)
-        return f"{url}{PATH}"
+        token, tls = self._config.metrics_token(metrics), self.tls
+        read = read_at(metrics.host, metrics.port, self.exposed, token=token, tls=lambda: tls.plain)
+        port = await self._stack.enter_async_context(read)
+        return listening.url(metrics.host, port, encrypted=tls.plain is not None) + PATH
 
     async def _retaining(self, log: AccessLog) -> Retaining:
         """What gives checkpoints to the places that the settings name; raises CounterfoilError."""

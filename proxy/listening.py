@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import socket
-import ssl
-
-from aiohttp import web
 
 from proxy.config import Config
 from proxy.errors import CounterfoilError
 from proxy.tls import Files, TlsInForce
-
-_BACKLOG = 1024
 
 
 def tls(config: Config) -> TlsInForce:
@@ -36,18 +31,6 @@ def url(host: str, port: int, *, encrypted: bool) -> str:
     """Where a listener is reached, without a path."""
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if encrypted else 'http'}://{shown}:{port}"
-
-
-async def listen(
-    runner: web.ServerRunner, host: str, port: int, context: ssl.SSLContext | None
-) -> str:
-    """Serve there, after `runner.setup`; gives the URL, without a path. Raises CounterfoilError."""
-    site = web.TCPSite(runner, host, port, ssl_context=context, backlog=_BACKLOG)
-    try:
-        await site.start()
-    except OSError as exc:
-        raise _refused(host, port, exc) from exc
-    return url(host, runner.addresses[0][1], encrypted=context is not None)
 
 
 def reserve(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ import logging
 import resource
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Final
@@ -49,6 +50,8 @@ class Connections:
 
     most: int
     most_each: int
+    causes: Mapping[str, str] = field(default_factory=lambda: CAUSES)
+    """Why one may be closed, for whoever reads the operator's log."""
     open: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     """By cause, since the start."""
@@ -82,7 +85,7 @@ class Connections:
         if now - before >= _QUIET_SECONDS:
             new = self.refused[cause] - number
             self._told[cause] = (now, self.refused[cause])
-            _LOGGER.warning("%d connection(s) closed: %s", new, CAUSES[cause])
+            _LOGGER.warning("%d connection(s) closed: %s", new, self.causes[cause])
 
     def _leave(self, key: str) -> None:
         self.open -= 1

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from aiohttp import web
 
 from proxy import listening
 from proxy.config import Config
 from proxy.errors import CounterfoilError
 from proxy.identity.refused import Refused, Unavailable
 from proxy.identity.single_use import Spent
-from proxy.metrics.listener import PATH, Listener
+from proxy.metrics.listener import PATH, read_at
 from proxy.metrics.workers import merged
 from proxy.settings import lowered, share
 from proxy.workers.channel import Channel, Unanswered
@@ -111,14 +110,15 @@ class Supervisor:
         metrics = self._config.settings.metrics
         if metrics is not None:
             token = self._config.metrics_token(metrics)
-            runner = web.ServerRunner(Listener(self._exposed, token=token, access_log=None))
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
             tls = listening.tls(self._config)
             await tls.open()
             watching = asyncio.create_task(tls.watch())
             stack.callback(watching.cancel)
-            url = await listening.listen(runner, metrics.host, metrics.port, tls.plain)
+            read = read_at(
+                metrics.host, metrics.port, self._exposed, token=token, tls=lambda: tls.plain
+            )
+            port = await stack.enter_async_context(read)
+            url = listening.url(metrics.host, port, encrypted=tls.plain is not None)
             _LOGGER.info("metrics are read at %s%s", url, PATH)
 
     # ── one worker's life ──

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
+import socket
+import ssl
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.gateway.tally import NO_REPORT
+from proxy.metrics import listener
 from proxy.metrics.table import TABLE
 from tests.gateway.reloading import Stream, soon
 from tests.harness import sales, wire
 from tests.harness.background import Background
+from tests.harness.pki import LOCAL, SERVER, Authority, trusting
 from tests.harness.provider import Provider
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -252,15 +258,64 @@ def test_what_is_no_request_is_not_echoed(world, raw):
     assert b"aiohttp" not in answer.lower()
 
 
-def test_connections_that_ask_nothing_take_no_room(world):
-    """Of those beyond the most none is kept, and once there is room again the metrics are read."""
+def held(stack, port, count, *, source="127.0.0.1"):
+    """Connections on which nothing is said."""
+    made = [
+        stack.enter_context(
+            socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+        )
+        for _ in range(count)
+    ]
+    for sock in made:
+        sock.settimeout(0.01)
+    return made
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_connections_that_ask_nothing_take_no_room(tmp_path, monkeypatch, encrypted):
+    """Of one address 16 are kept, in all 64, before TLS too; there is room again once they have gone."""
+    monkeypatch.setenv("SCRAPE_TOKEN", TOKEN)
+    monkeypatch.setattr(listener, "_UNKNOWN_SECONDS", 600.0)
+    authority, listen = Authority(), ""
+    if encrypted:
+        certificate, key = authority.issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
+        listen = f", certificate: {certificate}, key: {key}"
+    with stage(
+        tmp_path / "home",
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        settings=SETTINGS,
+        listen=listen,
+    ) as (_, proxy):
+        ca = trusting(authority) if encrypted else None
+        port = urlsplit(proxy.app.metrics_url).port
+        with contextlib.ExitStack() as stack:
+            socks = held(stack, port, 20)
+            assert soon(lambda: sum(map(over, socks)) == 4)
+            for last in range(2, 6):  # others find room all the same, until there is none
+                socks += held(stack, port, 16, source=f"127.0.0.{last}")
+            assert soon(lambda: sum(map(over, socks)) == 20)
+        assert soon(lambda: scrape_or_none(proxy, ca) == 200)
+
+
+def test_who_shows_no_token_is_let_go(world, monkeypatch, caplog):
+    """A connection that says nothing ends, and one whose token is wrong; one that showed it does not."""
     _, proxy = world
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(wire.connect(proxy.app.metrics_url)) for _ in range(100)]
-        for sock in socks:
-            sock.settimeout(0.01)
-        assert soon(lambda: sum(map(over, socks)) == 36)
-    assert soon(lambda: scrape_or_none(proxy) == 200)
+    port = urlsplit(proxy.app.metrics_url).port
+    known = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(known), contextlib.ExitStack() as stack:
+        for token, status in ((TOKEN, 200), ("t" * 32, 401), (TOKEN, 200)):
+            known.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
+            answer = known.getresponse()
+            assert answer.read().startswith(b"#") == (status == 200) == (known.sock is not None)
+            assert answer.status == status
+        monkeypatch.setattr(listener, "_UNKNOWN_SECONDS", 0.2)
+        (silent,) = held(stack, port, 1)
+        assert soon(lambda: over(silent))
+        kept = known.sock
+        known.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert known.getresponse().status == 200 and known.sock is kept
+    assert "did not show the token of `metrics` in time" in caplog.text
 
 
 def over(sock):
@@ -273,9 +328,9 @@ def over(sock):
         return True
 
 
-def scrape_or_none(proxy):
-    with contextlib.suppress(ConnectionError, IndexError):
-        return scrape(proxy).status
+def scrape_or_none(proxy, ca):
+    with contextlib.suppress(ConnectionError, IndexError, ssl.SSLError):
+        return scrape(proxy, ca=ca).status
 
 
 def test_without_settings_there_are_no_metrics(tmp_path):
