@@ -6,7 +6,7 @@
 #   make threats  the attacks that must fail, and how many tests hold each
 #   make format   put the code in shape                     make docs     docs/*.md from types and examples
 #   make clean    remove what the others made
-# More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=masked-csv
+# More words for the test runner or the benchmarks: make test ARGS='tests/policy -q', make bench ARGS=throughput
 
 PYTHON ?= python3
 ARGS   ?=
@@ -40,7 +40,7 @@ $(READY): locks/dev.txt pyproject.toml setup.py $(wildcard proxy/kernels/*.[ch])
 	  { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || \
 	  { echo "$(PYTHON) has no ensurepip; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "Setting up .venv (once; about half a minute)"
+	@echo "Setting up .venv (once; a minute or two)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python $(INSTALL) -r locks/dev.txt
 	@$(BIN)/python $(PIP) install --no-index --no-deps --no-build-isolation --editable .

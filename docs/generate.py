@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from proxy import front, settings, treatments
+from proxy import settings, treatments
 from proxy.alarms.kinds import HOUR, Kind
 from proxy.batch import PLAIN, Batch
 from proxy.catalogue import entries
@@ -125,6 +125,22 @@ def table(struct: type[msgspec.Struct]) -> str:
 def structs(*listed: type[msgspec.Struct]) -> str:
     """Some types, each with what its docstring says."""
     return "\n\n".join(f"{' '.join((s.__doc__ or '').split())}\n\n{table(s)}" for s in listed)
+
+
+def reached(struct: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
+    """A type and those of all that it holds, each once, in the order of the fields."""
+    found = {struct: None}
+    for name in struct.__struct_fields__:
+        for part in _structs_in(typing.get_type_hints(struct)[name]):
+            found |= dict.fromkeys(reached(part))
+    return [*found]
+
+
+def _structs_in(hint: object) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _structs_in(part)
 
 
 def reasons() -> str:
@@ -353,22 +369,7 @@ def page() -> str:
         (HERE / "configuration.in.md")
         .read_text("utf-8")
         .format(
-            settings=structs(
-                settings.Settings,
-                front.Listen,
-                front.Clients,
-                front.Balancers,
-                settings.KeyringFile,
-                settings.DatabaseOfLog,
-                settings.Metrics,
-                settings.Limits,
-                settings.Reveal,
-                settings.StoreLimits,
-                settings.Command,
-                settings.Budgets,
-                settings.Alarms,
-                settings.Traces,
-            ),
+            settings=structs(*reached(settings.Settings)),
             catalogue=structs(*_entries(entries)),
             subjects=structs(*_entries(subjects), tools.ToolEntry),
             tests=structs(*_entries(specification)),

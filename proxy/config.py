@@ -171,7 +171,8 @@ def load(file: Path, environment: Mapping[str, str]) -> Config:
     try:
         text = file.read_bytes()
     except OSError as exc:
-        raise Faulty([Fault(file=str(file), message=f"cannot be read: {exc.strerror}")]) from exc
+        why = f"cannot be read: {exc.strerror}; name the file of the settings with --config"
+        raise Faulty([Fault(file=str(file), message=why)]) from exc
     document = documents.load(text, Settings, file=str(file))
     faults = list(_faults(document))
     if faults:

@@ -61,6 +61,7 @@ def headers(deny: Deny) -> dict[str, str]:
             | Reason.BUDGET_SPENT
             | Reason.BUDGETS_UNAVAILABLE
             | Reason.CHANGING
+            | Reason.STOPPING
             | Reason.IDENTITY
             | Reason.STORE_NOT_ASKED
             | Reason.LOG_UNAVAILABLE

@@ -188,6 +188,12 @@ class Reason(Enum):
         "The access cannot be recorded",
         "Nothing is released without a record. Try again later; the operator has been told.",
     )
+    STOPPING = ReasonRow(
+        "stopping",
+        503,
+        "The proxy is stopped",
+        "Try again in a moment: nothing of the report was released.",
+    )
     INTERNAL = ReasonRow("internal-error", 500, "Something went wrong here",
         "Tell the operator and quote the event id.")  # fmt: skip
 

@@ -135,6 +135,9 @@ class TlsInForce:
         self.authorities = authorities
 
     def _take_certificate(self, files: Files) -> None:
+        # OpenSSL does not tell which of the two it is that it cannot read.
+        certificate = _content("certificate", files.certificate)
+        _content("key", files.key)
         context, plain = _context(files), _context(files)
         if self._clients is not None:
             try:
@@ -146,10 +149,7 @@ class TlsInForce:
             # Whoever is resumed is not verified anew, by OpenSSL.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
-        try:
-            until = ends(documents.read_file(files.certificate, most=_MOST_BYTES))
-        except OSError as exc:
-            raise _unread("`certificate` of `listen`", exc) from exc
+        until = ends(certificate)
         if self.plain is None:
             self.plain = plain
         else:
@@ -194,6 +194,13 @@ def _load(context: ssl.SSLContext, files: Files) -> None:
             "the server's certificate or key cannot be loaded (both in PEM, the key of this"
             " certificate and without a pass phrase): see `listen`"
         ) from exc
+
+
+def _content(what: str, file: Path) -> bytes:
+    try:
+        return documents.read_file(file, most=_MOST_BYTES)
+    except OSError as exc:
+        raise _unread(f"`{what}` of `listen`, {file},", exc) from exc
 
 
 def _unread(what: str, exc: OSError) -> CounterfoilError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,11 @@ from hypothesis import HealthCheck, settings
 from tests.harness import postgres as servers
 from tests.harness import telltale
 from tests.harness.background import Background
+
+SHARED = Path(__file__).parents[2] / "shared"
+for kind in ("corpora", "data"):  # what is not the project's own, where it is at hand
+    if (SHARED / kind).is_dir():
+        os.environ.setdefault(f"COUNTERFOIL_{kind.upper()}", str(SHARED / kind))
 
 settings.register_profile(
     "test",

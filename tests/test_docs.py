@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import yaml
 
+from benchmarks.__main__ import BENCHMARKS
 from proxy import config, documents
 from proxy.catalogue import Catalogue
 from proxy.cli import main
@@ -33,6 +34,7 @@ from proxy.policy.source import load
 from proxy.reasons import Reason
 from proxy.report import By, Direction, Operator
 from proxy.review.specification import SpecificationFile
+from proxy.settings import Settings
 from proxy.subject import AttributeType, Source
 from proxy.treatments import TABLE
 from proxy.values import Type
@@ -66,6 +68,32 @@ def generate():
 def test_the_page_is_the_generated_one():
     """docs/configuration.md is what `make docs` makes."""
     assert generate().page() == PAGE
+
+
+def test_every_key_of_the_settings_is_on_the_page():
+    """Of all that counterfoil.yaml may hold, as msgspec sees it."""
+    _, components = msgspec.json.schema_components([Settings])
+    for name, schema in components.items():
+        described = " ".join(schema["description"].split())
+        section = PAGE.partition(f"\n{described}\n\n| key ")[2].partition("\n\n")[0]
+        rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        assert rows == [*schema["properties"]], name
+
+
+def test_benchmarks_that_are_named_are_there():
+    """In the Makefile and on the pages."""
+    pages = [
+        ROOT / "Makefile",
+        ROOT / "README.md",
+        ROOT / "ARCHITECTURE.md",
+        *ROOT.glob("docs/*.md"),
+    ]
+    named = {
+        word.strip("`.,;)")
+        for page in pages
+        for word in re.findall(r"make bench ARGS=(\S+)", page.read_text("utf-8"))
+    }
+    assert named and named <= BENCHMARKS.keys()
 
 
 def test_the_page_of_limits_is_the_generated_one():

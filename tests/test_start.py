@@ -89,7 +89,18 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
     "no settings": (lambda home: home.settings.unlink(), "counterfoil.yaml: cannot be read"),
     "settings that are no YAML": (lambda home: home.settings.write_text("a: ["), "not YAML"),
     "an unknown setting": (lambda home: edit(home, "listen:", "lisen:"), "did you mean `listen`?"),
-    "no certificate": (lambda home: edit(home, *TLS), "certificate or key cannot be loaded"),
+    "no certificate": (
+        lambda home: edit(home, *TLS),
+        "/home/server.crt, cannot be read: no such file",
+    ),
+    "no key": (
+        lambda home: [edit(home, *TLS), certify(home), (home.folder / "server.key").unlink()],
+        "/home/server.key, cannot be read: no such file",
+    ),
+    "a certificate that is none": (
+        lambda home: [edit(home, *TLS), certify(home), (home.folder / "server.crt").write_text("x")],
+        "certificate or key cannot be loaded",
+    ),
     "the key of another certificate": (_key_of_another, "the key of this certificate"),
     "no TLS in the open": (lambda home: edit(home, "127.0.0.1", "0.0.0.0"), "loopback address only"),
     "clients' certificates without TLS": (

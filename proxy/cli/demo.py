@@ -12,7 +12,7 @@ import click
 from proxy import cores
 from proxy.demo import people
 from proxy.demo.material import PORT, STORE_PORT, Material, prepare
-from proxy.demo.run import proxy_url, store_url
+from proxy.demo.run import check_free, proxy_url, store_url
 from proxy.demo.run import run as run_processes
 from proxy.demo.size import MOST_ROWS, ROWS
 
@@ -58,9 +58,11 @@ def token(name: str) -> None:
 def run(port: int | None, store_port: int | None, rows: int) -> None:
     """Run the store and the proxy until Ctrl-C, making what they need on the first time."""
     cores.forbid()
-    material = prepare(
-        Path.cwd(), now=datetime.now(UTC), port=port or PORT, store_port=store_port or STORE_PORT
-    )
+    own, of_store = port or PORT, store_port or STORE_PORT
+    if not Material(root=Path.cwd()).settings.exists():  # before it has ports that it cannot have
+        check_free("127.0.0.1", own, "name another port with --port")
+        check_free("127.0.0.1", of_store, "name another port with --store-port")
+    material = prepare(Path.cwd(), now=datetime.now(UTC), port=own, store_port=of_store)
     for option, asked, kept, file in (
         ("--port", port, proxy_url(material).port, material.settings),
         ("--store-port", store_port, store_url(material).port, material.policies / "reports.yaml"),

@@ -213,12 +213,13 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
         head = reader.head
         for leaf in reader.last(count):
             _print_leaf(reader, leaf, as_json=as_json)
-        while follow:
-            time.sleep(_POLL)
-            refresh()
-            for leaf in reader.since(head):
-                head = leaf.number
-                _print_leaf(reader, leaf, as_json=as_json)
+        with contextlib.suppress(KeyboardInterrupt):
+            while follow:
+                time.sleep(_POLL)
+                refresh()
+                for leaf in reader.since(head):
+                    head = leaf.number
+                    _print_leaf(reader, leaf, as_json=as_json)
 
 
 def print_json(line: bytes) -> None:
@@ -263,6 +264,8 @@ def what(event: AccessEvent | Access, log: str) -> str:
             head = "reveal"
         had = "304" if event.status == 304 else ""  # RFC 9110 §15.4.5: nothing of it was given
         return " ".join(filter(None, (head, about, event.span, had)))
+    if (event.step if isinstance(event, AccessEvent) else event.outcome) == "operated":
+        return event.action
     if about_keys := _keys(event.parameters):
         return about_keys
     if event.policy and not event.decision:

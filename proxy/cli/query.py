@@ -166,6 +166,8 @@ def query(
                 print_json(msgspec.json.encode(document, order="sorted"))
         case "csv":
             _print_csv(found, why, explained=explain)
+        case _ if not found:
+            click.echo("counterfoil: no access on record fits", err=True)
         case _ if explain:
             _print_explained(found, why)
         case _:
@@ -185,9 +187,11 @@ def _known(reader: Reader, subject: str, settings: Path) -> tuple[str, tuple[str
         ids = tuple([mac.hexdigest(named.encode())[:32] for mac in macs])
         if reader.query(Asked(subject=named, ids=ids), limit=1):
             return named, ids
+    also = "; what users did through it: --tool" if named.startswith("tool:") else ""
     raise LogUnavailable(
         f"the directory of this log does not know {visible(named)}:"
         " no access by that name, or the name was erased (ask by its opaque id then, or with the keyring)"
+        + also
     )
 
 

@@ -51,6 +51,7 @@ log: access.db
 keyring: {{file: keyring.json, key_encryption_key: "file:kek"}}
 limits: {{drain_seconds: 2}} # Ctrl-C waits no longer for answers that are under way
 reveal: {{cells_per_minute: 10000}} # a day of the report at once
+alarms: {{names: true}} # in the terminal: of people who are made up
 """
 
 

@@ -43,8 +43,9 @@ def run(material: Material, *, rows: int, say: Callable[[str], None]) -> None:
     Raises CounterfoilError where a port is taken, or a child does not start or stops by itself.
     """
     proxy, store = proxy_url(material), store_url(material)
-    _check_free(proxy, f"`listen` in {_shown(material.settings)}")
-    _check_free(store, f"`stores` in {_shown(material.policies / 'reports.yaml')}")
+    check_free(proxy.hostname, proxy.port, f"change `listen` in {_shown(material.settings)}")
+    catalogue = _shown(material.policies / "reports.yaml")
+    check_free(store.hostname, store.port, f"change `stores` in {catalogue}")
     with ExitStack() as running:
         stopped = running.enter_context(_reasons_to_stop())
         children = {
@@ -192,16 +193,15 @@ def _check_alive(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
             raise CounterfoilError(f"{name} stopped by itself (exit status {process.returncode})")
 
 
-def _check_free(url: SplitResult, where: str) -> None:
-    """Raise CounterfoilError where something listens already."""
+def check_free(host: str | None, port: int | None, otherwise: str) -> None:
+    """Raise CounterfoilError where something listens already; `otherwise` says what else can be done."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((url.hostname, url.port))
+            probe.bind((host, port))
         except OSError as error:
             raise CounterfoilError(
-                f"cannot listen on {url.netloc} ({error.strerror}): "
-                f"stop what is there, or change {where}"
+                f"cannot listen on {host}:{port} ({error.strerror}): stop what is there, or {otherwise}"
             ) from error
 
 

@@ -78,10 +78,13 @@ class Recorder:
         except LogUnavailable as exc:
             return self.unrecorded(access, exc)
         except asyncio.CancelledError:
-            if not access.parts:  # the proxy stops, and nothing of this access is on record yet
-                deny = Deny(reason=Reason.INTERNAL, cause="stopped")
-                await asyncio.shield(self.refuse(access, deny))
-            raise
+            if access.parts:
+                raise
+            # The proxy stops, and nothing of this access is on record yet: its client can still be told.
+            deny = Deny(reason=Reason.STOPPING, cause="stopped")
+            refusal = await asyncio.shield(self.refuse(access, deny))
+            refusal.force_close()
+            return refusal
         except Exception as exc:  # noqa: BLE001 - whatever went wrong is refused and recorded
             _LOGGER.error("access %s: %s", access.id, where(exc), extra={"access": access.id})
             deny = Deny(reason=Reason.INTERNAL, cause="internal-error")

@@ -103,6 +103,25 @@ def test_a_word_that_is_nowhere_on_record_is_told(world):
     assert "--tool" not in ran.stderr
     ran = run(world, "query", "--field", "net_sales", "--outcome", "deny", "--json")
     assert (ran.stdout, ran.stderr) == ("", "")
+    ran = run(world, "query", "--field", "net_sales", "--outcome", "deny")
+    assert (ran.stdout, ran.stderr) == ("", "counterfoil: no access on record fits\n")
+
+
+def test_whoever_asks_for_a_tool_as_a_subject_is_told_how_to_ask(world):
+    """It is one only where it acts alone."""
+    words = ["log", "query", "-c", str(world[0].settings), "--subject", "tool:app"]
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 1 and "what users did through it: --tool" in ran.stderr
+
+
+def test_an_operators_own_reading_says_which_it_was(world):
+    """What is on record of verbs is told as what they are."""
+    run(world, "stats")
+    for line in (
+        run(world, "query", "--outcome", "operated").stdout,
+        run(world, "tail", "-n", "2").stdout,
+    ):
+        assert "log stats" in line
 
 
 def test_a_confidential_value_is_found_with_the_keyring_alone(world):

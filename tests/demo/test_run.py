@@ -14,6 +14,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from http.client import HTTPSConnection
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,18 @@ def test_what_no_demo_can_have_is_refused_before_anything_is_made(tmp_path, word
     done = counterfoil("run", *words, folder=tmp_path)
     assert done.returncode == 2
     assert "is not in the range" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--port", "--store-port"])
+def test_a_demo_is_not_made_with_a_port_that_is_taken(tmp_path, taken, option):
+    """It would keep it, and never start."""
+    busy, free = taken
+    ports = {"--port": str(free), "--store-port": str(free)} | {option: str(busy)}
+    done = counterfoil("run", *chain.from_iterable(ports.items()), folder=tmp_path)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{busy}" in done.stderr
+    assert f"or name another port with {option}\n" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -27,8 +29,9 @@ from proxy.snapshot import FILES
 from proxy.workers import supervisor
 from tests.harness import process, sales
 from tests.harness.background import Background
+from tests.harness.pki import LOCAL, SERVER, Authority
 from tests.harness.process import ROOT, Served
-from tests.harness.proxy import Home
+from tests.harness.proxy import Home, stage
 from tests.harness.store import Page, Store
 
 DEPLOY = ROOT / "deploy"
@@ -302,3 +305,26 @@ def test_the_image_is_given_what_it_is_built_from():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     assert {line[1:] for line in lines if line[0] == "!"} == {s.split("/")[0] for s in sources}
+
+
+def test_the_images_own_check_tells_whether_the_proxy_answers(tmp_path):
+    """Through no proxy for the way out, which Docker's clients put into the environment."""
+    found = re.search(
+        r"^HEALTHCHECK .* CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert found is not None
+    python, option, script = json.loads(found[1])
+    assert (python, option) == ("python", "-c") and "8443" in script
+    certificate, key = Authority().issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
+    with stage(
+        tmp_path / "home",
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        listen=f", certificate: {certificate}, key: {key}",
+    ) as (_, proxy):
+        port = str(urlsplit(proxy.url).port)
+        words = [sys.executable, "-c", script.replace("8443", port)]
+        environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9"}
+        assert subprocess.run(words, env=environment, check=False).returncode == 0
+    gone = subprocess.run(words, env=environment, check=False, stderr=subprocess.DEVNULL)
+    assert gone.returncode == 1

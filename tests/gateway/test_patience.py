@@ -139,6 +139,8 @@ def test_a_stop_ends_in_time_and_what_it_cut_is_on_record(tmp_path, store, busy)
         assert last.report == "sales/daily" and last.subject
         if waiting:
             assert (last.step, last.cause, last.bytes) == ("refusal", "stopped", 0)
+            told = wire.parse(wire.rest(sock)) if busy != "gone" else None
+            assert told is None or (told.status, told.event) == (503, last.access)
         else:
             assert (last.step, last.ended) == ("outcome", "stopped") and last.bytes > 0
         with closing(sqlite3.connect(home.folder / "access.db")) as database:
