@@ -30,7 +30,8 @@ class Balancers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     addresses: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Their addresses or networks: `10.0.0.7`, `10.1.0.0/24`."""
     proxy_protocol: bool = False
-    """Each connection of theirs begins with a PROXY header, version 1 or 2, before TLS."""
+    """Each connection of theirs begins with a PROXY header, version 1 or 2, before TLS. They end no TLS then,
+    and the fields of a request are its client's: neither of the two below goes with it."""
     forwarded_for: bool = False
     """The client's address is the last one in `X-Forwarded-For` that is not in `addresses`; of more than 64
     none is, and the request is refused (400)."""
@@ -55,6 +56,9 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """PEM file with the server's certificate chain. A new one is taken with its key, in a second or two."""
     key: str | None = None
     """PEM file with its private key."""
+    names: tuple[str, ...] = ()
+    """The names of which requests may be, as `Host` has them without port: `reports.example.com`, `10.0.0.7`,
+    `[2001:db8::7]`; others are 421. Left out, any: no answer depends on it, nor what a store is asked."""
     clients: Clients | None = None
     """Client certificates; left out, none is asked for."""
     balancers: Balancers | None = None
@@ -82,6 +86,13 @@ def listening_faults(listen: Listen) -> Iterator[tuple[tuple[str | int, ...], st
                 ("balancers", "addresses", number),
                 f"`{address}` is no address or network",
                 hint,
+            )
+    for name in ("forwarded_for", "client_certificate"):
+        if balancers and balancers.proxy_protocol and getattr(balancers, name):
+            yield (
+                ("balancers", name),
+                f"`{name}` does not go with `proxy_protocol`",
+                "balancers pass connections on, or end TLS and say in fields who the client is: give one",
             )
     if balancers and balancers.client_certificate and listen.clients is None:
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import socket
@@ -116,6 +117,23 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
             home, "port: 0", "port: 0, balancers: {addresses: [10.0.0.7], client_certificate: true}"
         ),
         "no client certificate counts without `listen.clients`",
+    ),
+    **{
+        f"a balancer that passes connections on, and says {name}": (
+            lambda home, name=name: edit(
+                home, "port: 0",
+                f"port: 0, balancers: {{addresses: [10.0.0.7], proxy_protocol: true, {name}: true}}",
+            ),
+            f"`{name}` does not go with `proxy_protocol`",
+        )
+        for name in ("forwarded_for", "client_certificate")
+    },
+    "a key that is a pipe": (
+        lambda home: [
+            edit(home, *TLS), certify(home), (home.folder / "server.key").unlink(),
+            os.mkfifo(home.folder / "server.key"),
+        ],
+        "/home/server.key, cannot be read",
     ),
     "an authority that is missing": (
         lambda home: edit(home, "port: 0", TLS[1] + ", clients: {authority: ca.pem}"),

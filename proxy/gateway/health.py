@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from proxy.front import is_loopback
 from proxy.gateway import Gateway
 
 LIVE: Final = "/-/live"
@@ -14,7 +15,10 @@ _SHORT: Final = 12
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What `/-/ready` tells everybody: never a file, a place in one, or what it holds."""
+    """What `/-/ready` tells: never a file, a place in one, or what it holds.
+
+    All of it to whoever asks on the proxy's own machine, to everybody else the status alone.
+    """
 
     status: Literal["ready", "not-ready"]
     log: Literal["written", "failing"]
@@ -35,6 +39,12 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stores_left_alone: int = 0
     """How many stores have failed and are not asked now; which, the metrics tell. It changes nothing here:
     reports of all others are served."""
+
+
+def told(ready: Readiness, address: str) -> bytes:
+    """What a client at that address is told, as JSON."""
+    whole: object = ready if is_loopback(address) else {"status": ready.status}
+    return msgspec.json.encode(whole) + b"\n"
 
 
 def readiness(gateway: Gateway) -> Readiness:

@@ -1,8 +1,7 @@
 """The HTTP front: aiohttp's low-level server, with its own refusals and its patience taken over.
 
 aiohttp answers what its parser cannot read before any handler runs, always with 400, and echoes the
-input. Here such a fault becomes a recorded refusal like any other, which echoes nothing. What its
-parser lets through and RFC 9112 does not is refused in the same way.
+input. Here such a fault becomes a recorded refusal like any other, which echoes nothing.
 
 It waits for ever for a client that takes nothing, and lets a stop wait twice. Here a connection whose
 bytes are not taken in time is aborted, whatever it is in the middle of, as is one that takes too long to
@@ -12,26 +11,24 @@ send a request's head; and a stop waits once, then until each answer that it cut
 from __future__ import annotations
 
 import asyncio
-import re
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, Final, cast
 
 import aiohttp.http_writer
-import msgspec
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from proxy.catalogue import MalformedTarget, parse_target
 from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
 from proxy.gateway.connections import Connections, Slot, network_of
 from proxy.gateway.control import PREFIX, Control
-from proxy.gateway.health import LIVE, READY, readiness
+from proxy.gateway.framing import fault, is_check
+from proxy.gateway.health import READY, readiness, told
 from proxy.gateway.peer import Peer, presented
 from proxy.gateway.revealing import PATH as REVEAL
 from proxy.gateway.revealing import Reveals
@@ -53,8 +50,7 @@ _AT_ONCE: Final = 0.05
 _GOODBYE_SECONDS: Final = 1.0
 """How long a client has to close its side of TLS, which many never do."""
 _GLANCE_SECONDS: Final = 0.01
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9\-._~]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
-"""RFC 9110 §7.2, without what no name of a server has."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _TOO_MANY: Final = "Too many headers"
 """How aiohttp's parser begins to say so."""
 
@@ -101,6 +97,8 @@ class _Protocol(RequestHandler):
         self._most_head = manager.head_bytes
         self._head_bytes = 0
         """Of the head that is not there yet; without what came with the end of the request before."""
+        self._begun = False
+        """Whether some of another head came with or after the last one."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """That of the last request that came."""
         self._server = manager
@@ -166,7 +164,9 @@ class _Protocol(RequestHandler):
         super().data_received(data)
         if self._request_count != count:
             self._body, self._head_bytes = self._messages[-1][1], 0
+            self._begun = self._body is EMPTY_PAYLOAD and not data.endswith(_END_OF_HEAD)
         elif in_head:
+            self._begun = True
             self._head_bytes += len(data)
             if self._head_bytes > self._most_head:
                 self._refuse_head()
@@ -221,8 +221,20 @@ class _Protocol(RequestHandler):
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Send what is still to be sent; with it a trace is over."""
         sent = super().finish_response(request, resp, start_time)
+        if self._begun:
+            sent = self._hurrying_after(sent)
         tracer = self._gateway.tracer
         return sent if tracer is None else _traced(sent, request, tracer)
+
+    async def _hurrying_after(
+        self, sent: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+    ) -> tuple[web.StreamResponse, bool]:
+        """The head that has begun is waited for no longer than any other."""
+        try:
+            return await sent
+        finally:
+            if self._wire is not None:
+                self._hurry()
 
     def handle_error(
         self,
@@ -251,12 +263,15 @@ class Server(web.Server):
         reveals: Reveals,
         *,
         held: Connections,
+        names: Iterable[str] = (),
         stall: float,
         head: float,
         head_bytes: int,
         **kwargs: Any,
     ) -> None:
-        """`stall`: seconds for which a client may take nothing of what is sent to it.
+        """`names`: the hosts of which requests may be, without port; none: any.
+
+        `stall`: seconds for which a client may take nothing of what is sent to it.
 
         `head`: seconds in which it sends the head of a request, of about `head_bytes` at most.
         """
@@ -264,6 +279,7 @@ class Server(web.Server):
         self.gateway = gateway
         self._control = control
         self._reveals = reveals
+        self._names = frozenset(name.lower() for name in names)
         self.held = held
         """The connections that there are."""
         self.stall = stall
@@ -309,15 +325,18 @@ class Server(web.Server):
         await asyncio.sleep(0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        # A health check is no access: it refers to the record that this process opened its log with.
-        if request.raw_path == LIVE:
-            return self._health(200, b"live\n", "text/plain; charset=utf-8")
-        if request.raw_path == READY:
-            said = readiness(self.gateway)
-            status = 200 if said.status == "ready" else 503
-            return self._health(status, msgspec.json.encode(said) + b"\n", "application/json")
+        response = await self._handled(request)
+        if hdrs.UPGRADE in request.headers or request.method == hdrs.METH_CONNECT:
+            # Nothing is upgraded here, and nowhere connected to. What follows may not be HTTP/1.1, and is not
+            # read.
+            response.force_close()
+        return response
+
+    async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         gateway = self.gateway
-        deny = _fault(request)
+        if is_check(request):  # nobody is kept from asking how it is
+            return self._health(request.raw_path, gateway.askers.client(request).address)
+        deny = fault(request, self._names)
         if deny is not None:
             access = gateway.access(request, request.method)
             return await gateway.recorder.refuse(access, deny)
@@ -333,17 +352,18 @@ class Server(web.Server):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path == REVEAL:
-            response: web.StreamResponse = await self._reveals.handle(request)
-        elif request.raw_path.startswith(PREFIX):
-            response = await self._control.handle(request)
-        else:
-            response = await self.gateway.handle(request)
-        if hdrs.UPGRADE in request.headers:
-            # Nothing is upgraded here. What follows may not be meant as HTTP/1.1: it is not read.
-            response.force_close()
-        return response
+            return await self._reveals.handle(request)
+        if request.raw_path.startswith(PREFIX):
+            return await self._control.handle(request)
+        return await self.gateway.handle(request)
 
-    def _health(self, status: int, said: bytes, media_type: str) -> web.Response:
+    def _health(self, path: str, address: str) -> web.Response:
+        """A health check is no access: it refers to the record that this process opened its log with."""
+        status, said, media_type = 200, b"live\n", "text/plain; charset=utf-8"
+        if path == READY:
+            ready = readiness(self.gateway)
+            status = 200 if ready.status == "ready" else 503
+            said, media_type = told(ready, address), "application/json"
         return web.Response(
             status=status,
             body=said,
@@ -372,22 +392,3 @@ async def _traced(
 
 def _serving(connection: RequestHandler) -> asyncio.Task[None] | None:
     return connection.serving if isinstance(connection, _Protocol) else None
-
-
-def _fault(request: web.BaseRequest) -> Deny | None:
-    """What RFC 9112 does not allow, or what two parsers could read in two ways; None where all is well.
-
-    HTTP/1.0 is refused for its answers have no chunks: one that is cut looks like a whole one.
-    """
-    if request.version != HttpVersion11:
-        return Deny(reason=Reason.MALFORMED, cause="http-version")
-    if _HOST.match(request.headers.get(hdrs.HOST, "")) is None:
-        return Deny(reason=Reason.MALFORMED, cause="host")
-    if hdrs.TRANSFER_ENCODING in request.headers:
-        return Deny(reason=Reason.BODY, cause="body-on-a-read")
-    if request.raw_path.startswith(PREFIX):  # the gateway itself parses what is a report's
-        try:
-            parse_target(request.raw_path)
-        except MalformedTarget as exc:
-            return Deny(reason=Reason.MALFORMED, cause=exc.cause)
-    return None

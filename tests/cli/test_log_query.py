@@ -119,7 +119,7 @@ def test_an_operators_own_reading_says_which_it_was(world):
     run(world, "stats")
     for line in (
         run(world, "query", "--outcome", "operated").stdout,
-        run(world, "tail", "-n", "2").stdout,
+        run(world, "tail", "-n", "5").stdout,
     ):
         assert "log stats" in line
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.harness import sales, wire
-from tests.harness.proxy import Proxy
+from tests.harness.proxy import Proxy, stage
 from tests.harness.store import Page, Store
 
 PATH = "/sales/daily.csv"
@@ -44,7 +44,24 @@ def test_a_health_check_may_be_of_http_1_0(proxy):
 
 
 @pytest.mark.threat("A8")
-@pytest.mark.parametrize("host", ["a b", "x/y", "user@x", "x:80:80", "[::1", "x,y", "x\x7f", "é"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a b",
+        "x/y",
+        "user@x",
+        "x:80:80",
+        "[::1",
+        "x,y",
+        "x\x7f",
+        "é",
+        "",
+        "....",
+        ":",
+        ":80",
+        "a:999999",
+    ],
+)
 def test_a_host_that_is_none_is_refused(proxy, store, fields, host):
     """A8: a Host field that is no host is refused; one of a foreign name has no effect."""
     request = f"GET {PATH} HTTP/1.1\r\n{fields.replace('Host: x', f'Host: {host}')}\r\n"
@@ -101,24 +118,80 @@ def test_an_expected_body_is_never_asked_for(proxy, store, fields):
 @pytest.mark.threat("A12")
 @pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0"])
 @pytest.mark.parametrize("behind", ["", "garbage\r\n\r\n", "second"])
-def test_nothing_is_upgraded(proxy, store, fields, protocol, behind):
+@pytest.mark.parametrize("path", [PATH, "/-/live", "/-/ready", "/-/reveal"])
+def test_nothing_is_upgraded(proxy, store, fields, protocol, behind, path):
     """A12: an upgrade gets no 101 but one plain answer, and what stands behind it is not read."""
     second = f"GET {PATH} HTTP/1.1\r\n{fields}\r\n" if behind == "second" else behind
-    request = f"GET {PATH} HTTP/1.1\r\n{fields}Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\n{fields}Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
     raw = wire.exchange(proxy.url, (request + second).encode())
-    assert len(answers(raw)) == 1 and answers(raw)[0] in (200, 400)
+    assert len(answers(raw)) == 1
+    assert answers(raw)[0] in ((405,) if path == "/-/reveal" else (200, 400))
     assert len(store.asked) <= 1
 
 
 @pytest.mark.threat("A11")
-@pytest.mark.parametrize("target", ["evil.example:443", PATH, "/sales/secret.csv"])
-def test_connect_opens_no_tunnel(proxy, store, fields, target):
+@pytest.mark.parametrize("closing", ["", "Connection: close\r\n"])
+@pytest.mark.parametrize(
+    "target", ["evil.example:443", PATH, "/sales/secret.csv", "/-/live", "/-/ready"]
+)
+def test_connect_opens_no_tunnel(proxy, store, fields, target, closing):
     """A11: CONNECT is refused, and what is sent behind it is not taken for a request of this proxy."""
     behind = f"GET {PATH} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n"
-    request = f"CONNECT {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n{behind}"
+    request = f"CONNECT {target} HTTP/1.1\r\n{fields}{closing}\r\n{behind}"
     raw = wire.exchange(proxy.url, request.encode())
     assert answers(raw)[0] in (400, 404, 405) and len(answers(raw)) == 1
     assert not store.asked
+
+
+@pytest.mark.threat("A11", "B14")
+@pytest.mark.parametrize("path", ["/-/live", "/-/ready"])
+@pytest.mark.parametrize(
+    ("method", "version", "more"),
+    [
+        *((method, "1.1", "") for method in ("POST", "PUT", "DELETE", "TRACE", "OPTIONS")),
+        ("GET", "1.1", "Content-Length: 3\r\n\r\nabc"), ("GET", "1.1", "Transfer-Encoding: chunked\r\n\r\n0"),
+        ("GET", "0.9", ""), ("GET", "2.0", ""), ("GET", "1.1", "bad host"),
+    ],
+)  # fmt: skip
+def test_what_is_more_than_a_health_check_is_a_request_like_any_other(
+    proxy, store, path, method, version, more
+):
+    """A11, B14: it needs a token, is held to what HTTP/1.1 allows, and is on record."""
+    host, more = ("a b", "") if more == "bad host" else ("x", more)
+    request = (
+        f"{method} {path} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n\r\n"
+    )
+    raw = wire.exchange(proxy.url, request.encode())
+    assert answers(raw)[0] in (400, 401, 404, 405, 413) and len(answers(raw)) == 1
+    (event,) = [each for each in proxy.events() if each.access == wire.parse(raw).event]
+    assert event.step == "refusal"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_health_check_is_no_access(proxy, method):
+    """It is answered without a token, and is on record no more than the server's start."""
+    before = len(proxy.events())
+    for path in ("/-/live", "/-/ready"):
+        assert proxy.get(path, method=method).status == 200
+    assert len(proxy.events()) == before
+
+
+@pytest.mark.threat("A8")
+def test_a_host_that_is_not_listed_is_misdirected(tmp_path):
+    """A8: where the names are listed, a request of another host is 421, with a good token too."""
+    names = ", names: [reports.example.com, '[::1]']"
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, listen=names) as (store, proxy):
+        store.pages[PATH] = Page(LONG)
+        alice = proxy.issuer.token("alice", groups=("analysts",))
+        for host, status in (
+            ("reports.example.com", 200), ("REPORTS.example.com:8443", 200), ("[::1]:1", 200),
+            ("evil.example", 421), ("reports.example.com.", 421), ("127.0.0.1", 421),
+        ):  # fmt: skip
+            answer = proxy.get(PATH, token=alice, headers={"Host": host})
+            assert answer.status == status, host
+        assert len(store.asked) == 3
+        assert proxy.get("/-/live").status == 200
+        assert proxy.events()[-1].cause == "foreign-host"
 
 
 @pytest.mark.threat("A9", "A10")

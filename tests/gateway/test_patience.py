@@ -108,6 +108,28 @@ def test_a_request_that_does_not_come_is_not_waited_for(tmp_path, sent):
             pytest.fail("the connection is still there")
 
 
+@pytest.mark.threat("B17")
+@pytest.mark.parametrize("begun", ["with it", "after it"])
+def test_a_second_head_is_not_waited_for_either(tmp_path, begun):
+    """B17: one that began with the request before it, or while that was answered."""
+    settings = "limits: {head_seconds: 1, keep_alive_seconds: 600}\n"
+    check, partial = b"GET /-/live HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /sal"
+    with (
+        stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=settings) as (_, proxy),
+        wire.connect(proxy.url) as sock,
+    ):
+        if begun == "with it":
+            sock.sendall(check + partial)
+        else:
+            sock.sendall(check)
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+            sock.sendall(partial)
+        wire.rest(
+            sock
+        )  # until it is closed; the socket's own patience ends before that of a kept connection
+        assert proxy.app.connections.refused["slow-head"] == 1
+
+
 @pytest.mark.parametrize(
     "busy", ["taking nothing", "waiting for more", "waiting for the store", "gone"]
 )

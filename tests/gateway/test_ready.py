@@ -39,6 +39,17 @@ def test_a_policy_that_is_refused_is_told_and_the_last_good_one_serves(proxy):
     assert ready(proxy) == (200, good)
 
 
+def test_elsewhere_the_status_alone_is_told(tmp_path):
+    """Neither which policy decides, nor what is wrong with it."""
+    listen = ", balancers: {addresses: [127.0.0.1], forwarded_for: true}"
+    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (_, proxy):
+        for address, much in (("192.0.2.7", False), ("127.0.0.1", True)):
+            answer = proxy.get("/-/ready", headers={"X-Forwarded-For": address})
+            told = json.loads(answer.body)
+            assert (answer.status, told["status"], "version" in told) == (200, "ready", much)
+            assert much or len(told) == 1
+
+
 def test_a_version_that_cannot_be_kept_is_told(proxy):
     """A fault that is not the policy's own is told by its own cause."""
     (proxy.home.folder / "access-policies").rename(proxy.home.folder / "aside")
