@@ -207,19 +207,19 @@ def tail(log_file: Path | None, settings: Path, count: int, *, follow: bool, as_
     """
     note("log tail", settings, log_file)
     with (
+        contextlib.suppress(KeyboardInterrupt),
         Reader(resolve_log_path(log_file, settings)) as reader,
         kept_up(log_file, settings) as refresh,
     ):
         head = reader.head
         for leaf in reader.last(count):
             _print_leaf(reader, leaf, as_json=as_json)
-        with contextlib.suppress(KeyboardInterrupt):
-            while follow:
-                time.sleep(_POLL)
-                refresh()
-                for leaf in reader.since(head):
-                    head = leaf.number
-                    _print_leaf(reader, leaf, as_json=as_json)
+        while follow:
+            time.sleep(_POLL)
+            refresh()
+            for leaf in reader.since(head):
+                head = leaf.number
+                _print_leaf(reader, leaf, as_json=as_json)
 
 
 def print_json(line: bytes) -> None:

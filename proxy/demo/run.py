@@ -86,7 +86,8 @@ def guide(material: Material, url: str, pid: int) -> str:
 
     def get(name: str, target: str, then: str = "") -> str:
         token = f'-H "Authorization: Bearer $({counterfoil} demo token {name})" ' if name else ""
-        return f"  curl -sS{trust} {token}'{url}{target}'{then}"
+        end = "" if then else r" -w '\n'"  # so that the prompt stands on a line of its own
+        return f"  curl -sS{end}{trust} {token}'{url}{target}'{then}"
 
     one_day, few = "/sales/store-daily.csv?from=2026-03-31", " | sed -n 1,4p"
     return "\n".join(

@@ -6,6 +6,10 @@ import contextlib
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -112,6 +116,20 @@ def test_whoever_asks_for_a_tool_as_a_subject_is_told_how_to_ask(world):
     words = ["log", "query", "-c", str(world[0].settings), "--subject", "tool:app"]
     ran = CliRunner().invoke(main, words)
     assert ran.exit_code == 1 and "what users did through it: --tool" in ran.stderr
+
+
+def test_who_follows_ends_it_in_peace(world):
+    """Ctrl-C is how it is meant to end."""
+    words = ["-m", "proxy", "log", "tail", "--follow", "-n", "1", "-c", str(world[0].settings)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    ) as ran:  # fmt: skip
+        assert ran.stdout is not None and ran.stderr is not None
+        assert ran.stdout.readline()  # it has begun
+        ran.send_signal(signal.SIGINT)
+        assert (ran.wait(20), ran.stderr.read()) == (0, "")
 
 
 def test_an_operators_own_reading_says_which_it_was(world):
