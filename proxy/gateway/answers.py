@@ -121,7 +121,7 @@ def _headers(receipt: Receipt, head: Head) -> dict[str, str]:
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: head.media_type,
         EVENT_HEADER: receipt.access,
-        hdrs.CACHE_CONTROL: "private, no-cache" if head.etag else "private, no-store",
+        hdrs.CACHE_CONTROL: "private, no-store",
         _SNIFFING: "nosniff",
         hdrs.SERVER: "counterfoil",
     }
