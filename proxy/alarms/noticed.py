@@ -26,6 +26,8 @@ from proxy.keys import Keyring
 _MOST_KNOWN: Final = 65_536
 _MOST_WAITING: Final = 4_096
 _MOST_SUBJECTS: Final = 8_192
+_AGAIN_SECONDS: Final = 1.0
+"""After so long the log is asked again that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +69,8 @@ class Noticed:
         self._everything = everything
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._began: asyncio.Queue[_Began] = asyncio.Queue(_MOST_WAITING)
+        self._unasked: OrderedDict[tuple[str, str], _Began] = OrderedDict()
+        """Those for which there was no room: what comes later is not what the log is asked about."""
         self._refusals: OrderedDict[str, list[float]] = OrderedDict()
 
     def recorded(self, event: AccessEvent, name: str) -> None:
@@ -80,17 +84,14 @@ class Noticed:
             self._known[pair] = None
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
-            began = _Began(
+            began = self._unasked.pop(pair, None) or _Began(
                 subject=event.subject,
                 ids=self._keyring().opaques(name),
                 name=name,
                 report=event.report,
                 at=datetime.fromisoformat(event.at),
             )
-            try:
-                self._began.put_nowait(began)
-            except asyncio.QueueFull:
-                del self._known[pair]  # looked at when it comes again
+            self._wait(began)
 
     def nearly(self, nearly: Nearly) -> None:
         """Most of a budget is spent."""
@@ -133,7 +134,13 @@ class Noticed:
         """Look up whether an access is a first one, until cancelled."""
         while True:
             began = await self._began.get()
-            if await asyncio.to_thread(self._is_first, began):
+            try:
+                first = await asyncio.to_thread(self._is_first, began)
+            except LogUnavailable:  # for now: an access that is the only one shall be told too
+                self._wait(began)
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            if first:
                 self._alarms.raise_(
                     Alarm(
                         kind=Kind.FIRST,
@@ -143,8 +150,22 @@ class Noticed:
                     )
                 )
 
+    def _wait(self, began: _Began) -> None:
+        """Ask the log about it when it is its turn; without room, when the pair comes again."""
+        try:
+            self._began.put_nowait(began)
+        except asyncio.QueueFull:
+            pair = (began.subject, began.report)
+            self._known.pop(pair, None)
+            self._unasked.setdefault(pair, began)
+            if len(self._unasked) > _MOST_KNOWN:
+                self._unasked.popitem(last=False)
+
     def _is_first(self, began: _Began) -> bool:
-        """Whether the log has no access of the subject to the report that began before."""
+        """Whether the log has no access of the subject to the report that began before.
+
+        Raises LogUnavailable.
+        """
         asked = Asked(
             subject=began.subject,
             ids=began.ids,
@@ -152,11 +173,8 @@ class Noticed:
             until=began.at.astimezone(UTC),
             outcome="permit",
         )
-        try:
-            with Reader(self._log()) as reader:
-                return not reader.query(asked, limit=1)
-        except LogUnavailable:
-            return False
+        with Reader(self._log()) as reader:
+            return not reader.query(asked, limit=1)
 
     def _refused(self, event: AccessEvent, name: str) -> None:
         if not event.subject:

@@ -1,0 +1,130 @@
+"""What is noticed of accesses that are on record, without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+import pytest
+
+from proxy.access import AccessEvent, new_access_id, timestamp
+from proxy.alarms import noticed as module
+from proxy.alarms.kinds import Alarm
+from proxy.alarms.noticed import Manners, Noticed
+from proxy.errors import LogUnavailable
+from tests.gateway.reloading import soon
+
+
+class Raised:
+    """Stands for the alarms of a process."""
+
+    def __init__(self) -> None:
+        self.alarms: list[Alarm] = []
+
+    def raise_(self, alarm: Alarm) -> None:
+        self.alarms.append(alarm)
+
+
+class Keyring:
+    def opaques(self, name: str) -> tuple[str, ...]:
+        return (name,)
+
+
+class Log:
+    """Stands for the log's reader: it cannot be read at first; what begins at `BEFORE` or later is not new."""
+
+    BEFORE = 1_000.0
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.asked = 0
+
+    def __call__(self, _: object) -> Log:
+        return self
+
+    def __enter__(self) -> Self:
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise LogUnavailable("its index is locked")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def query(self, asked, *, limit: int) -> list[str]:
+        assert limit == 1
+        return ["an access"] if asked.until.timestamp() > self.BEFORE else []
+
+
+def noticing(refusals: int = 5, seconds: float = 300) -> tuple[Noticed, list[Alarm]]:
+    raised = Raised()
+    noticed = Noticed(
+        raised,  # type: ignore[arg-type]
+        manners=Manners(refusals=refusals, seconds=seconds),
+        log=lambda: None,  # type: ignore[arg-type,return-value]
+        keyring=Keyring,  # type: ignore[arg-type]
+        everything=lambda: ("sales/*",),
+    )
+    return noticed, raised.alarms
+
+
+def access(at: float, *, subject: str = "5f3a", report: str = "sales/daily") -> AccessEvent:
+    return AccessEvent(
+        access=new_access_id(),
+        step="complete",
+        at=timestamp(at),
+        subject=subject,
+        report=report,
+        decision="permit",
+    )
+
+
+async def going_on(noticed: Noticed, holds: Callable[[], object]) -> None:
+    """Run it until that holds."""
+    task = asyncio.create_task(noticed.run())
+    try:
+        assert await asyncio.to_thread(soon, holds)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("accesses", [1, 2])
+def test_a_first_access_is_told_though_the_log_cannot_be_read_just_then(monkeypatch, accesses):
+    """Once it can be: of that access, whether it stays the only one or others have followed since."""
+    log = Log(failures=2)
+    monkeypatch.setattr(module, "Reader", log)
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.02)
+
+    async def first() -> list[Alarm]:
+        noticed, alarms = noticing()
+        for number in range(accesses):
+            noticed.recorded(access(Log.BEFORE + number), "user:alice")
+        await going_on(noticed, lambda: alarms)
+        return alarms
+
+    (alarm,) = asyncio.run(first())
+    assert (alarm.kind.slug, alarm.subject) == ("first-access", "5f3a")
+    assert log.asked == 3
+
+
+def test_a_first_access_is_told_though_there_was_no_room_for_it(monkeypatch):
+    """With the next access: the log is asked about the first one, for it has that by now."""
+    monkeypatch.setattr(module, "Reader", Log(failures=0))
+    monkeypatch.setattr(module, "_MOST_WAITING", 1)
+
+    async def second() -> list[Alarm]:
+        noticed, alarms = noticing()
+        noticed.recorded(access(Log.BEFORE + 9, subject="old"), "user:bob")
+        noticed.recorded(access(Log.BEFORE), "user:alice")
+        await going_on(noticed, noticed._began.empty)
+        assert not alarms
+        noticed.recorded(access(Log.BEFORE + 9), "user:alice")
+        await going_on(noticed, lambda: alarms)
+        return alarms
+
+    (alarm,) = asyncio.run(second())
+    assert alarm.subject == "5f3a"
