@@ -17,6 +17,7 @@ from typing import Final
 from proxy.access import AccessEvent
 from proxy.alarms.kinds import Alarm, Kind
 from proxy.alarms.raised import Alarms
+from proxy.alarms.window import Window
 from proxy.audit.asked import Asked
 from proxy.audit.query import Reader
 from proxy.budgets.spending import Nearly
@@ -25,7 +26,6 @@ from proxy.keys import Keyring
 
 _MOST_KNOWN: Final = 65_536
 _MOST_WAITING: Final = 4_096
-_MOST_SUBJECTS: Final = 8_192
 _AGAIN_SECONDS: Final = 1.0
 """After so long the log is asked again that could not be read."""
 
@@ -71,7 +71,7 @@ class Noticed:
         self._began: asyncio.Queue[_Began] = asyncio.Queue(_MOST_WAITING)
         self._unasked: OrderedDict[tuple[str, str], _Began] = OrderedDict()
         """Those for which there was no room: what comes later is not what the log is asked about."""
-        self._refusals: OrderedDict[str, list[float]] = OrderedDict()
+        self._refusals = Window(manners.seconds, enough=manners.refusals)
 
     def recorded(self, event: AccessEvent, name: str) -> None:
         """The record of an access is durable; `name` is its subject's."""
@@ -179,21 +179,21 @@ class Noticed:
     def _refused(self, event: AccessEvent, name: str) -> None:
         if not event.subject:
             return  # those are counted together, see `burst`
-        now, seconds = time.monotonic(), self._manners.seconds
-        counted = self._refusals.setdefault(event.subject, [now, 0])
-        self._refusals.move_to_end(event.subject)
-        if len(self._refusals) > _MOST_SUBJECTS:
-            self._refusals.popitem(last=False)
-        if now - counted[0] >= seconds:
-            counted[:] = [now, 0]
-        counted[1] += 1
-        if counted[1] == self._manners.refusals:
-            self._alarms.raise_(
-                Alarm(
-                    kind=Kind.REFUSALS,
-                    subject=event.subject,
-                    name=name,
-                    facts={"refused": self._manners.refusals, "seconds": int(seconds)},
-                    reports=self._everything(),
-                )
+        found = self._refusals.add(event.subject, 1, time.monotonic())
+        if found is None:
+            return
+        counted, refused = found
+        own = counted == event.subject
+        facts: dict[str, int | str] = {"refused": refused, "seconds": int(self._manners.seconds)}
+        if not own:
+            facts["subjects"] = counted
+        self._alarms.raise_(
+            Alarm(
+                kind=Kind.REFUSALS,
+                subject=event.subject if own else "",
+                name=name if own else "",
+                facts=facts,
+                about="" if own else counted,
+                reports=self._everything(),
             )
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Self
 
 import pytest
@@ -70,6 +71,26 @@ def noticing(refusals: int = 5, seconds: float = 300) -> tuple[Noticed, list[Ala
     return noticed, raised.alarms
 
 
+def refusal(*, subject: str = "5f3a", address: str = "192.0.2.7") -> AccessEvent:
+    return AccessEvent(
+        access=new_access_id(),
+        step="refusal",
+        at=timestamp(0),
+        subject=subject,
+        address=address,
+        decision="deny",
+        reason="not-found" if subject else "unauthenticated",
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """Its first member is what time it is."""
+    now = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
 def access(at: float, *, subject: str = "5f3a", report: str = "sales/daily") -> AccessEvent:
     return AccessEvent(
         access=new_access_id(),
@@ -128,3 +149,14 @@ def test_a_first_access_is_told_though_there_was_no_room_for_it(monkeypatch):
 
     (alarm,) = asyncio.run(second())
     assert alarm.subject == "5f3a"
+
+
+def test_refusals_around_an_edge_of_time_are_told(clock):
+    """Three, and two half a minute later, are five together, whenever a count began."""
+    noticed, alarms = noticing(refusals=5, seconds=300)
+    for clock[0] in (0.0, 299.0, 299.0, 299.0, 331.0, 331.0):
+        assert not alarms
+        noticed.recorded(refusal(), "user:alice")
+    (alarm,) = alarms
+    assert (alarm.subject, alarm.name) == ("5f3a", "user:alice")
+    assert alarm.facts == {"refused": 5, "seconds": 300}
