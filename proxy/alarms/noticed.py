@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from proxy.access import AccessEvent
-from proxy.alarms.kinds import Alarm, Kind
+from proxy.alarms.kinds import HOUR, Alarm, Kind
 from proxy.alarms.raised import Alarms
-from proxy.alarms.window import Window
+from proxy.alarms.window import ELSEWHERE, Window
 from proxy.audit.asked import Asked
 from proxy.audit.query import Reader
 from proxy.budgets.spending import Nearly
@@ -26,6 +26,8 @@ from proxy.keys import Keyring
 
 _MOST_KNOWN: Final = 65_536
 _MOST_WAITING: Final = 4_096
+_MOST_TOLD: Final = 32
+"""Addresses that alarms name within an hour; of more, one tells that there are."""
 _AGAIN_SECONDS: Final = 1.0
 """After so long the log is asked again that could not be read."""
 
@@ -71,12 +73,20 @@ class Noticed:
         self._began: asyncio.Queue[_Began] = asyncio.Queue(_MOST_WAITING)
         self._unasked: OrderedDict[tuple[str, str], _Began] = OrderedDict()
         """Those for which there was no room: what comes later is not what the log is asked about."""
-        self._refusals = Window(manners.seconds, enough=manners.refusals)
+        self._subjects = Window(manners.seconds, enough=manners.refusals)
+        """Refusals of each subject …"""
+        self._networks = Window(manners.seconds, enough=manners.refusals)
+        """… and of each address, of those who have shown no valid token."""
+        self._told: OrderedDict[str, float] = OrderedDict()
+        """Addresses that were told of within the hour, and when first."""
 
-    def recorded(self, event: AccessEvent, name: str) -> None:
-        """The record of an access is durable; `name` is its subject's."""
+    def recorded(self, event: AccessEvent, name: str, network: str = "") -> None:
+        """The record of an access is durable; `name` is its subject's.
+
+        `network` is what its address is counted by, where it has no subject.
+        """
         if event.reason:
-            self._refused(event, name)
+            self._refused(event.subject, name, network, 1)
         elif event.part == 0 and event.report and event.subject:
             pair = (event.subject, event.report)
             if pair in self._known:
@@ -118,17 +128,9 @@ class Noticed:
         facts: dict[str, int | str] = {"what": kind, "fields": count}
         self._alarms.raise_(Alarm(kind=Kind.DRIFT, report=report, facts=facts, about=kind))
 
-    def burst(self, subject: str, count: int) -> None:
-        """So many requests were refused together; without a subject, none of them had a valid token."""
-        if count >= self._manners.refusals:
-            self._alarms.raise_(
-                Alarm(
-                    kind=Kind.REFUSALS,
-                    subject=subject,
-                    facts={"refused": count},
-                    reports=self._everything(),
-                )
-            )
+    def burst(self, subject: str, network: str, count: int) -> None:
+        """So many more requests were refused, on one record; without a subject, none had a valid token."""
+        self._refused(subject, "", network, count)
 
     async def run(self) -> None:
         """Look up whether an access is a first one, until cancelled."""
@@ -176,24 +178,39 @@ class Noticed:
         with Reader(self._log()) as reader:
             return not reader.query(asked, limit=1)
 
-    def _refused(self, event: AccessEvent, name: str) -> None:
-        if not event.subject:
-            return  # those are counted together, see `burst`
-        found = self._refusals.add(event.subject, 1, time.monotonic())
+    def _refused(self, subject: str, name: str, network: str, count: int) -> None:
+        now = time.monotonic()
+        window, who = (self._subjects, subject) if subject else (self._networks, network)
+        found = window.add(who, count, now)
         if found is None:
             return
         counted, refused = found
-        own = counted == event.subject
         facts: dict[str, int | str] = {"refused": refused, "seconds": int(self._manners.seconds)}
-        if not own:
+        if subject and counted == subject:
+            about = ""
+        elif subject:
+            subject, name, about = "", "", f"subjects {counted}"
             facts["subjects"] = counted
+        else:
+            about = facts["address"] = self._apart(counted, now)
         self._alarms.raise_(
             Alarm(
                 kind=Kind.REFUSALS,
-                subject=event.subject if own else "",
-                name=name if own else "",
+                subject=subject,
+                name=name,
                 facts=facts,
-                about="" if own else counted,
+                about=about,
                 reports=self._everything(),
             )
         )
+
+    def _apart(self, network: str, now: float) -> str:
+        """The network, or ELSEWHERE once so many were told of: nobody outside may fill an inbox."""
+        told = self._told
+        while told and now - next(iter(told.values())) >= HOUR:
+            told.popitem(last=False)
+        if network not in told:
+            if len(told) >= _MOST_TOLD:
+                return ELSEWHERE
+            told[network] = now
+        return network

@@ -77,11 +77,11 @@ class Alarms:
             _LEVELS[row.severity],
             "alarm %s: %s%s%s%s. %s%s",
             row.slug,
-            row.title,
+            alarm.words.title,
             f": {name or alarm.subject}" if alarm.subject else "",
             f", {alarm.report}" if alarm.report else "",
             f" ({facts})" if facts else "",
-            row.do,
+            alarm.words.do,
             f" To stop all access: {' && '.join(alarm.lockdowns)}" if alarm.lockdowns else "",
         )
         if self._told is not None:
@@ -114,12 +114,12 @@ def _body(alarm: Alarm, name: str) -> bytes:
             at=timestamp(time.time()),
             kind=row.slug,
             severity=row.severity,
-            title=row.title,
+            title=alarm.words.title,
             subject=alarm.subject,
             name=name,
             report=alarm.report,
             facts=dict(alarm.facts),
-            do=row.do,
+            do=alarm.words.do,
             lockdown=alarm.lockdowns,
         )
     )

@@ -160,3 +160,47 @@ def test_refusals_around_an_edge_of_time_are_told(clock):
     (alarm,) = alarms
     assert (alarm.subject, alarm.name) == ("5f3a", "user:alice")
     assert alarm.facts == {"refused": 5, "seconds": 300}
+
+
+def test_refusals_without_a_token_are_counted_by_address(clock):
+    """However slowly they come, and beside those of others; each address is told of by itself, and once."""
+    noticed, alarms = noticing(refusals=5, seconds=300)
+    for number in range(20):
+        clock[0] = number * 20.0
+        for address in ("192.0.2.7", "192.0.2.8"):
+            noticed.recorded(refusal(subject="", address=address), "", address)
+        noticed.recorded(refusal(subject="", address="192.0.2.9"), "", f"192.0.2.{10 + number}")
+    assert [each.about for each in alarms] == ["192.0.2.7", "192.0.2.8"] * 2
+    assert alarms[0].facts == {"refused": 5, "seconds": 300, "address": "192.0.2.7"}
+    assert alarms[0].same != alarms[1].same and alarms[0].same == alarms[2].same
+    assert "subject" not in "".join(alarms[0].words)
+
+
+def test_those_on_one_record_are_added_to_those_that_have_their_own(clock):
+    """An address's bursts, and a subject's, neither of which is enough by itself."""
+    noticed, alarms = noticing(refusals=5)
+    for _ in range(3):
+        noticed.recorded(refusal(subject=""), "", "192.0.2.7")
+        noticed.recorded(refusal(), "user:alice")
+    noticed.burst("", "192.0.2.8", 4)
+    assert not alarms
+    noticed.burst("", "192.0.2.7", 4)
+    noticed.burst("5f3a", "", 2)
+    assert [(each.subject, each.about, each.facts["refused"]) for each in alarms] == [
+        ("", "192.0.2.7", 7),
+        ("5f3a", "", 5),
+    ]
+    assert "--subject" in alarms[1].words.do
+
+
+def test_nobody_outside_can_have_alarms_without_end(clock):
+    """Of very many addresses some are named, and of the others one alarm tells that there are any."""
+    noticed, alarms = noticing(refusals=5)
+    for number in range(1_000):
+        clock[0] = number / 10
+        noticed.burst("", f"2001:db8:0:{number:x}::/64", 5)
+    assert len({each.same for each in alarms}) == module._MOST_TOLD + 1
+    assert alarms[-1].facts["address"] == "elsewhere"
+    clock[0] += 3_600
+    noticed.burst("", "192.0.2.7", 5)
+    assert alarms[-1].facts["address"] == "192.0.2.7"
