@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,10 @@ class Manners:
 
     refusals: int
     seconds: float
+
+    def among(self, workers: int) -> Manners:
+        """The share of one of so many processes: of as many refusals as that, one has its share at least."""
+        return replace(self, refusals=-(-self.refusals // workers))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

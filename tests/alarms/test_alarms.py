@@ -26,8 +26,9 @@ from proxy.cli import main
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
 from tests.gateway.reloading import soon
-from tests.harness import sales
+from tests.harness import sales, wire
 from tests.harness.background import Background
+from tests.harness.process import Served
 from tests.harness.proxy import Home, running, stage
 from tests.harness.receivers import HttpServer
 from tests.harness.store import Page, Store
@@ -175,15 +176,38 @@ def test_bursts_of_refusals_are_told_of_each_address(tmp_path):
         ]
 
 
+def test_refusals_that_several_workers_share(tmp_path):
+    """As many as are set, all workers together, are told, though none of them refused as many."""
+    with (
+        HttpServer() as receiver,
+        contextlib.closing(Background()) as background,
+        contextlib.closing(Store(background)) as store,
+    ):
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(10)))
+        home = Home(
+            tmp_path / "home",
+            reports=sales.REPORTS,
+            rules=sales.RULES,
+            store=store.url,
+            settings=f'workers: 4\nalarms: {{webhook: "http://127.0.0.1:{receiver.port}/", refusals: 5}}\n',
+        )
+        with Served(home) as proxy, proxy.explained():
+            token = home.issuer.token("eve", groups=("analysts",))
+            for _ in range(5):
+                assert wire.get(proxy.url, "/sales/secret.csv", token=token).status == 404
+            assert soon(lambda: told(receiver, "many-refusals"))
+        assert len(told(receiver, "many-refusals")) == 1
+
+
 def asked_from(address: str, proxy) -> int:
     """The status of what is asked from another address of this machine, without a token."""
     parts = urlsplit(proxy.url)
-    wire = http.client.HTTPConnection(
+    line = http.client.HTTPConnection(
         parts.hostname or "", parts.port, timeout=30, source_address=(address, 0)
     )
-    with contextlib.closing(wire):
-        wire.request("GET", CSV)
-        return wire.getresponse().status
+    with contextlib.closing(line):
+        line.request("GET", CSV)
+        return line.getresponse().status
 
 
 def test_a_policy_that_is_refused_and_a_store_that_drifts(tmp_path):

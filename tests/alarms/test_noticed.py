@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Self
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.alarms import noticed as module
@@ -204,3 +207,13 @@ def test_nobody_outside_can_have_alarms_without_end(clock):
     clock[0] += 3_600
     noticed.burst("", "192.0.2.7", 5)
     assert alarms[-1].facts["address"] == "192.0.2.7"
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 30))
+def test_as_many_as_are_set_are_told_however_workers_share_them(spread, workers, refusals):
+    """Some worker has its share, and that is one at least."""
+    share = Manners(refusals=refusals, seconds=300).among(workers)
+    each = Counter(number % workers for number in spread)
+    assert 1 <= share.refusals <= refusals and share.seconds == 300
+    if len(spread) >= refusals:
+        assert max(each.values()) >= share.refusals
