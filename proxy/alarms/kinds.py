@@ -12,7 +12,7 @@ from proxy.access import new_access_id
 
 HOUR: Final = 3_600
 _MOST_PATTERNS: Final = 12
-"""Reports that a command names where an alarm is about none: of more, the first ones."""
+"""Of so many there is a command where an alarm is about no report: of more it says how many are left."""
 
 
 class Words(NamedTuple):
@@ -152,10 +152,15 @@ class Alarm:
 
     @property
     def lockdowns(self) -> tuple[str, ...]:
-        """Commands, to be pasted, that stop all access to what it is about."""
+        """Commands, to be pasted, that stop all access to what it is about, or to the first of that."""
         patterns = (self.report,) if self.report else self.reports[:_MOST_PATTERNS]
         reason = shlex.quote(f"alarm {self.kind.slug} {self.id}")
         return tuple(f"counterfoil lockdown {shlex.quote(p)} --reason {reason}" for p in patterns)
+
+    @property
+    def unlocked(self) -> int:
+        """How many patterns of reports the commands leave open: no pattern of the policy's covers all."""
+        return 0 if self.report else max(0, len(self.reports) - _MOST_PATTERNS)
 
 
 def everything(reports: Iterable[str]) -> tuple[str, ...]:

@@ -82,10 +82,21 @@ class Alarms:
             f", {alarm.report}" if alarm.report else "",
             f" ({facts})" if facts else "",
             alarm.words.do,
-            f" To stop all access: {' && '.join(alarm.lockdowns)}" if alarm.lockdowns else "",
+            _stop(alarm),
         )
         if self._told is not None:
             self._told.put(_body(alarm, name))
+
+
+def _stop(alarm: Alarm) -> str:
+    """How all access to what it is about is stopped, or what is left to do for that."""
+    commands = " && ".join(alarm.lockdowns)
+    if not commands:
+        return ""
+    if alarm.unlocked:
+        more = f"{alarm.unlocked} more of reports.yaml are left, to be locked down in the same way"
+        return f" To stop access to some of it ({more}): {commands}"
+    return f" To stop all access: {commands}"
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +114,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     facts: dict[str, int | str] = {}
     do: str
     lockdown: tuple[str, ...] = ()
+    unlocked: int = 0
 
 
 def _body(alarm: Alarm, name: str) -> bytes:
@@ -121,5 +133,6 @@ def _body(alarm: Alarm, name: str) -> bytes:
             facts=dict(alarm.facts),
             do=alarm.words.do,
             lockdown=alarm.lockdowns,
+            unlocked=alarm.unlocked,
         )
     )
