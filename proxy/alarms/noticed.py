@@ -164,7 +164,7 @@ class Noticed:
             pair = (began.subject, began.report)
             self._known.pop(pair, None)
             self._unasked.setdefault(pair, began)
-            if len(self._unasked) > _MOST_KNOWN:
+            if len(self._unasked) > _MOST_WAITING:
                 self._unasked.popitem(last=False)
 
     def _is_first(self, began: _Began) -> bool:
