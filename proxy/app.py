@@ -144,7 +144,7 @@ class App:
             self.alarms,
             manners=Manners(
                 refusals=settings.alarms.refusals, seconds=settings.alarms.refusals_seconds
-            ),
+            ).among(self._among.workers),
             log=log.up_to_date,
             keyring=lambda: self.keys.keyring,
             everything=all_reports,

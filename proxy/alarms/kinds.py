@@ -12,7 +12,15 @@ from proxy.access import new_access_id
 
 HOUR: Final = 3_600
 _MOST_PATTERNS: Final = 12
-"""Reports that a command names where an alarm is about none: of more, the first ones."""
+"""Of so many there is a command where an alarm is about no report: of more it says how many are left."""
+
+
+class Words(NamedTuple):
+    """What an alarm says."""
+
+    title: str
+    do: str
+    """What to do."""
 
 
 class KindRow(NamedTuple):
@@ -25,6 +33,8 @@ class KindRow(NamedTuple):
     """What to do."""
     again: int
     """Seconds within which the same is told once."""
+    of_address: Words | None = None
+    """Where it is about an address: those who asked from there have shown no valid token."""
 
 
 class Kind(Enum):
@@ -57,9 +67,14 @@ class Kind(Enum):
         "many-refusals",
         "medium",
         "Many requests of a subject are refused",
-        "Look at what it tries: `counterfoil log query --subject SUBJECT --outcome deny`. Without a"
-        " subject it had no valid token: look for `burst` records.",
+        "Look at what it tries: `counterfoil log query --subject SUBJECT --outcome deny`.",
         HOUR,
+        Words(
+            "Many requests of an address are refused, none with a valid token",
+            "Look at what it tries: `counterfoil log query --outcome deny --since 1h --limit 10000 --json`"
+            " has the `address` and the `cause` of each. Mend its client's token, or turn it away before"
+            " this server.",
+        ),
     )
     DRIFT = KindRow(
         "drift",
@@ -128,11 +143,24 @@ class Alarm:
         return f"{self.kind.slug}\n{self.subject}\n{self.report}\n{self.about}"
 
     @property
+    def words(self) -> Words:
+        """What it says: of an address, where its facts name one."""
+        row = self.kind.value
+        if row.of_address is not None and "address" in self.facts:
+            return row.of_address
+        return Words(row.title, row.do)
+
+    @property
     def lockdowns(self) -> tuple[str, ...]:
-        """Commands, to be pasted, that stop all access to what it is about."""
+        """Commands, to be pasted, that stop all access to what it is about, or to the first of that."""
         patterns = (self.report,) if self.report else self.reports[:_MOST_PATTERNS]
         reason = shlex.quote(f"alarm {self.kind.slug} {self.id}")
         return tuple(f"counterfoil lockdown {shlex.quote(p)} --reason {reason}" for p in patterns)
+
+    @property
+    def unlocked(self) -> int:
+        """How many patterns of reports the commands leave open: no pattern of the policy's covers all."""
+        return 0 if self.report else max(0, len(self.reports) - _MOST_PATTERNS)
 
 
 def everything(reports: Iterable[str]) -> tuple[str, ...]:

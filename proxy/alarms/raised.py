@@ -77,15 +77,26 @@ class Alarms:
             _LEVELS[row.severity],
             "alarm %s: %s%s%s%s. %s%s",
             row.slug,
-            row.title,
+            alarm.words.title,
             f": {name or alarm.subject}" if alarm.subject else "",
             f", {alarm.report}" if alarm.report else "",
             f" ({facts})" if facts else "",
-            row.do,
-            f" To stop all access: {' && '.join(alarm.lockdowns)}" if alarm.lockdowns else "",
+            alarm.words.do,
+            _stop(alarm),
         )
         if self._told is not None:
             self._told.put(_body(alarm, name))
+
+
+def _stop(alarm: Alarm) -> str:
+    """How all access to what it is about is stopped, or what is left to do for that."""
+    commands = " && ".join(alarm.lockdowns)
+    if not commands:
+        return ""
+    if alarm.unlocked:
+        more = f"{alarm.unlocked} more of reports.yaml are left, to be locked down in the same way"
+        return f" To stop access to some of it ({more}): {commands}"
+    return f" To stop all access: {commands}"
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +114,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     facts: dict[str, int | str] = {}
     do: str
     lockdown: tuple[str, ...] = ()
+    unlocked: int = 0
 
 
 def _body(alarm: Alarm, name: str) -> bytes:
@@ -114,12 +126,13 @@ def _body(alarm: Alarm, name: str) -> bytes:
             at=timestamp(time.time()),
             kind=row.slug,
             severity=row.severity,
-            title=row.title,
+            title=alarm.words.title,
             subject=alarm.subject,
             name=name,
             report=alarm.report,
             facts=dict(alarm.facts),
-            do=row.do,
+            do=alarm.words.do,
             lockdown=alarm.lockdowns,
+            unlocked=alarm.unlocked,
         )
     )

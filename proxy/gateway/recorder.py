@@ -23,6 +23,7 @@ from proxy.errors import LogUnavailable, where
 from proxy.evidence.layout import kept
 from proxy.gateway.answers import EVENT_HEADER, refuse
 from proxy.gateway.bursts import Burst, Bursts
+from proxy.gateway.connections import network_of
 from proxy.gateway.drift import Alarm
 from proxy.gateway.record import Access
 from proxy.gateway.standing import Outdated
@@ -114,7 +115,8 @@ class Recorder:
         receipt = await self._log.append(event, principal=access.principal, attachments=attachments)
         self.tally.recorded(access.report.id if access.report else NO_REPORT, event)
         if self._noticed is not None:
-            self._noticed.recorded(event, access.principal)
+            network = "" if event.subject else network_of(event.address)
+            self._noticed.recorded(event, access.principal, network)
         if trace is not None:
             trace.recorded(event, report=access.report.id if access.report else "")
             trace.enter("release")
@@ -174,7 +176,7 @@ class Recorder:
                 with suppress(LogUnavailable):
                     await self._log.append(event)
                 if self._noticed is not None:
-                    self._noticed.burst(burst.subject, burst.count)
+                    self._noticed.burst(burst.subject, burst.address, burst.count)
 
     def _burst_of(self, access: Access, deny: Deny) -> str:
         """Under which name the refusal is counted with others; '' where it has its own record always."""

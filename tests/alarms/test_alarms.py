@@ -6,23 +6,29 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import http.client
 import json
+import re
 import sqlite3
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.alarms import watching
 from proxy.alarms.kinds import Kind
 from proxy.audit.log import AccessLog
+from proxy.cli import main
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
 from tests.gateway.reloading import soon
-from tests.harness import sales
+from tests.harness import sales, wire
 from tests.harness.background import Background
+from tests.harness.process import Served
 from tests.harness.proxy import Home, running, stage
 from tests.harness.receivers import HttpServer
 from tests.harness.store import Page, Store
@@ -128,6 +134,80 @@ def test_many_refusals_of_one_subject(tmp_path):
         assert [each.split(" --")[0] for each in alarm["lockdown"]] == [
             "counterfoil lockdown 'sales/*'"
         ]
+
+
+def test_many_refusals_without_a_valid_token(tmp_path):
+    """Few enough that each has its own record; told with their address, and by what the log can be asked."""
+    with HttpServer() as receiver, world(tmp_path, receiver) as (_, proxy):
+        for _ in range(4):
+            assert proxy.get(CSV, token="nonsense").status == 401
+        assert ask(proxy).status == 200
+        assert soon(lambda: told(receiver, "first-access"))
+        assert not told(receiver, "many-refusals")
+        assert proxy.get(CSV, token="nonsense").status == 401
+        assert soon(lambda: told(receiver, "many-refusals"))
+        (alarm,) = told(receiver, "many-refusals")
+        assert alarm["facts"] == {"refused": 5, "seconds": 300, "address": "127.0.0.1"}
+        assert "subject" not in alarm and "--subject" not in alarm["do"]
+        (command,) = re.findall("`counterfoil (log query .*?)`", alarm["do"])
+        home = proxy.home
+        arguments = [*command.split(), "--log", str(home.folder / "access.db")]
+        asked = CliRunner().invoke(main, arguments)
+        assert asked.exit_code == 0, asked.output
+        refused = [json.loads(line) for line in asked.stdout.splitlines()]
+        assert [(each["address"], each["cause"]) for each in refused] == [
+            ("127.0.0.1", "token-malformed")
+        ] * 5
+
+
+def test_bursts_of_refusals_are_told_of_each_address(tmp_path):
+    """Far more than have records of their own, from two addresses: each is told of, and no third one."""
+    with HttpServer() as receiver, world(tmp_path, receiver) as (_, proxy):
+        recorder = proxy.app.gateway.recorder
+        recorder._bursts.capacity, recorder._bursts.per_second = 1.0, 0.0
+        for address in ("127.0.0.11", "127.0.0.12"):
+            for _ in range(6):
+                assert asked_from(address, proxy) == 401
+        proxy._background.run(recorder.close_bursts())
+        assert soon(lambda: len(told(receiver, "many-refusals")) == 2)
+        assert [each["facts"] for each in told(receiver, "many-refusals")] == [
+            {"refused": 6, "seconds": 300, "address": "127.0.0.11"},
+            {"refused": 6, "seconds": 300, "address": "127.0.0.12"},
+        ]
+
+
+def test_refusals_that_several_workers_share(tmp_path):
+    """As many as are set, all workers together, are told, though none of them refused as many."""
+    with (
+        HttpServer() as receiver,
+        contextlib.closing(Background()) as background,
+        contextlib.closing(Store(background)) as store,
+    ):
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(10)))
+        home = Home(
+            tmp_path / "home",
+            reports=sales.REPORTS,
+            rules=sales.RULES,
+            store=store.url,
+            settings=f'workers: 4\nalarms: {{webhook: "http://127.0.0.1:{receiver.port}/", refusals: 5}}\n',
+        )
+        with Served(home) as proxy, proxy.explained():
+            token = home.issuer.token("eve", groups=("analysts",))
+            for _ in range(5):
+                assert wire.get(proxy.url, "/sales/secret.csv", token=token).status == 404
+            assert soon(lambda: told(receiver, "many-refusals"))
+        assert len(told(receiver, "many-refusals")) == 1
+
+
+def asked_from(address: str, proxy) -> int:
+    """The status of what is asked from another address of this machine, without a token."""
+    parts = urlsplit(proxy.url)
+    line = http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=30, source_address=(address, 0)
+    )
+    with contextlib.closing(line):
+        line.request("GET", CSV)
+        return line.getresponse().status
 
 
 def test_a_policy_that_is_refused_and_a_store_that_drifts(tmp_path):
