@@ -8,6 +8,7 @@ log's folder and one in the spool's, which are removed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy import config, cores
-from proxy.doctor import afar, certificates, history, machine, places, settings, shared
+from proxy.doctor import afar, certificates, history, machine, places, settings, shared, stores
 from proxy.doctor.finding import Check, Finding, Patient, State
 from proxy.errors import CounterfoilError, Faulty, where
 
@@ -31,7 +32,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "shared": shared.shared,
     "retain": afar.retained,
     "identity providers": afar.identity_providers,
-    "stores": afar.stores,
+    "stores": stores.stores,
     "clocks": machine.clock,
     "open files": machine.open_files,
     "memory": machine.memory,
@@ -41,6 +42,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 SECONDS: Final = 60.0
 """How long all of them may take together, and before them the reading of the files."""
 
+_LOGGER: Final = logging.getLogger("counterfoil")
 T = TypeVar("T")
 
 
@@ -66,6 +68,8 @@ def examine(
 ) -> list[Finding]:
     """All that is found, in the order of CHECKS; never raises. `file` is counterfoil.yaml."""
     cores.forbid()  # keys are read
+    if not _LOGGER.hasHandlers():
+        _LOGGER.addHandler(logging.NullHandler())  # what parts of the proxy log is told as findings
     made: list[Patient] = []
 
     def read() -> None:

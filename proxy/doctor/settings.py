@@ -81,6 +81,21 @@ def declared(config: Config) -> tuple[Catalogue | None, Identities | None]:
     return catalogue, identities
 
 
+def catalogue_with_credentials(config: Config) -> Catalogue | None:
+    """The catalogue with what the proxy presents to stores; None where something of it is at fault."""
+    with suppress(Faulty):  # each fault is told by `policies`
+        folder = config.path(config.settings.policies)
+        return Catalogue.load(
+            read_folder(folder)["reports.yaml"],
+            file="reports.yaml",
+            environment=config.lent,
+            folder=folder,
+            commands=frozenset(config.settings.commands),
+            closed=config.closed,
+        )
+    return None
+
+
 async def policies(patient: Patient) -> Iterable[Finding]:
     """The policy files, as `policy check` and the server read them."""
     config = patient.config
