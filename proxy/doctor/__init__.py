@@ -31,6 +31,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "access log": history.access_log,
     "shared": shared.shared,
     "retain": afar.retained,
+    "receivers": afar.receivers,
     "identity providers": afar.identity_providers,
     "stores": stores.stores,
     "clocks": machine.clock,

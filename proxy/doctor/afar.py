@@ -1,4 +1,4 @@
-"""Identity providers and places for checkpoints: whether each can be reached, and what its clock says.
+"""Identity providers, places for checkpoints, receivers of alarms and traces: whether each can be reached.
 
 Each is asked as the proxy asks it. Nobody is sent anything of a client's, nor a credential; no redirect is
 followed; of an answer no more is told than its status.
@@ -86,9 +86,7 @@ async def _asked(issuer: Issuer) -> list[Finding]:
 async def retained(patient: Patient) -> Iterable[Finding]:
     """Each place of `retain`; nothing is written there, and no token sent."""
     config = patient.config
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=SECONDS), cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
+    async with _session() as session:
         found = await asyncio.gather(
             *(_place(config, session, each) for each in config.settings.retain)
         )
@@ -116,15 +114,45 @@ async def _place(config: Config, session: aiohttp.ClientSession, retain: Retain)
             return Finding(check="retain", what=str(folder), state=State.OK, text="may be written")
         return Finding(check="retain", what=str(folder), state=State.FAIL, text=text, fix=fix)
     url = retain.url or retain.witness or ""
+    return await _reached("retain", url, session, url)
+
+
+async def receivers(patient: Patient) -> Iterable[Finding]:
+    """Who is told of alarms, and who takes traces; nothing is sent there, and no token."""
+    settings = patient.config.settings
+    named = {
+        "alarms.webhook": settings.alarms.webhook,
+        "traces.endpoint": None if settings.traces is None else settings.traces.endpoint,
+    }
+    async with _session() as session:
+        found = await asyncio.gather(
+            *(
+                _reached("receivers", what, session, url)
+                for what, url in named.items()
+                if url is not None
+            )
+        )
+    text = "alarms and traces are sent nowhere"
+    return found or [Finding(check="receivers", what="settings", state=State.OK, text=text)]
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+    )
+
+
+async def _reached(check: str, what: str, session: aiohttp.ClientSession, url: str) -> Finding:
+    """Whether it answers at all: what it is there for is a POST, and nobody is to take one from a doctor."""
     try:
         async with session.head(url, allow_redirects=False) as answer:
             status = answer.status
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-        return Finding(
-            check="retain",
-            what=url,
-            state=State.FAIL,
-            text=f"cannot be reached: {cause(exc)}",
-            fix=REACH,
-        )
-    return Finding(check="retain", what=url, state=State.OK, text=f"it answers ({status})")
+        text = f"cannot be reached: {cause(exc)}"
+        return Finding(check=check, what=what, state=State.FAIL, text=text, fix=REACH)
+    if 300 <= status < 400 or status >= 500:
+        text, fix = f"it answers {status}", "see its own log"
+        if status < 400:
+            text, fix = f"{text}, and no redirect is followed", "name the address where it is now"
+        return Finding(check=check, what=what, state=State.WARN, text=text, fix=fix)
+    return Finding(check=check, what=what, state=State.OK, text=f"it answers ({status})")
