@@ -37,7 +37,13 @@ def _configuration(config: Config) -> Iterator[Finding]:
             read()
         except CounterfoilError as exc:
             found = True
-            yield Finding(check="configuration", what=what, state=State.FAIL, text=str(exc))
+            yield Finding(
+                check="configuration",
+                what=what,
+                state=State.FAIL,
+                text=str(exc),
+                fix="put it where the setting says: a variable of the proxy's environment, or a file",
+            )
     for name, whole, own in lowered(settings):
         found = True
         yield Finding(

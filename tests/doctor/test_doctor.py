@@ -61,27 +61,27 @@ DAMAGE: dict[str, tuple[Callable[[Home], object], str, str, str]] = {
     "no settings": (lambda home: home.settings.unlink(), "configuration", "fail", "cannot be read"),
     "a token that is not set": (
         lambda home: add(home, "metrics: {port: 0, token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `metrics` must have 32",
+        "configuration", "fail", "the token of `metrics` is missing: .* `NOT_SET` is not set",
     ),
     "a webhook's token that is not set": (
         lambda home: add(home, "alarms: {webhook: 'https://a.example/', token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `alarms` must have",
+        "configuration", "fail", "the token of `alarms` is missing: .* `NOT_SET` is not set",
     ),
     "a webhook's secret that is not set": (
         lambda home: add(home, "alarms: {webhook: 'https://a.example/', secret: 'env:NOT_SET'}"),
-        "configuration", "fail", "the secret of `alarms` must have 32",
+        "configuration", "fail", "the secret of `alarms` is missing: .* `NOT_SET` is not set",
     ),
     "a token for traces that is not set": (
         lambda home: add(home, "traces: {endpoint: 'https://a.example/', token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `traces` must have",
+        "configuration", "fail", "the token of `traces` is missing: .* `NOT_SET` is not set",
     ),
     "a password of the log's database that is not set": (
         lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b', password: 'env:NOT_SET'}"),
-        "configuration", "fail", "the password of `database` is empty",
+        "configuration", "fail", "the password of `database` is missing: .* `NOT_SET` is not set",
     ),
     "a password for budgets that is not set": (
         lambda home: add(home, "budgets: {valkey: 'valkey://127.0.0.1:9/0', password: 'env:NOT_SET'}"),
-        "configuration", "fail", "the password of `budgets` must have",
+        "configuration", "fail", "the password of `budgets` is missing: .* `NOT_SET` is not set",
     ),
     "a database for the log that is not there": (
         lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b'}"),
