@@ -158,7 +158,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         kind, _, rest = source.partition(":")
         if kind == "env":
             if rest not in self.environment:
-                text = f"the {what} of `{of}` is missing: the environment variable `{rest}` is not set"
+                text = (
+                    f"the {what} of `{of}` is missing: the environment variable `{rest}` is not set"
+                )
                 raise CounterfoilError(text)
             return self.environment[rest]
         try:

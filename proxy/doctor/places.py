@@ -30,6 +30,11 @@ async def files(patient: Patient) -> Iterable[Finding]:
     return list(_files(patient))
 
 
+async def settings_file(file: Path) -> Iterable[Finding]:
+    """The same of counterfoil.yaml alone."""
+    return list(_changed_by_others(file))
+
+
 def _files(patient: Patient) -> Iterator[Finding]:
     config, settings = patient.config, patient.config.settings
     policies = config.path(settings.policies)

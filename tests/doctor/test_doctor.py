@@ -183,6 +183,20 @@ def test_what_is_wrong_is_told_beside_all_else(home, name):
     assert not [*home.folder.glob(".doctor*")]
 
 
+def test_what_does_not_depend_on_the_settings_is_looked_at_where_they_are_at_fault(home):
+    """The clock, core dumps, and who may change the settings; of all else, that it was not looked at."""
+    edit(home, "listen:", "lisen:")
+    home.settings.chmod(0o666)
+    said = found(home)
+    untold = {at for at, _, text in said if text == "not looked at: the settings are at fault"}
+    assert untold == {*CHECKS} - {"configuration", "clocks", "core dumps"}
+    for name in ("clocks", "core dumps"):
+        ((_, _, text),) = [each for each in said if each[0] == name]
+        assert "looked at" not in text
+    assert ("core dumps", "ok", "the proxy leaves none") in said
+    assert ("files", "fail", "anybody on this machine may change what decides") in said
+
+
 def test_the_policies_are_read_with_what_the_server_lends_them(home):
     """A command of counterfoil.yaml is there; a variable that opens the proxy's own doors is not."""
 
