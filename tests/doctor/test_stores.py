@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import subprocess
+import sys
 import time
 
 import pytest
+from aiohttp import web
 
 from proxy.doctor import CHECKS, State
 from tests.doctor.homes import add, edit_reports, found, told
-from tests.harness import sales
+from tests.harness import pki, sales
+from tests.harness.guarded import Guarded
+from tests.harness.process import ROOT
 from tests.harness.store import Page
 
 TOKEN = "s3cret-canary"
@@ -80,7 +86,7 @@ def test_a_credential_that_cannot_be_read_leaves_its_store_asked_without(home, s
         ("[/bin/sleep, '60'], timeout_seconds: 1", "the command `t` takes over 1 seconds"),
     ],
 )
-def test_a_command_that_gives_no_credential_is_told(home, store, capfd, run, words):
+def test_a_command_that_gives_no_credential_is_told(home, store, run, words):
     """It is run as for a request, for a bounded time; what is wrong, and what to do."""
     add(home, f"commands: {{t: {{run: {run}}}}}")
     edit_reports(home, "credential: 'command:t'")
@@ -90,7 +96,16 @@ def test_a_command_that_gives_no_credential_is_told(home, store, capfd, run, wor
     assert time.monotonic() - began < 20
     assert one.state is State.FAIL and words in one.text
     assert "commands.t" in one.fix
-    assert not capfd.readouterr().err
+
+
+def test_what_the_proxy_would_log_of_it_is_told_once(home):
+    """As a row of the table; nothing of it is on stderr."""
+    add(home, "commands: {t: {run: [/bin/false]}}")
+    edit_reports(home, "credential: 'command:t'")
+    words = [sys.executable, "-m", "proxy", "doctor", "--json", "-c", str(home.settings)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert done.returncode == State.FAIL and b"`t` ends with status 1" in done.stdout
+    assert not done.stderr
 
 
 def test_what_a_command_prints_is_presented_and_not_told(home, store):
@@ -99,6 +114,26 @@ def test_what_a_command_prints_is_presented_and_not_told(home, store):
     edit_reports(home, "credential: 'command:t'")
     assert said(home) == [(State.OK, "it answers (404 at its root)")]
     assert store.asked[-1][1]["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_store_is_known_by_the_authority_that_the_catalogue_names(home, background):
+    """And by no other: as for a request."""
+    authority = pki.Authority()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf = authority.issue(*pki.LOCAL, usage=pki.SERVER)
+    context.load_cert_chain(*leaf.write(home.folder, "store"))
+
+    async def nothing(_: web.BaseRequest, __: bytes) -> web.Response:
+        return web.Response(status=404)
+
+    with Guarded(background, nothing, tls=context) as store:
+        (home.policies / "ca.pem").write_bytes(authority.pem)
+        home.write("reports.yaml", sales.REPORTS.replace("{store}", store.url))
+        edit_reports(home, "tls: {authority: ca.pem}")
+        assert said(home) == [(State.OK, "it answers (404 at its root)")]
+        (home.policies / "ca.pem").write_bytes(pki.Authority().pem)
+        ((state, text),) = said(home)
+    assert state is State.FAIL and "its certificate is not one that is trusted here" in text
 
 
 def test_a_token_endpoint_that_does_not_answer_is_told(home):
