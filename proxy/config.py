@@ -138,7 +138,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         source = self.settings.alarms.secret
         if source is None:
             return None
-        secret = self._token("alarms", source)
+        secret = self._token("alarms", source, what="secret")
         if not _TOKEN.match(secret):
             raise CounterfoilError(
                 "the secret of `alarms` must have 32 or more characters of ASCII, and no blank:"
@@ -157,7 +157,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def _token(self, of: str, source: str, *, what: str = "token") -> str:
         kind, _, rest = source.partition(":")
         if kind == "env":
-            return self.environment.get(rest, "")
+            if rest not in self.environment:
+                text = (
+                    f"the {what} of `{of}` is missing: the environment variable `{rest}` is not set"
+                )
+                raise CounterfoilError(text)
+            return self.environment[rest]
         try:
             raw = documents.read_file(self.path(rest), most=_MOST_TOKEN)
         except OSError as exc:

@@ -154,7 +154,7 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
     "a token of nowhere": (lambda home: metrics(home, "token: canary"), "`token` names no source"),
     "a token that is not set": (
         lambda home: metrics(home, "token: 'env:NO_SUCH_VARIABLE'"),
-        "the token of `metrics` must have 32",
+        "the token of `metrics` is missing: the environment variable `NO_SUCH_VARIABLE` is not set",
     ),
     "a token that can be guessed": (
         lambda home: [metrics(home, "token: 'file:t'"), (home.folder / "t").write_text("canary\n")],

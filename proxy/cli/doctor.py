@@ -33,11 +33,12 @@ _COLOURS: Final = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold re
 def doctor(settings: Path, *, as_json: bool, within: float) -> None:
     """Look at all that the proxy needs, and say what is wrong and how to put it right.
 
-    Settings, policies, keyring, certificates, files, access log, places for checkpoints, identity
-    providers, stores, clocks and limits of the system: each is looked at as the proxy does it, whatever
-    is wrong with the others, beside a server that runs or before it does. Run it as the proxy's user, in
-    its environment. Stores and identity providers are asked without a credential or anything of a
-    client's.
+    Settings, policies, keyring, certificates, files, access log, places for checkpoints, receivers of
+    alarms and traces, identity providers, stores, clocks and limits of the system: each is looked at as the
+    proxy does it, whatever is wrong with the others (where counterfoil.yaml is at fault, what does not
+    depend on it), beside a server that runs or before it does. Run it as the proxy's user, in its
+    environment. A store is shown its own credential, and commands that print one are run; identity
+    providers are asked without one, and nobody is shown anything of a client's.
 
     Exit status: 0 all is well, 1 there are warnings, 2 something fails.
     """

@@ -8,14 +8,16 @@ log's folder and one in the spool's, which are removed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from proxy import config, cores
-from proxy.doctor import afar, certificates, history, machine, places, settings, shared
+from proxy.doctor import afar, certificates, history, machine, places, settings, shared, stores
 from proxy.doctor.finding import Check, Finding, Patient, State
 from proxy.errors import CounterfoilError, Faulty, where
 
@@ -30,17 +32,26 @@ CHECKS: Final[Mapping[str, Check]] = {
     "access log": history.access_log,
     "shared": shared.shared,
     "retain": afar.retained,
+    "receivers": afar.receivers,
     "identity providers": afar.identity_providers,
-    "stores": afar.stores,
+    "stores": stores.stores,
     "clocks": machine.clock,
     "open files": machine.open_files,
     "memory": machine.memory,
     "core dumps": machine.core_dumps,
 }
 """By name, in the order in which they are told."""
+Looking = Callable[[], Coroutine[Any, Any, Iterable[Finding]]]
+_WITHOUT_SETTINGS: Final[Mapping[str, Callable[[Path], Coroutine[Any, Any, Iterable[Finding]]]]] = {
+    "files": places.settings_file,
+    "clocks": machine.clock,
+    "core dumps": machine.core_dumps,
+}
+"""What is looked at even where counterfoil.yaml, which each is given, is at fault."""
 SECONDS: Final = 60.0
 """How long all of them may take together, and before them the reading of the files."""
 
+_LOGGER: Final = logging.getLogger("counterfoil")
 T = TypeVar("T")
 
 
@@ -66,6 +77,8 @@ def examine(
 ) -> list[Finding]:
     """All that is found, in the order of CHECKS; never raises. `file` is counterfoil.yaml."""
     cores.forbid()  # keys are read
+    if not _LOGGER.hasHandlers():
+        _LOGGER.addHandler(logging.NullHandler())  # what parts of the proxy log is told as findings
     made: list[Patient] = []
 
     def read() -> None:
@@ -76,17 +89,25 @@ def examine(
     reading = _Thread(read)
     reading.start()
     reading.join(seconds)
-    if not made:
-        return [*_unread(file, reading), *_not_looked_at()]
-    (patient,) = made
+    if made:
+        (patient,) = made
+        found = _looked_at(
+            {name: partial(check, patient) for name, check in CHECKS.items()}, seconds
+        )
+    else:
+        found = [*_unread(file, reading), *_not_looked_at()]
+        alone = {name: partial(check, file) for name, check in _WITHOUT_SETTINGS.items()}
+        found += _looked_at(alone, seconds)
+    return sorted(found, key=lambda each: [*CHECKS].index(each.check))
 
-    def looking(check: Check) -> Callable[[], Iterable[Finding]]:
-        async def look() -> Iterable[Finding]:
-            return await check(patient)
 
+def _looked_at(checks: Mapping[str, Looking], seconds: float) -> list[Finding]:
+    """What they find, each in a thread of its own, within so many seconds together."""
+
+    def run(look: Looking) -> Callable[[], Iterable[Finding]]:
         return lambda: list(asyncio.run(look()))
 
-    threads = {name: _Thread(looking(check)) for name, check in CHECKS.items()}
+    threads = {name: _Thread(run(look)) for name, look in checks.items()}
     for thread in threads.values():
         thread.start()
     ends = time.monotonic() + seconds
@@ -94,7 +115,7 @@ def examine(
     for name, thread in threads.items():
         thread.join(max(0.0, ends - time.monotonic()))
         found += _told(name, thread, seconds)
-    return sorted(found, key=lambda each: [*CHECKS].index(each.check))
+    return found
 
 
 def hanging() -> bool:
@@ -132,9 +153,15 @@ def _unread(file: Path, reading: _Thread) -> Iterable[Finding]:
 
 
 def _not_looked_at() -> Iterable[Finding]:
-    text = "not looked at: the settings are at fault"
+    """What depends on the settings; of the files, that is all but the settings' own."""
     return [
-        Finding(check=name, what=name, state=State.WARN, text=text)
+        Finding(
+            check=name,
+            what=name,
+            state=State.WARN,
+            text="not looked at: the settings are at fault",
+            fix="see `configuration`",
+        )
         for name in CHECKS
-        if name != "configuration"
+        if name == "files" or name not in ("configuration", *_WITHOUT_SETTINGS)
     ]

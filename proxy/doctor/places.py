@@ -14,6 +14,7 @@ from typing import Final
 
 from proxy.audit.store import Files, explain, journal
 from proxy.doctor.finding import Finding, Patient, State
+from proxy.doctor.named import exposed
 from proxy.errors import CounterfoilError
 
 _LITTLE: Final = 64 << 20
@@ -29,15 +30,22 @@ async def files(patient: Patient) -> Iterable[Finding]:
     return list(_files(patient))
 
 
+async def settings_file(file: Path) -> Iterable[Finding]:
+    """The same of counterfoil.yaml alone."""
+    return list(_changed_by_others(file))
+
+
 def _files(patient: Patient) -> Iterator[Finding]:
     config, settings = patient.config, patient.config.settings
     policies = config.path(settings.policies)
-    for path in (
+    seen = (
         patient.file,
         policies,
         *(sorted(policies.iterdir()) if policies.is_dir() else ()),
-    ):
+    )
+    for path in seen:
         yield from _changed_by_others(path)
+    yield from exposed(config, seen)
     log = Files.at(config.path(settings.log))
     for path in (log.leaves, log.index, log.names):
         yield from _read_by_others(path, "what it holds is not for others")

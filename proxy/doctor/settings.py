@@ -37,7 +37,13 @@ def _configuration(config: Config) -> Iterator[Finding]:
             read()
         except CounterfoilError as exc:
             found = True
-            yield Finding(check="configuration", what=what, state=State.FAIL, text=str(exc))
+            yield Finding(
+                check="configuration",
+                what=what,
+                state=State.FAIL,
+                text=str(exc),
+                fix="put it where the setting says: a variable of the proxy's environment, or a file",
+            )
     for name, whole, own in lowered(settings):
         found = True
         yield Finding(
@@ -79,6 +85,21 @@ def declared(config: Config) -> tuple[Catalogue | None, Identities | None]:
             files["reports.yaml"], file="reports.yaml", environment={}, folder=None
         )
     return catalogue, identities
+
+
+def catalogue_with_credentials(config: Config) -> Catalogue | None:
+    """The catalogue with what the proxy presents to stores; None where something of it is at fault."""
+    with suppress(Faulty):  # each fault is told by `policies`
+        folder = config.path(config.settings.policies)
+        return Catalogue.load(
+            read_folder(folder)["reports.yaml"],
+            file="reports.yaml",
+            environment=config.lent,
+            folder=folder,
+            commands=frozenset(config.settings.commands),
+            closed=config.closed,
+        )
+    return None
 
 
 async def policies(patient: Patient) -> Iterable[Finding]:

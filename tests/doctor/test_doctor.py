@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,14 +16,13 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.doctor import CHECKS, State, examine
+from tests.doctor.homes import add, edit, edit_reports, found
 from tests.harness import sales
-from tests.harness.background import Background
 from tests.harness.certificate import certify
 from tests.harness.postgres import PASSWORD, url_of
 from tests.harness.process import ROOT
 from tests.harness.provider import Provider
 from tests.harness.proxy import Home, stage
-from tests.harness.store import Page, Store
 from tests.identity.material import key, public
 
 TLS = ("port: 0", "port: 0, certificate: server.crt, key: server.key")
@@ -32,45 +30,6 @@ SUBJECTS = """\
 issuers:
   - {{issuer: "{issuer}", prefix: "", audience: [counterfoil], groups: {{claim: groups}}}}
 """
-
-
-@pytest.fixture(scope="module")
-def background():
-    running = Background()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def store(background):
-    running = Store(background)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def home(tmp_path, store) -> Home:
-    return Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, store=store.url)
-
-
-def edit(home: Home, old: str, new: str) -> None:
-    text = home.settings.read_text()
-    assert old in text
-    home.settings.write_text(text.replace(old, new))
-
-
-def edit_reports(home: Home, more: str) -> None:
-    """Say more of the store."""
-    reports = (home.policies / "reports.yaml").read_text()
-    home.write("reports.yaml", reports.replace("loopback: true", f"loopback: true, {more}"))
-
-
-def add(home: Home, line: str) -> None:
-    edit(home, "log: access.db", f"log: access.db\n{line}")
-
-
-def found(home: Home) -> list[tuple[str, str, str]]:
-    return [(each.check, each.state.name.lower(), each.text) for each in examine(home.settings, {})]
 
 
 def _certified(home: Home, **how: bool) -> None:
@@ -102,27 +61,27 @@ DAMAGE: dict[str, tuple[Callable[[Home], object], str, str, str]] = {
     "no settings": (lambda home: home.settings.unlink(), "configuration", "fail", "cannot be read"),
     "a token that is not set": (
         lambda home: add(home, "metrics: {port: 0, token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `metrics` must have 32",
+        "configuration", "fail", "the token of `metrics` is missing: .* `NOT_SET` is not set",
     ),
     "a webhook's token that is not set": (
         lambda home: add(home, "alarms: {webhook: 'https://a.example/', token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `alarms` must have",
+        "configuration", "fail", "the token of `alarms` is missing: .* `NOT_SET` is not set",
     ),
     "a webhook's secret that is not set": (
         lambda home: add(home, "alarms: {webhook: 'https://a.example/', secret: 'env:NOT_SET'}"),
-        "configuration", "fail", "the secret of `alarms` must have 32",
+        "configuration", "fail", "the secret of `alarms` is missing: .* `NOT_SET` is not set",
     ),
     "a token for traces that is not set": (
         lambda home: add(home, "traces: {endpoint: 'https://a.example/', token: 'env:NOT_SET'}"),
-        "configuration", "fail", "the token of `traces` must have",
+        "configuration", "fail", "the token of `traces` is missing: .* `NOT_SET` is not set",
     ),
     "a password of the log's database that is not set": (
         lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b', password: 'env:NOT_SET'}"),
-        "configuration", "fail", "the password of `database` is empty",
+        "configuration", "fail", "the password of `database` is missing: .* `NOT_SET` is not set",
     ),
     "a password for budgets that is not set": (
         lambda home: add(home, "budgets: {valkey: 'valkey://127.0.0.1:9/0', password: 'env:NOT_SET'}"),
-        "configuration", "fail", "the password of `budgets` must have",
+        "configuration", "fail", "the password of `budgets` is missing: .* `NOT_SET` is not set",
     ),
     "a database for the log that is not there": (
         lambda home: add(home, "database: {url: 'postgresql://a@127.0.0.1:9/b'}"),
@@ -224,6 +183,20 @@ def test_what_is_wrong_is_told_beside_all_else(home, name):
     assert not [*home.folder.glob(".doctor*")]
 
 
+def test_what_does_not_depend_on_the_settings_is_looked_at_where_they_are_at_fault(home):
+    """The clock, core dumps, and who may change the settings; of all else, that it was not looked at."""
+    edit(home, "listen:", "lisen:")
+    home.settings.chmod(0o666)
+    said = found(home)
+    untold = {at for at, _, text in said if text == "not looked at: the settings are at fault"}
+    assert untold == {*CHECKS} - {"configuration", "clocks", "core dumps"}
+    for name in ("clocks", "core dumps"):
+        ((_, _, text),) = [each for each in said if each[0] == name]
+        assert "looked at" not in text
+    assert ("core dumps", "ok", "the proxy leaves none") in said
+    assert ("files", "fail", "anybody on this machine may change what decides") in said
+
+
 def test_the_policies_are_read_with_what_the_server_lends_them(home):
     """A command of counterfoil.yaml is there; a variable that opens the proxy's own doors is not."""
 
@@ -249,47 +222,6 @@ def test_every_fault_of_the_policies_is_told_with_its_place(home):
     assert {f"policy.csv:{lines + 1}", f"policy.csv:{lines + 2}"} <= {
         ":".join(place.split(":")[:2]) for place in places
     }
-
-
-def test_a_store_is_asked_once_without_anything_of_ours_and_follows_nobody(
-    home, store, monkeypatch
-):
-    """At its root, without a credential; a redirect is an answer, a clock that is off is told."""
-    monkeypatch.setenv("STORE_TOKEN", "s3cret")
-    reports = sales.REPORTS.replace("{store}", store.url)
-    home.write(
-        "reports.yaml",
-        reports.replace("loopback: true", "loopback: true, credential: env:STORE_TOKEN"),
-    )
-    store.pages["/"] = Page(
-        status=302,
-        headers={"Location": f"{store.url}/elsewhere", "Date": "Thu, 01 Jan 2026 00:00:00 GMT"},
-    )
-    said = found(home)
-    assert ("stores", "ok", "it answers (302 at its root)") in said
-    assert any(at == "clocks" and how == "warn" and "behind ours" in text for at, how, text in said)
-    ((target, headers),) = store.asked
-    assert target == "/" and {*headers} == {"host", "accept", "accept-encoding"}
-
-
-def test_a_store_that_says_nothing_keeps_nobody(home):
-    """It takes the connection and never answers: told within its deadline."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        home.write("reports.yaml", sales.REPORTS.replace("{store}", url))
-        add(home, "stores: {first_byte_seconds: 1}")
-        said = found(home)
-    assert any(at == "stores" and "did not answer in time" in text for at, _, text in said)
-    assert {at for at, _, _ in said} == {*CHECKS}
-
-
-def test_a_store_without_the_tls_that_it_is_said_to_have_is_told(home, store):
-    """A port that answers in plain HTTP."""
-    home.write(
-        "reports.yaml", sales.REPORTS.replace("{store}", store.url.replace("http:", "https:"))
-    )
-    assert any(at == "stores" and "does not speak TLS" in text for at, _, text in found(home))
-    assert not store.asked
 
 
 def test_a_database_for_the_log_is_opened_as_the_proxy_does(home, postgres):
