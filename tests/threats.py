@@ -93,8 +93,15 @@ class _Counter:
 def wrong(found: Mapping[str, int]) -> list[str]:
     """What is not as it must be: lines that no test holds, and what tests name that is no line."""
     return [
-        *(f"{line} is held by no test: {text}" for line, text in LINES.items() if not found.get(line)),
-        *(f"{line} is named by a test, and is no line" for line in sorted(found.keys() - LINES.keys())),
+        *(
+            f"{line} is held by no test: {text}"
+            for line, text in LINES.items()
+            if not found.get(line)
+        ),
+        *(
+            f"{line} is named by a test, and is no line"
+            for line in sorted(found.keys() - LINES.keys())
+        ),
     ]
 
 
