@@ -14,6 +14,7 @@ from benchmarks import (
     memory,
     parquet,
     query,
+    refusals,
     reload,
     replay,
     rivals,
@@ -40,6 +41,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterable[Figure]]] = {
     "evidence": evidence.run,
     "replay": replay.run,
     "reload": reload.run,
+    "refusals": refusals.run,
     "xlsx": xlsx.run,
     "rivals": rivals.run,
 }

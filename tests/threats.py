@@ -11,6 +11,7 @@ import contextlib
 import io
 import sys
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 
@@ -89,8 +90,23 @@ class _Counter:
             self.found.update({line for mark in item.iter_markers("threat") for line in mark.args})
 
 
+def wrong(found: Mapping[str, int]) -> list[str]:
+    """What is not as it must be: lines that no test holds, and what tests name that is no line."""
+    return [
+        *(
+            f"{line} is held by no test: {text}"
+            for line, text in LINES.items()
+            if not found.get(line)
+        ),
+        *(
+            f"{line} is named by a test, and is no line"
+            for line in sorted(found.keys() - LINES.keys())
+        ),
+    ]
+
+
 def main() -> int:
-    """Print the table; 1 where tests cannot be collected, or name a line that is none."""
+    """Print the table; 1 where tests cannot be collected, a line has none, or one names what is no line."""
     counter, told = _Counter(), io.StringIO()
     with contextlib.redirect_stdout(told):
         status = pytest.main(["--collect-only", "-qq"], [counter])
@@ -101,7 +117,10 @@ def main() -> int:
     print(
         f"     {counter.found.total():5}  in all, for {len(+counter.found)} of {len(LINES)} lines"
     )
-    return 0 if status == pytest.ExitCode.OK and counter.found.keys() <= LINES.keys() else 1
+    faults = wrong(counter.found)
+    for fault in faults:
+        print(fault)
+    return 1 if faults or status != pytest.ExitCode.OK else 0
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class NotRead(Exception):
 
 
 async def read_header(receive: Callable[[int], Awaitable[bytes]]) -> str | None:
-    """Read the PROXY header and no byte more; the client's address, None where the balancer asks for itself.
+    """Read the PROXY header and no byte more; the client's address, None where it tells none.
 
     `receive` gives up to so many bytes, none at the end. Raises NotRead.
     """
@@ -65,7 +65,7 @@ async def _exactly(receive: Callable[[int], Awaitable[bytes]], count: int) -> by
 
 
 def parse_v1(line: bytes) -> str | None:
-    """A whole header of version 1; raises NotRead."""
+    """A whole header of version 1; None: the connection's own address stands. Raises NotRead."""
     found = _LINE.match(line)
     if found is None or len(line) > _LONGEST_LINE:
         raise NotRead
@@ -82,7 +82,7 @@ def parse_v1(line: bytes) -> str | None:
 
 
 def parse_v2(header: bytes) -> str | None:
-    """A whole header of version 2; raises NotRead."""
+    """A whole header of version 2; None: the connection's own address stands. Raises NotRead."""
     if header[:12] != _SIGNATURE or len(header) < 16:
         raise NotRead
     command, family, body = header[12], header[13], header[16:]
@@ -97,6 +97,8 @@ def parse_v2(header: bytes) -> str | None:
             return _plain(IPv4Address(body[:4]))
         case 0x21 if len(body) >= 36:
             return _plain(IPv6Address(body[:16]))
+        case 0x00:  # UNSPEC, as UNKNOWN of version 1: what addresses there are say nothing
+            return None
         case _:
             raise NotRead
 

@@ -223,15 +223,15 @@ class _Reader:
         entries = self._document.value.limits
         if not entries:
             self._fault("there is no limit", "limits", hint="write one, or take the file out")
-        seen: dict[tuple[str, ...], int] = {}
+        lines: dict[tuple[str, ...], int] = {}  # of the first that limits it
         for number, entry in enumerate(entries):
             here = ("limits", number)
             line = self._document.place(*here)[0]
             same = (entry.who, entry.reports, entry.what, entry.per)
-            first = seen.setdefault(same, line)
-            if first != line or entries[:number].count(entry):
-                message = f"the same is limited in line {first} already"
+            if same in lines:
+                message = f"the same is limited in line {lines[same]} already"
                 self._fault(message, *here, hint="write one of them: the tighter one would hold")
+            lines.setdefault(same, line)
             before = len(self.faults)
             who = self._who(entry.who, *here, "who")
             covered = self._covered(entry.reports, *here, "reports")

@@ -92,7 +92,7 @@ async def test_a_header_that_is_cut_off_or_damaged_is_read_as_it_is_or_not_at_al
     place, other = data.draw(st.integers(0, 13)), data.draw(st.integers(0, 255))
     if header[place] != other and not header.startswith(b"PROXY"):
         damaged = header[:place] + bytes([other]) + header[place + 1 :]
-        if damaged[12] == 0x20:
+        if damaged[12] == 0x20 or damaged[12:14] == b"\x21\x00":
             assert await fed(damaged, at_most=4096) == (None, b"")
             return
         with pytest.raises(NotRead):
@@ -130,6 +130,18 @@ def test_a_balancer_may_ask_for_itself():
     assert parse_v1(b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n") is None
     assert parse_v2(v2(source, target, (1, 2), command=0x20)) is None
     assert parse_v2(v2(source, target, (1, 2), more=b"\x03\x00\x04abcd")) == "192.0.2.1"
+
+
+def test_an_unspecified_family_is_the_connections_own_address():
+    """PROXY with UNSPEC, what a balancer sends of what it has no family for: its own address stands."""
+    head = SIGNATURE + b"\x21\x00"
+    for body in (b"", b"abc", IPv4Address("192.0.2.1").packed * 3):
+        assert parse_v2(head + len(body).to_bytes(2, "big") + body) is None
+    with pytest.raises(NotRead):
+        parse_v2(head + b"\x00\x01")
+    for family in (0x01, 0x02, 0x10, 0x12, 0x20, 0x31):
+        with pytest.raises(NotRead):
+            parse_v2(SIGNATURE + bytes([0x21, family]) + (216).to_bytes(2, "big") + bytes(216))
 
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -268,8 +280,9 @@ def test_a_listed_balancers_header_stands_before_tls(tmp_path):
         for before in (CLIENT, b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 443\r\n"):
             answer = at.get(before=before, token=token)
             assert answer.status == 200 and at.event(answer).address == "192.0.2.7"
-        answer = at.get(before=b"PROXY UNKNOWN\r\n", token=token)
-        assert answer.status == 200 and at.event(answer).address == "127.0.0.1"
+        for before in (b"PROXY UNKNOWN\r\n", SIGNATURE + b"\x21\x00\x00\x00"):
+            answer = at.get(before=before, token=token)
+            assert answer.status == 200 and at.event(answer).address == "127.0.0.1"
         refused = at.proxy.app.connections.refused
         hello = b"\x16\x03\x01\x00\xf4\x01\x00\x00\xf0\x03\x03"
         for before in (hello * 20, b"PROXY TCP4 192.0.2.7\r\n", CLIENT[:12] + b"\xff" * 200):
