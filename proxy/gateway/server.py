@@ -164,6 +164,9 @@ class _Protocol(RequestHandler):
         super().data_received(data)
         if self._request_count != count:
             self._body, self._head_bytes = self._messages[-1][1], 0
+            if isinstance(self._messages[-1][0], _ErrInfo):
+                # It is refused: to parse what follows would be in vain.
+                self._head_bytes = self._most_head + 1
             self._begun = self._body is EMPTY_PAYLOAD and not data.endswith(_END_OF_HEAD)
         elif in_head:
             self._begun = True
