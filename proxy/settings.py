@@ -209,9 +209,10 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     names: bool = False
     """Whether alarms, in the server's log too, name subjects; left out, they have the access log's ids."""
     refusals: Positive = 20
-    """Of how many refusals of one subject's requests …"""
+    """Of how many refusals of one subject's requests, or of one address's without a valid token, an alarm
+    tells; of several `workers` each has its share, rounded up …"""
     refusals_seconds: Positive = 300
-    """… within how many seconds an alarm tells."""
+    """… within how many seconds."""
 
 
 class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

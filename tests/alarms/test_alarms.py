@@ -176,21 +176,33 @@ def test_bursts_of_refusals_are_told_of_each_address(tmp_path):
         ]
 
 
-def test_refusals_that_several_workers_share(tmp_path):
-    """As many as are set, all workers together, are told, though none of them refused as many."""
+@contextlib.contextmanager
+def told_of(folder, *, rows, settings="", more=""):
+    """A receiver of alarms, and a proxy's files that name it, before that is started."""
     with (
         HttpServer() as receiver,
         contextlib.closing(Background()) as background,
         contextlib.closing(Store(background)) as store,
     ):
-        store.pages[CSV] = Page(sales.as_csv(sales.rows(10)))
+        store.pages[CSV] = Page(sales.as_csv(sales.rows(rows)))
+        alarms = f'alarms: {{webhook: "http://127.0.0.1:{receiver.port}/"{more}}}\n'
         home = Home(
-            tmp_path / "home",
+            folder / "home",
             reports=sales.REPORTS,
             rules=sales.RULES,
             store=store.url,
-            settings=f'workers: 4\nalarms: {{webhook: "http://127.0.0.1:{receiver.port}/", refusals: 5}}\n',
+            settings=settings + alarms,
         )
+        yield receiver, background, home
+
+
+def test_refusals_that_several_workers_share(tmp_path):
+    """As many as are set, all workers together, are told, though none of them refused as many."""
+    with told_of(tmp_path, rows=10, settings="workers: 4\n", more=", refusals: 5") as (
+        receiver,
+        _,
+        home,
+    ):
         with Served(home) as proxy, proxy.explained():
             token = home.issuer.token("eve", groups=("analysts",))
             for _ in range(5):
@@ -373,19 +385,7 @@ def test_a_volume_that_is_unusual_for_its_subject(tmp_path, looks_often):
 
     Another subject with the same rows today is used to them, and a third has no habit yet.
     """
-    with (
-        HttpServer() as receiver,
-        contextlib.closing(Background()) as background,
-        contextlib.closing(Store(background)) as store,
-    ):
-        store.pages[CSV] = Page(sales.as_csv(sales.rows(1_500)))
-        home = Home(
-            tmp_path / "home",
-            reports=sales.REPORTS,
-            rules=sales.RULES,
-            store=store.url,
-            settings=f'alarms: {{webhook: "http://127.0.0.1:{receiver.port}/"}}\n',
-        )
+    with told_of(tmp_path, rows=1_500) as (receiver, background, home):
         habit(home, "user:alice", days=range(1, 28, 3), rows=100)
         habit(home, "user:bob", days=range(1, 28, 3), rows=1_400)
         habit(home, "user:carol", days=range(1, 5), rows=1)

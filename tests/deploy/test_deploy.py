@@ -29,7 +29,7 @@ from proxy.snapshot import FILES
 from proxy.workers import supervisor
 from tests.harness import process, sales
 from tests.harness.background import Background
-from tests.harness.pki import LOCAL, SERVER, Authority
+from tests.harness.pki import Authority
 from tests.harness.process import ROOT, Served
 from tests.harness.proxy import Home, stage
 from tests.harness.store import Page, Store
@@ -315,13 +315,11 @@ def test_the_images_own_check_tells_whether_the_proxy_answers(tmp_path):
     assert found is not None
     python, option, script = json.loads(found[1])
     assert (python, option) == ("python", "-c") and "8443" in script
-    certificate, key = Authority().issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
-    with stage(
-        tmp_path / "home",
-        reports=sales.REPORTS,
-        rules=sales.RULES,
-        listen=f", certificate: {certificate}, key: {key}",
-    ) as (_, proxy):
+    listen = Authority().listening(tmp_path)
+    with stage(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (
+        _,
+        proxy,
+    ):
         port = str(urlsplit(proxy.url).port)
         words = [sys.executable, "-c", script.replace("8443", port)]
         environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9"}

@@ -103,33 +103,28 @@ def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_secrets_that_others_may_read_are_told(named):
+@pytest.mark.parametrize(
+    ("files", "good", "bad", "mended", "said"),
+    [
+        (SECRETS, 0o600, 0o664, 0o640, "others may read or change the secret"),
+        # Whoever changes one makes a tool, or runs something; that others read it is no fault.
+        (OTHERS, 0o644, 0o666, 0o664, "anybody on this machine may change"),
+    ],
+    ids=["secrets", "authorities, certificates, lists and programs"],
+)
+def test_files_that_others_may_read_or_change_are_told(named, files, good, bad, mended, said):
     """Each one that settings, catalogue or issuers name, with the command that mends it."""
+    for name in files.values():
+        (named.folder / name).chmod(good)
     assert not faults(named)
-    for name in SECRETS.values():
-        (named.folder / name).chmod(0o664)
+    for name in files.values():
+        (named.folder / name).chmod(bad)
     found = faults(named)
-    assert {*found} == {str(named.folder / name) for name in SECRETS.values()}
-    for by, name in SECRETS.items():
+    assert {*found} == {str(named.folder / name) for name in files.values()}
+    for by, name in files.items():
         text, command = found[str(named.folder / name)]
-        assert by in text and "others may read or change the secret" in text
-        assert not os.system(command) and _mode(named.folder / name) == 0o640
-    assert not faults(named)
-
-
-def test_authorities_certificates_lists_and_programs_that_anybody_may_change_are_told(named):
-    """Whoever changes one makes a tool, or runs something; that others read it is no fault."""
-    for name in OTHERS.values():
-        (named.folder / name).chmod(0o644)
-    assert not faults(named)
-    for name in OTHERS.values():
-        (named.folder / name).chmod(0o666)
-    found = faults(named)
-    assert {*found} == {str(named.folder / name) for name in OTHERS.values()}
-    for by, name in OTHERS.items():
-        text, command = found[str(named.folder / name)]
-        assert by in text and "anybody on this machine may change" in text
-        assert not os.system(command) and _mode(named.folder / name) == 0o664
+        assert by in text and said in text
+        assert not os.system(command) and _mode(named.folder / name) == mended
     assert not faults(named)
 
 

@@ -21,7 +21,7 @@ from proxy.gateway.forwarding import (
     read_header,
 )
 from tests.harness import sales, wire
-from tests.harness.pki import LOCAL, SERVER, Authority, trusting, uri
+from tests.harness.pki import SERVER, Authority, trusting, uri
 from tests.harness.proxy import Proxy, stage
 from tests.harness.store import Page
 
@@ -244,9 +244,8 @@ tools:
 @contextlib.contextmanager
 def world(folder, balancers: str):
     authority = Authority()
-    certificate, key = authority.issue(*LOCAL, usage=SERVER).write(folder, "server")
     (folder / "ca.pem").write_bytes(authority.pem)
-    listen = f", certificate: {certificate}, key: {key}, clients: {{authority: {folder}/ca.pem}}{balancers}"
+    listen = f"{authority.listening(folder)}, clients: {{authority: {folder}/ca.pem}}{balancers}"
     rules = sales.RULES + (
         "p,  tool:bi, sales/*, act, true, allow\np, tool:bi, sales/daily, read, true, allow\n"
         "p2, tool:bi, sales/daily, true, region, clear\n"

@@ -228,14 +228,13 @@ def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path, caplog, l
 
 def test_a_stop_ends_connections_that_have_not_begun(tmp_path):
     """A stop waits for no handshake, and nothing of a connection is left."""
-    from tests.harness.pki import LOCAL, SERVER, Authority
+    from tests.harness.pki import Authority
 
-    certificate, key = Authority().issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
     with stage(
         tmp_path / "home",
         reports=sales.REPORTS,
         rules=sales.RULES,
-        listen=f", certificate: {certificate}, key: {key}",
+        listen=Authority().listening(tmp_path),
     ) as (_, proxy):
         parts = urlsplit(proxy.url)
         sock = socket.create_connection((parts.hostname, parts.port), timeout=20)

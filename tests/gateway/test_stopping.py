@@ -12,7 +12,7 @@ import pytest
 from proxy.gateway.connections import Connections
 from proxy.gateway.server import Server
 from tests.harness import sales
-from tests.harness.pki import LOCAL, SERVER, Authority, trusting
+from tests.harness.pki import Authority, trusting
 from tests.harness.proxy import stage
 
 
@@ -45,8 +45,7 @@ async def test_a_connection_that_is_made_while_the_server_stops_is_closed(turns)
 def test_a_client_that_never_says_goodbye_does_not_hold_up_the_stop(tmp_path):
     """TLS on asyncio's own transport, closing and not yet closed: a second close would break it."""
     authority = Authority()
-    certificate, key = authority.issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
-    listen = f", certificate: {certificate}, key: {key}"
+    listen = authority.listening(tmp_path)
     with stage(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (
         _,
         proxy,

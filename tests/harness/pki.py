@@ -63,6 +63,11 @@ class Authority:
         self.certificate = self.itself(until=24 * HOUR)
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
 
+    def listening(self, folder: Path) -> str:
+        """What `listen` of counterfoil.yaml says of a certificate of its own, which is written there."""
+        certificate, key = self.issue(*LOCAL, usage=SERVER).write(folder, "server")
+        return f", certificate: {certificate}, key: {key}"
+
     def itself(self, *, since: timedelta = -HOUR, until: timedelta = 24 * HOUR) -> x509.Certificate:
         """A certificate of its key, which may be renewed; times are from now on."""
         now = datetime.now(UTC)

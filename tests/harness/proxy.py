@@ -41,8 +41,8 @@ ACT = "p, tool:app, {report}, act, true, allow\n"
 class Home:
     """`folder/counterfoil.yaml`, its policies, keys and log; `reports` may name the store as {store}.
 
-    `settings` are more lines of counterfoil.yaml, `listen` more of that.
-    `settings` are more lines of counterfoil.yaml. Where there is a `database`, the log is in that.
+    `settings` are more lines of counterfoil.yaml, `listen` more of that. Where there is a `database`, the log is
+    in that.
     """
 
     def __init__(

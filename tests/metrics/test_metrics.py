@@ -18,7 +18,7 @@ from proxy.metrics.table import TABLE
 from tests.gateway.reloading import Stream, soon
 from tests.harness import sales, wire
 from tests.harness.background import Background
-from tests.harness.pki import LOCAL, SERVER, Authority, trusting
+from tests.harness.pki import Authority, trusting
 from tests.harness.provider import Provider
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -276,10 +276,8 @@ def test_connections_that_ask_nothing_take_no_room(tmp_path, monkeypatch, encryp
     """Of one address 16 are kept, in all 64, before TLS too; there is room again once they have gone."""
     monkeypatch.setenv("SCRAPE_TOKEN", TOKEN)
     monkeypatch.setattr(listener, "_UNKNOWN_SECONDS", 600.0)
-    authority, listen = Authority(), ""
-    if encrypted:
-        certificate, key = authority.issue(*LOCAL, usage=SERVER).write(tmp_path, "server")
-        listen = f", certificate: {certificate}, key: {key}"
+    authority = Authority()
+    listen = authority.listening(tmp_path) if encrypted else ""
     with stage(
         tmp_path / "home",
         reports=sales.REPORTS,
