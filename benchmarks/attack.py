@@ -212,7 +212,7 @@ def _amplification() -> Iterator[Figure]:
 
 def _ordinary(proxy: str, pid: int, token: str) -> float:
     """Seconds of the processor's time for each byte of requests for nothing that there is."""
-    head = f"GET /nothing HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    head = f"GET /nothing HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     for count in (200, ORDINARY):
         _at_rest(pid)
         before = _processor(pid)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 PACKETS: Final = 4 * 60
 """Bytes: SYN, ACK, FIN, ACK."""
-_HOST: Final = "Host: x\r\n"
+_HOST: Final = "Host: localhost\r\n"
 _MOST_BODY: Final = (1 << 20) - 1024
 Make = Callable[[str], Iterator[bytes]]
 """What connections send, one after the other; it is given a token that is good."""

@@ -200,7 +200,7 @@ class _Clients:
             form = _FORMS[turn % len(_FORMS)]
             match number % 50:
                 case 0 | 1:
-                    await self._raw(b"GET /small.csv HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n")
+                    await self._raw(b"GET /small.csv HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n")
                 case 2 if turn % 2:
                     await self._raw(self._head("/large.csv", token), most=1 << 14)
                 case 2:
@@ -242,7 +242,7 @@ class _Clients:
             self.answered[f"{kind} cut"] += 1
 
     def _head(self, target: str, token: str) -> bytes:
-        return f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        return f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
     async def _raw(self, request: bytes, *, most: int = 1 << 20) -> None:
         """Bytes on a connection that is broken off once `most` have come back."""

@@ -69,10 +69,12 @@ async def _all(url: str, count: int, head: str, body: str) -> None:
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
-    post = f"POST /-/reveal HTTP/1.1\r\nHost: x\r\n{body}Content-Length: 9999\r\n\r\n"
-    heads = Kind(act=_drip, first="GET / HTTP/1.1\r\nHost: x\r\nX-", pause=1)
+    post = f"POST /-/reveal HTTP/1.1\r\nHost: localhost\r\n{body}Content-Length: 9999\r\n\r\n"
+    heads = Kind(act=_drip, first="GET / HTTP/1.1\r\nHost: localhost\r\nX-", pause=1)
     bodies = Kind(act=_drip, first=post, pause=10)
-    readers = Kind(act=_sip, first=f"GET {REPORT} HTTP/1.1\r\nHost: x\r\n{head}\r\n", pause=60)
+    readers = Kind(
+        act=_sip, first=f"GET {REPORT} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n", pause=60
+    )
     kinds = (*[heads] * 8, *[bodies] * 3, readers)
     works = [_again(parts.hostname, parts.port, kinds[n % len(kinds)]) for n in range(count)]
     print("slow clients on " + url, flush=True)  # as servers do

@@ -212,7 +212,7 @@ class App:
                 executor=executor,
             ),
             held=self.connections,
-            names=listen.names,
+            serves=fitted.serves(listen, self.tls),
             stall=limits.stall_seconds,
             head=limits.head_seconds,
             head_bytes=_HEAD * limits.header_bytes,

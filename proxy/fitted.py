@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
@@ -24,11 +25,13 @@ from proxy.gateway.rates import Limits as RateLimits
 from proxy.gateway.rates import Rates
 from proxy.gateway.revealing import Bounds as RevealBounds
 from proxy.gateway.tracing import Tracer
+from proxy.hosts import LOCAL, Hosts, shown
 from proxy.keys import Keyring
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
 from proxy.settings import Limits, Reveal
 from proxy.spool import Spools
+from proxy.tls import TlsInForce
 from proxy.traces.exporting import Exporter
 from proxy.upstream import Stores
 from proxy.upstream.live import Limits as StoreLimits
@@ -121,6 +124,14 @@ def balancers(listen: Listen) -> Balancers:
         forwarded_for=told.forwarded_for,
         client_certificate=told.client_certificate,
     )
+
+
+def serves(listen: Listen, tls: TlsInForce) -> Callable[[str], bool]:
+    """Whether requests may be of a host; where none is listed, of the certificate's and this machine's."""
+    if listen.names:
+        return Hosts(listen.names).__contains__
+    own = Hosts((*LOCAL, shown(listen.host)))
+    return lambda host: host in own or host in tls.hosts
 
 
 def reveal_bounds(reveal: Reveal) -> RevealBounds:

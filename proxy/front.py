@@ -8,6 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from proxy.hosts import is_host
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -57,8 +59,9 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key: str | None = None
     """PEM file with its private key."""
     names: tuple[str, ...] = ()
-    """The names of which requests may be, as `Host` has them without port: `reports.example.com`, `10.0.0.7`,
-    `[2001:db8::7]`; others are 421. Left out, any: no answer depends on it, nor what a store is asked."""
+    """The hosts of which requests may be, as `Host` has them without port: `reports.example.com`, `10.0.0.7`,
+    `[2001:db8::7]`, `*.example.com` (one label for the star); others are 421. Left out: those that the
+    certificate names, `host` itself, `localhost`, `127.0.0.1` and `[::1]`. Health checks may be of any."""
     clients: Clients | None = None
     """Client certificates; left out, none is asked for."""
     balancers: Balancers | None = None
@@ -78,6 +81,10 @@ def listening_faults(listen: Listen) -> Iterator[tuple[tuple[str | int, ...], st
     if listen.clients is not None and listen.certificate is None:
         hint = "give `certificate` and `key`"
         yield ("clients",), "without TLS no client shows a certificate", hint
+    for number, name in enumerate(listen.names):
+        if not is_host(name):
+            hint = "write it without scheme and port: `reports.example.com`, `10.0.0.7`, `[2001:db8::7]`"
+            yield ("names", number), f"`{name}` is no host", hint
     balancers = listen.balancers
     for number, address in enumerate(balancers.addresses if balancers else ()):
         if not is_network(address):
@@ -94,6 +101,12 @@ def listening_faults(listen: Listen) -> Iterator[tuple[tuple[str | int, ...], st
                 f"`{name}` does not go with `proxy_protocol`",
                 "balancers pass connections on, or end TLS and say in fields who the client is: give one",
             )
+    if balancers and (balancers.forwarded_for or balancers.client_certificate) and not listen.names:
+        yield (
+            ("balancers",),
+            "balancers that end TLS are known to clients by names of their own",
+            "give `names`: those, as clients write them",
+        )
     if balancers and balancers.client_certificate and listen.clients is None:
         yield (
             ("balancers", "client_certificate"),

@@ -6,6 +6,7 @@ import socket
 
 from proxy.config import Config
 from proxy.errors import CounterfoilError
+from proxy.hosts import shown
 from proxy.tls import Files, TlsInForce
 
 
@@ -23,14 +24,14 @@ def tls(config: Config) -> TlsInForce:
             authority=config.path(clients.authority) if clients else None,
             revoked=config.path(revoked) if revoked else None,
             demanded=clients is not None and clients.required,
+            hosts=not listen.names,
         )
     )
 
 
 def url(host: str, port: int, *, encrypted: bool) -> str:
     """Where a listener is reached, without a path."""
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if encrypted else 'http'}://{shown}:{port}"
+    return f"{'https' if encrypted else 'http'}://{shown(host)}:{port}"
 
 
 def reserve(host: str, port: int) -> socket.socket:

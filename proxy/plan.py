@@ -309,8 +309,6 @@ class Deny:
     detail: str = ""
     """More help for the requester, built from the catalogue's names alone; never from input."""
     lines: tuple[Line, ...] = ()
-    status: int | None = None
-    """The HTTP status where it is not the reason's own (414 rather than 431)."""
     allow: tuple[str, ...] = ()
     """The methods for `Allow` (405)."""
     size: int | None = None

@@ -23,11 +23,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     event: str
 
 
-def status(deny: Deny) -> int:
-    """The HTTP status of a denial."""
-    return deny.status or deny.reason.status
-
-
 def body(deny: Deny, event: str) -> bytes:
     """The document; it holds nothing of the request."""
     row = deny.reason.value
@@ -35,7 +30,7 @@ def body(deny: Deny, event: str) -> bytes:
         Problem(
             type=TYPE_PREFIX + row.slug,
             title=row.title,
-            status=status(deny),
+            status=row.status,
             detail=f"{deny.detail} {row.advice}".strip(),
             event=event,
         )

@@ -25,6 +25,12 @@ class Reason(Enum):
         "The request is malformed",
         "Send a plain HTTP/1.1 request for a catalogued path.",
     )
+    MISDIRECTED = ReasonRow(
+        "misdirected-request",
+        421,
+        "This host's name is none of the proxy's",
+        "Use the address that you were given. Operators list in `listen.names` what it is reached by.",
+    )
     UNAUTHENTICATED = ReasonRow(
         "unauthenticated",
         401,

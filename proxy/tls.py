@@ -19,7 +19,8 @@ from typing import Final
 
 from proxy import documents
 from proxy.errors import CounterfoilError
-from proxy.identity.certificates import Authorities, ends
+from proxy.hosts import Hosts, shown
+from proxy.identity.certificates import Authorities, OfServer
 from proxy.watching import Look, changes, look
 
 _LOGGER: Final = logging.getLogger("counterfoil")
@@ -43,6 +44,8 @@ class Files:
     revoked: Path | None = None
     demanded: bool = False
     """Whether a connection needs a client's certificate."""
+    hosts: bool = False
+    """Whether it is the certificate's names by which the server is known, so that it must have some."""
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -65,6 +68,8 @@ class TlsInForce:
         """Of clients' certificates; None where none count."""
         self.ends: float | None = None
         """When the server's certificate does."""
+        self.hosts = Hosts(())
+        """Those that the server's certificate names."""
         self.untaken: dict[str, str] = {}
         """Part -> why its files are not in force."""
         self._seen: Look = {}
@@ -149,12 +154,17 @@ class TlsInForce:
             # Whoever is resumed is not verified anew, by OpenSSL.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
-        until = ends(certificate)
+        own = OfServer.parse(certificate)
+        if files.hosts and not own.hosts:
+            raise CounterfoilError(
+                "the server's certificate names no host (`subjectAltName`): have one issued for those that"
+                " clients use, or list them in `names` of `listen`"
+            )
         if self.plain is None:
             self.plain = plain
         else:
             _load(self.plain, files)
-        self.context, self.ends = context, until
+        self.context, self.ends, self.hosts = context, own.ends, Hosts(map(shown, own.hosts))
 
     def _due(self) -> bool:
         self._tell_of_stale()

@@ -112,9 +112,17 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: edit(home, "port: 0", "port: 0, balancers: {addresses: [balancer]}"),
         "`balancer` is no address or network",
     ),
+    "the name of nothing": (
+        lambda home: edit(home, "port: 0", "port: 0, names: ['https://reports.example.com']"),
+        "`https://reports.example.com` is no host",
+    ),
+    "balancers that end TLS, by no name": (
+        lambda home: edit(home, "port: 0", "port: 0, balancers: {addresses: [10.0.0.7], forwarded_for: true}"),
+        "balancers that end TLS are known to clients by names of their own",
+    ),
     "a balancer's certificates for nobody": (
         lambda home: edit(
-            home, "port: 0", "port: 0, balancers: {addresses: [10.0.0.7], client_certificate: true}"
+            home, "port: 0", "port: 0, names: [a.b], balancers: {addresses: [10.0.0.7], client_certificate: true}"
         ),
         "no client certificate counts without `listen.clients`",
     ),
@@ -260,7 +268,9 @@ def test_tls_is_of_this_decade_and_speaks_http_1_1_alone(home):
     with Served(home) as proxy:
         port = int(proxy.url.rpartition(":")[2])
         url = f"https://localhost:{port}"
-        plain = wire.exchange(f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain = wire.exchange(
+            f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         assert b"HTTP/" not in plain
         context = ssl.create_default_context(cafile=str(certificate))
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -299,5 +309,7 @@ def test_metrics_are_served_over_tls_where_reports_are(home):
         url = f"https://localhost:{port}"
         assert wire.get(url, "/metrics", token="t" * 32, ca=str(certificate)).status == 200
         assert wire.get(url, "/metrics", token="t" * 31, ca=str(certificate)).status == 401
-        plain = wire.exchange(f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain = wire.exchange(
+            f"http://127.0.0.1:{port}", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         assert b"HTTP/" not in plain

@@ -20,7 +20,7 @@ from proxy import documents, listening
 from proxy.config import Config
 from proxy.doctor.finding import Finding, Patient, State
 from proxy.errors import CounterfoilError
-from proxy.identity.certificates import Authorities
+from proxy.identity.certificates import Authorities, hosts_named
 from proxy.tls import Files, TlsInForce
 
 _SOON: Final = 21 * 86400.0
@@ -160,7 +160,7 @@ def _chain(path: Path, now: float) -> Iterator[Finding]:
         yield _finding(what, State.FAIL, "the chain has a certificate that cannot be read")
         return
     good = True
-    names = _names(chain[0])
+    names = hosts_named(chain[0])
     if not names:
         good = False
         text = "the certificate has no `subjectAltName`: no client takes it for any host's"
@@ -189,15 +189,6 @@ def _chain(path: Path, now: float) -> Iterator[Finding]:
         yield _finding(what, State.WARN, text, renew, look)
     elif good:
         yield _finding(what, State.OK, f"for {', '.join(names[:4])}, until {day}")
-
-
-def _names(certificate: x509.Certificate) -> Sequence[str]:
-    try:
-        listed = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
-        return ()
-    addresses = map(str, listed.get_values_for_type(x509.IPAddress))
-    return (*listed.get_values_for_type(x509.DNSName), *addresses)
 
 
 def _for_servers(certificate: x509.Certificate) -> bool:

@@ -104,9 +104,9 @@ def refuse(receipt: Receipt, deny: Deny) -> web.Response:
     """A refusal on record."""
     headers = {**_headers(receipt, _PROBLEM), **problems.headers(deny)}
     response = web.Response(
-        status=problems.status(deny), body=problems.body(deny, receipt.access), headers=headers
+        status=deny.reason.status, body=problems.body(deny, receipt.access), headers=headers
     )
-    if deny.reason in (Reason.MALFORMED, Reason.BODY, Reason.TOO_LARGE):
+    if deny.reason in (Reason.MALFORMED, Reason.MISDIRECTED, Reason.BODY, Reason.TOO_LARGE):
         response.force_close()
     return response
 

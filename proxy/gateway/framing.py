@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from collections.abc import Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from proxy.catalogue import MalformedTarget, parse_target
 from proxy.gateway.control import PREFIX
 from proxy.gateway.health import LIVE, READY
+from proxy.hosts import host_of
 from proxy.plan import Deny
 from proxy.reasons import Reason
-
-_HOST: Final = re.compile(
-    r"((?=[\-._~]*[A-Za-z0-9])[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
-)
-"""RFC 9110 §7.2, without what no name of a server has."""
 
 
 def is_check(request: web.BaseRequest) -> bool:
@@ -24,7 +19,7 @@ def is_check(request: web.BaseRequest) -> bool:
     if request.raw_path not in (LIVE, READY):
         return False
     host = request.headers.get(hdrs.HOST)
-    named = request.version == HttpVersion10 if host is None else _HOST.match(host) is not None
+    named = request.version == HttpVersion10 if host is None else host_of(host) is not None
     return (
         named
         and request.version in (HttpVersion10, HttpVersion11)
@@ -34,19 +29,19 @@ def is_check(request: web.BaseRequest) -> bool:
     )
 
 
-def fault(request: web.BaseRequest, names: frozenset[str]) -> Deny | None:
+def fault(request: web.BaseRequest, serves: Callable[[str], bool]) -> Deny | None:
     """Why a request is not as it must be; None where all is well.
 
-    `names`: the hosts of which it may be; none: any. HTTP/1.0 is refused for its answers have no chunks: one
+    `serves`: whether it may be of a host. HTTP/1.0 is refused for its answers have no chunks: one
     that is cut looks like a whole one.
     """
     if request.version != HttpVersion11:
         return Deny(reason=Reason.MALFORMED, cause="http-version")
-    host = _HOST.match(request.headers.get(hdrs.HOST, ""))
+    host = host_of(request.headers.get(hdrs.HOST, ""))
     if host is None:
         return Deny(reason=Reason.MALFORMED, cause="host")
-    if names and host[1].lower() not in names:  # RFC 9110 §15.5.20
-        return Deny(reason=Reason.MALFORMED, status=421, cause="foreign-host")
+    if not serves(host):
+        return Deny(reason=Reason.MISDIRECTED, cause="foreign-host")
     if hdrs.TRANSFER_ENCODING in request.headers:
         return Deny(reason=Reason.BODY, cause="body-on-a-read")
     if request.raw_path.startswith(PREFIX):  # the gateway itself parses what is a report's

@@ -41,9 +41,13 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reports of all others are served."""
 
 
-def told(ready: Readiness, address: str) -> bytes:
-    """What a client at that address is told, as JSON."""
-    whole: object = ready if is_loopback(address) else {"status": ready.status}
+def told(ready: Readiness, address: str, *, foreign: bool) -> bytes:
+    """What a client at that address is told, as JSON.
+
+    `foreign`: it asks for a host that is none of the proxy's, as a browser does there whose page has had its
+    own name resolved to this machine.
+    """
+    whole: object = ready if is_loopback(address) and not foreign else {"status": ready.status}
     return msgspec.json.encode(whole) + b"\n"
 
 

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from proxy import problems
 from proxy.access import AccessEvent, Ended, Step, new_access_id, timestamp
 from proxy.gateway.tracing import Trace
 from proxy.gateway.view import Block
@@ -136,7 +135,7 @@ class Access(msgspec.Struct, kw_only=True):
             decision="deny" if deny else "permit",
             reason=deny.reason.slug if deny else "",
             cause=deny.cause if deny else "",
-            status=problems.status(deny) if deny else self.status,
+            status=deny.reason.status if deny else self.status,
             span="" if deny else self.span,
             policy=self.policy,
             lines=_some_lines(lines),

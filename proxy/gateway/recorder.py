@@ -143,7 +143,7 @@ class Recorder:
         if access.trace is not None:
             access.trace.refused(deny)
         return web.Response(
-            status=problems.status(deny),
+            status=deny.reason.status,
             body=problems.body(deny, access.id),
             headers={EVENT_HEADER: access.id, "Server": "counterfoil", **problems.headers(deny)},
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -33,6 +33,7 @@ from proxy.gateway.peer import Peer, presented
 from proxy.gateway.revealing import PATH as REVEAL
 from proxy.gateway.revealing import Reveals
 from proxy.gateway.tracing import Tracer
+from proxy.hosts import host_of
 from proxy.plan import Deny
 from proxy.reasons import Reason
 
@@ -59,7 +60,7 @@ class _ParserFault(web.Response):
     """A refusal that is recorded when it is prepared, before its first byte."""
 
     def __init__(self, gateway: Gateway, deny: Deny) -> None:
-        super().__init__(status=deny.status or deny.reason.status)
+        super().__init__(status=deny.reason.status)
         self._gateway = gateway
         self._deny = deny
 
@@ -266,13 +267,13 @@ class Server(web.Server):
         reveals: Reveals,
         *,
         held: Connections,
-        names: Iterable[str] = (),
+        serves: Callable[[str], bool],
         stall: float,
         head: float,
         head_bytes: int,
         **kwargs: Any,
     ) -> None:
-        """`names`: the hosts of which requests may be, without port; none: any.
+        """`serves`: whether requests may be of a host.
 
         `stall`: seconds for which a client may take nothing of what is sent to it.
 
@@ -282,7 +283,7 @@ class Server(web.Server):
         self.gateway = gateway
         self._control = control
         self._reveals = reveals
-        self._names = frozenset(name.lower() for name in names)
+        self._serves = serves
         self.held = held
         """The connections that there are."""
         self.stall = stall
@@ -338,8 +339,8 @@ class Server(web.Server):
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         gateway = self.gateway
         if is_check(request):  # nobody is kept from asking how it is
-            return self._health(request.raw_path, gateway.askers.client(request).address)
-        deny = fault(request, self._names)
+            return self._health(request)
+        deny = fault(request, self._serves)
         if deny is not None:
             access = gateway.access(request, request.method)
             return await gateway.recorder.refuse(access, deny)
@@ -360,13 +361,15 @@ class Server(web.Server):
             return await self._control.handle(request)
         return await self.gateway.handle(request)
 
-    def _health(self, path: str, address: str) -> web.Response:
+    def _health(self, request: web.BaseRequest) -> web.Response:
         """A health check is no access: it refers to the record that this process opened its log with."""
         status, said, media_type = 200, b"live\n", "text/plain; charset=utf-8"
-        if path == READY:
+        if request.raw_path == READY:
             ready = readiness(self.gateway)
             status = 200 if ready.status == "ready" else 503
-            said, media_type = told(ready, address), "application/json"
+            foreign = not self._serves(host_of(request.headers.get(hdrs.HOST, "")) or "")
+            address = self.gateway.askers.client(request).address
+            said, media_type = told(ready, address, foreign=foreign), "application/json"
         return web.Response(
             status=status,
             body=said,

@@ -254,9 +254,28 @@ def _read_lists(text: bytes, authorities: Iterable[x509.Certificate]) -> Mapping
     return MappingProxyType({signer: revoked for signer, (_, revoked) in found.items()})
 
 
-def ends(chain: bytes) -> float:
-    """When the first certificate of a PEM file does; raises CounterfoilError."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfServer:
+    """What is to be known of the server's own certificate."""
+
+    ends: float
+    hosts: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, chain: bytes) -> Self:
+        """The first certificate of a PEM file; raises CounterfoilError."""
+        try:
+            own = x509.load_pem_x509_certificate(chain)
+            return cls(ends=own.not_valid_after_utc.timestamp(), hosts=hosts_named(own))
+        except _BAD as exc:
+            raise CounterfoilError("the server's certificate cannot be read: see `listen`") from exc
+
+
+def hosts_named(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names and addresses in its `subjectAltName`, by which it is a server's (RFC 9525 §6.1)."""
     try:
-        return x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
-    except _BAD as exc:
-        raise CounterfoilError("the server's certificate cannot be read: see `listen`") from exc
+        listed = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (*_BAD, x509.ExtensionNotFound):
+        return ()
+    addresses = map(str, listed.get_values_for_type(x509.IPAddress))
+    return (*listed.get_values_for_type(x509.DNSName), *addresses)

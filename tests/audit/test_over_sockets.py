@@ -92,7 +92,7 @@ def requests(proxy: Proxy) -> Iterator[tuple[str, bytes]]:
         stated = {"subject": "alice", "groups": ("analysts",), **claims}
         token = proxy.issuer.token(stated.pop("subject"), **stated).encode()
         return (
-            method + b" " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            method + b" " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             b"Authorization: Bearer " + token + b"\r\n" + fields + b"\r\n"
         )
 

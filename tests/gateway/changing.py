@@ -33,7 +33,7 @@ def ask(
     **headers: str,
 ) -> wire.Answer:
     data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
     fields = (
         {"Content-Type": "application/json", "Content-Length": str(len(data))}
         if data or body is not None

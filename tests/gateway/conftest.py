@@ -39,4 +39,4 @@ def proxy(world, store) -> Proxy:
 def fields(proxy) -> str:
     """What a permitted request has beside its first line."""
     token = proxy.issuer.token("alice", groups=("analysts",))
-    return f"Host: x\r\nAuthorization: Bearer {token}\r\n"
+    return f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"

@@ -61,7 +61,7 @@ class Stream:
         token = proxy.issuer.token("alice", groups=groups, lifetime=lifetime)
         self._sock = wire.connect(proxy.url)
         self._sock.sendall(
-            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Authorization: Bearer {token}\r\n\r\n".encode()
         )
         self._received = bytearray(self._sock.recv(1000))

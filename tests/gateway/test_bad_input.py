@@ -113,7 +113,7 @@ def test_two_tokens(proxy, store, alice):
     """Two Authorization headers: 400 or 401, never a choice between them."""
     raw = wire.exchange(
         proxy.url,
-        f"GET {PATHS['csv']} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"GET {PATHS['csv']} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: Bearer x\r\nAuthorization: Bearer {alice}\r\n\r\n".encode(),
     )
     assert wire.parse(raw).status in (400, 401)
@@ -239,15 +239,15 @@ def test_targets_that_are_no_catalogued_path(proxy, store, alice, target):
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc",
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nX : canary-echo\r\n\r\n",
-        b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n canary-echo\r\n\r\n",
-        b"GET /canary-echo\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: canary-echo\r\n" * 3_000 + b"\r\n",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: +3\r\n\r\nabc",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nX : canary-echo\r\n\r\n",
+        b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\n canary-echo\r\n\r\n",
+        b"GET /canary-echo\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: canary-echo\r\n" * 3_000 + b"\r\n",
         b"canary-echo\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
@@ -268,11 +268,13 @@ def test_framing_faults_are_recorded_and_echo_nothing(proxy, store, request_):
 @pytest.mark.threat("B15")
 def test_a_body_on_a_read(proxy, store, alice):
     """A GET with a body that holds a second request: one answer, one event, nothing of the second."""
-    inner = f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice}\r\n\r\n"
+    inner = (
+        f"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {alice}\r\n\r\n"
+    )
     before = len(proxy.events())
     raw = wire.exchange(
         proxy.url,
-        f"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice}\r\n"
+        f"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {alice}\r\n"
         f"Content-Length: {len(inner)}\r\n\r\n{inner}".encode(),
     )
     assert raw.count(b"HTTP/1.1 ") == 1

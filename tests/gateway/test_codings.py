@@ -385,7 +385,7 @@ def test_the_first_rows_leave_at_once(world, store, coding):
     token = world[1].issuer.token("alice", groups=("analysts",))
     inflate = zlib.decompressobj(31) if coding == "gzip" else zstd.ZstdDecompressor()
     with wire.connect(world[1].url) as sock:
-        head = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {coding}\r\n"
+        head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n"
         sock.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
         got = b""
         while not (found := re.search(rb"\r\n\r\n([0-9a-f]+)\r\n", got)) or len(got) < (

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.harness import sales, wire
-from tests.harness.proxy import Proxy, stage
+from tests.harness.proxy import Proxy
 from tests.harness.store import Page, Store
 
 PATH = "/sales/daily.csv"
@@ -63,28 +63,22 @@ def test_a_health_check_may_be_of_http_1_0(proxy):
     ],
 )
 def test_a_host_that_is_none_is_refused(proxy, store, fields, host):
-    """A8: a Host field that is no host is refused; one of a foreign name has no effect."""
-    request = f"GET {PATH} HTTP/1.1\r\n{fields.replace('Host: x', f'Host: {host}')}\r\n"
+    """A8: a Host field that is no host is refused."""
+    request = f"GET {PATH} HTTP/1.1\r\n{fields.replace('Host: localhost', f'Host: {host}')}\r\n"
     raw = wire.exchange(proxy.url, request.encode("latin-1"))
     assert answers(raw) == [400] and not store.asked
 
 
 @pytest.mark.threat("A8")
-@pytest.mark.parametrize("hosts", ["", "Host: x\r\nHost: y\r\n", "Host: x\r\nhost: x\r\n"])
+@pytest.mark.parametrize(
+    "hosts", ["", "Host: localhost\r\nHost: y\r\n", "Host: localhost\r\nhost: x\r\n"]
+)
 def test_no_host_or_two_are_refused(proxy, store, fields, hosts):
     """A8: a request without a Host field, or with two, is refused (RFC 9112 §3.2)."""
-    request = f"GET {PATH} HTTP/1.1\r\n{fields.replace(f'Host: x{chr(13)}{chr(10)}', hosts)}\r\n"
+    request = (
+        f"GET {PATH} HTTP/1.1\r\n{fields.replace(f'Host: localhost{chr(13)}{chr(10)}', hosts)}\r\n"
+    )
     refused(proxy, store, request, 400, "framing")
-
-
-@pytest.mark.threat("A8")
-def test_a_foreign_host_has_no_effect(proxy, store, fields):
-    """A8: the store is the catalogue's, whatever host the client names."""
-    request = f"GET {PATH} HTTP/1.1\r\n{fields.replace('Host: x', 'Host: evil.example')}"
-    raw = wire.exchange(proxy.url, f"{request}Connection: close\r\n\r\n".encode())
-    assert answers(raw) == [200]
-    ((_, asked),) = store.asked
-    assert "evil" not in asked["host"]
 
 
 @pytest.mark.threat("B15")
@@ -157,7 +151,7 @@ def test_what_is_more_than_a_health_check_is_a_request_like_any_other(
     proxy, store, path, method, version, more
 ):
     """A11, B14: it needs a token, is held to what HTTP/1.1 allows, and is on record."""
-    host, more = ("a b", "") if more == "bad host" else ("x", more)
+    host, more = ("a b", "") if more == "bad host" else ("localhost", more)
     request = (
         f"{method} {path} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n\r\n"
     )
@@ -174,24 +168,6 @@ def test_a_health_check_is_no_access(proxy, method):
     for path in ("/-/live", "/-/ready"):
         assert proxy.get(path, method=method).status == 200
     assert len(proxy.events()) == before
-
-
-@pytest.mark.threat("A8")
-def test_a_host_that_is_not_listed_is_misdirected(tmp_path):
-    """A8: where the names are listed, a request of another host is 421, with a good token too."""
-    names = ", names: [reports.example.com, '[::1]']"
-    with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, listen=names) as (store, proxy):
-        store.pages[PATH] = Page(LONG)
-        alice = proxy.issuer.token("alice", groups=("analysts",))
-        for host, status in (
-            ("reports.example.com", 200), ("REPORTS.example.com:8443", 200), ("[::1]:1", 200),
-            ("evil.example", 421), ("reports.example.com.", 421), ("127.0.0.1", 421),
-        ):  # fmt: skip
-            answer = proxy.get(PATH, token=alice, headers={"Host": host})
-            assert answer.status == status, host
-        assert len(store.asked) == 3
-        assert proxy.get("/-/live").status == 200
-        assert proxy.events()[-1].cause == "foreign-host"
 
 
 @pytest.mark.threat("A9", "A10")

@@ -41,7 +41,7 @@ def refused(proxy: Proxy, store: Store, request: bytes, *allowed: int) -> wire.A
     return answer
 
 
-BEHIND = b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\n\r\n"
+BEHIND = b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.mark.threat("B14")
@@ -149,15 +149,17 @@ def test_a_compressed_request_is_not_unpacked(proxy, store, fields, coding, targ
 @pytest.mark.parametrize(
     ("what", "request_"),
     [
-        ("target", b"GET /" + b"a" * (64 << 10) + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("target", b"GET /" + b"a" * (64 << 10) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (
             "query",
-            b"GET /sales/daily.csv?" + b"a=1&" * (16 << 10) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /sales/daily.csv?"
+            + b"a=1&" * (16 << 10)
+            + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ),
-        ("method", b"G" * (64 << 10) + b" / HTTP/1.1\r\nHost: x\r\n\r\n"),
-        ("field", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (64 << 10) + b"\r\n\r\n"),
-        ("name", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X" * (64 << 10) + b": a\r\n\r\n"),
-        ("fields", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: canary\r\n" * 10_000 + b"\r\n"),
+        ("method", b"G" * (64 << 10) + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("field", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * (64 << 10) + b"\r\n\r\n"),
+        ("name", b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X" * (64 << 10) + b": a\r\n\r\n"),
+        ("fields", b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: canary\r\n" * 10_000 + b"\r\n"),
     ],
 )
 def test_a_huge_head_is_refused(proxy, store, what, request_):
@@ -187,12 +189,13 @@ def test_ten_thousand_pipelined_requests_take_no_room(tmp_path, world, store):
     with Served(home) as proxy, wire.connect(proxy.url) as sock:
         proxy.get(PATH)
         before = resident(proxy.pid)
-        one = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX: {'a' * 1000}\r\n\r\n".encode()
+        one = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nX: {'a' * 1000}\r\n\r\n".encode()
         count = 10_000
 
         def send() -> None:
             sock.sendall(
-                one * (count - 1) + one.replace(b"Host: x", b"Host: x\r\nConnection: close")
+                one * (count - 1)
+                + one.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")
             )
 
         sender = threading.Thread(target=send, daemon=True)
@@ -213,7 +216,7 @@ def test_ten_thousand_pipelined_requests_take_no_room(tmp_path, world, store):
 
 
 @pytest.mark.threat("B18")
-@pytest.mark.parametrize("before", ["", "GET /none HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("before", ["", "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_a_head_of_many_large_fields_takes_no_room(tmp_path, store, before):
     """B18: each field is as large as it may be, and there are as many as there may be: 431, long before they are there."""
     home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url)
@@ -223,7 +226,7 @@ def test_a_head_of_many_large_fields_takes_no_room(tmp_path, store, before):
         for _ in range(50):
             sock = stack.enter_context(wire.connect(proxy.url))
             with contextlib.suppress(ConnectionError):  # it is not waited for to the end
-                sock.sendall(before.encode() + b"GET / HTTP/1.1\r\nHost: x\r\n" + fields)
+                sock.sendall(before.encode() + b"GET / HTTP/1.1\r\nHost: localhost\r\n" + fields)
             answers.append(statuses(wire.rest(sock)))
         assert resident(proxy.pid) - size < 32
         assert all(each in ([], [401], [431], [401, 431]) for each in answers)

@@ -212,7 +212,7 @@ def test_a_head_tells_the_requester_s_length_and_no_other(world):
         given = wire.parse(
             wire.exchange(
                 proxy.url,
-                f"HEAD {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                f"HEAD {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                 f"Authorization: Bearer {alice(proxy)}\r\n\r\n".encode(),
             )
         )

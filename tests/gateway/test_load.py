@@ -66,10 +66,10 @@ def test_a_thousand_slow_heads_and_bodies_end_and_keep_nobody_waiting(tmp_path):
             settings="limits: {head_seconds: 2}\n",
         )
         token = home.issuer.token("alice", groups=("analysts",))
-        body = f"POST /-/reveal HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        body = f"POST /-/reveal HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         slow = [
             b"",
-            b"GET /sales/daily.csv HTTP/1.1\r\nHost: x\r\nX: ",
+            b"GET /sales/daily.csv HTTP/1.1\r\nHost: localhost\r\nX: ",
             b"GET /sa",
             body.encode()[:-2] + b"\r\nContent-Length: 10\r\nContent-Type: text/plain\r\n\r\na",
         ]
@@ -96,7 +96,7 @@ def test_one_subject_with_many_reports_at_once_is_told_to_wait(tmp_path):
     with world(tmp_path, "drain_seconds: 1") as (store, proxy):
         store.pages["/sales/daily.csv"] = Page(sales.as_csv(sales.rows(20)), delay=60)
         token = proxy.issuer.token("alice", groups=("analysts",))
-        one = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        one = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(wire.connect(proxy.url)) for _ in range(500)]
             for sock in socks:
@@ -153,7 +153,7 @@ def test_refusals_that_come_all_at_once_share_one_record(tmp_path):
         socks = [stack.enter_context(wire.connect(proxy.url)) for _ in range(300)]
         proxy.process.send_signal(signal.SIGSTOP)
         for sock in socks:
-            sock.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            sock.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         proxy.process.send_signal(signal.SIGCONT)
         answers = [wire.parse(wire.rest(sock)) for sock in socks]
         assert {each.status for each in answers} == {401}
@@ -271,7 +271,7 @@ def test_connections_take_no_file_that_an_answer_needs(tmp_path):
         store.pages[PATH] = Page(sales.as_csv(sales.rows(20)), delay=1)
         home = Home(tmp_path, reports=sales.REPORTS, rules=sales.RULES, store=store.url)
         token = home.issuer.token("alice", groups=("analysts",))
-        head = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        head = f"Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
         with Served(home, files=200) as proxy, contextlib.ExitStack() as stack, proxy.explained():
             good = [stack.enter_context(wire.connect(proxy.url)) for _ in range(8)]
             for _ in range(300):

@@ -58,11 +58,11 @@ def test_nothing_is_told_at_debug(world, caplog):
             proxy.get(PATH, token=token)
         for raw in (
             b"canary\r\n\r\n",
-            b"GET /canary\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
-            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nX : canary\r\n\r\n".encode(),
-            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}x\r\n"
+            b"GET /canary\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nX : canary\r\n\r\n".encode(),
+            f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}x\r\n"
             "Connection: close\r\n\r\n".encode(),
-            f"GET {PATH}?least=canary HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            f"GET {PATH}?least=canary HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
             "Connection: close\r\nUser-Agent: canary\r\nCounterfoil-Purpose: canary\r\n\r\n".encode(),
         ):
             wire.exchange(proxy.url, raw)

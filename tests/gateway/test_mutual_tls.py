@@ -190,7 +190,7 @@ def test_a_bound_token_counts_with_its_certificate_alone(world, bi, confirmed):
 
 def ask(sock, token: str) -> int:
     sock.sendall(
-        f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     )
     received = b""
     while b"\r\n\r\n" not in received:
@@ -270,7 +270,7 @@ def test_an_answer_under_way_is_cut_when_its_certificate_is_revoked(world, bi):
     crl, kept = world.folder / "ca.crl", (world.folder / "ca.crl").read_bytes()
     try:
         with wire.connect(world.proxy.url, world.shows(bi)) as sock:
-            fields = f"Host: x\r\nAuthorization: Bearer {alice(world)}\r\n"
+            fields = f"Host: localhost\r\nAuthorization: Bearer {alice(world)}\r\n"
             sock.sendall(f"GET {PATH} HTTP/1.1\r\n{fields}\r\n".encode())
             received = sock.recv(1 << 16)
             crl.write_bytes(world.authority.revoke(bi))

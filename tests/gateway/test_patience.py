@@ -38,7 +38,9 @@ def unread(url: str) -> socket.socket:
 
 def request(home: Home, path: str = PATH) -> bytes:
     token = home.issuer.token("alice", groups=("analysts",))
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
 
 
 def until(condition, seconds: float = 40) -> bool:
@@ -113,7 +115,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(tmp_path, sent):
 def test_a_second_head_is_not_waited_for_either(tmp_path, begun):
     """B17: one that began with the request before it, or while that was answered."""
     settings = "limits: {head_seconds: 1, keep_alive_seconds: 600}\n"
-    check, partial = b"GET /-/live HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /sal"
+    check, partial = b"GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /sal"
     with (
         stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=settings) as (_, proxy),
         wire.connect(proxy.url) as sock,

@@ -41,7 +41,7 @@ def test_a_policy_that_is_refused_is_told_and_the_last_good_one_serves(proxy):
 
 def test_elsewhere_the_status_alone_is_told(tmp_path):
     """Neither which policy decides, nor what is wrong with it."""
-    listen = ", balancers: {addresses: [127.0.0.1], forwarded_for: true}"
+    listen = ", balancers: {addresses: [127.0.0.1], forwarded_for: true}, names: [127.0.0.1]"
     with stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (_, proxy):
         for address, much in (("192.0.2.7", False), ("127.0.0.1", True)):
             answer = proxy.get("/-/ready", headers={"X-Forwarded-For": address})

@@ -114,7 +114,7 @@ class Answer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        transport.write(f"GET /{self.number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())  # type: ignore[attr-defined]
+        transport.write(f"GET /{self.number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         """What has come is on record now."""

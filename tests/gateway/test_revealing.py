@@ -268,7 +268,7 @@ def test_bodies_are_bounded_and_strict(proxy, raw, headers, status):
 def test_who_leaves_in_the_middle_of_a_body_is_on_record_as_that(proxy, caplog, how):
     """A client that goes is no fault of the proxy: nothing is said of an error."""
     by = token(proxy, "olga", "officers")
-    head = f"POST /-/reveal HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {by}\r\n"
+    head = f"POST /-/reveal HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {by}\r\n"
     sock = wire.connect(proxy.url)
     sock.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode())
     assert soon(lambda: proxy.app.gateway.askers.rates._running)  # it is under way

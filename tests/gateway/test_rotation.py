@@ -220,7 +220,7 @@ def test_a_stream_ends_under_the_keys_that_it_began_with(world):
     token = proxy.issuer.token("alice", groups=("x",))
     with wire.connect(proxy.url) as sock:
         sock.sendall(
-            b"GET /sealed.csv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"GET /sealed.csv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             b"Authorization: Bearer " + token.encode() + b"\r\n\r\n"
         )
         received = bytearray(sock.recv(1000))

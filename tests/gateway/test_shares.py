@@ -22,7 +22,7 @@ async def _endless():
 def _begin(proxy, token: str):
     sock = wire.connect(proxy.url)
     sock.sendall(
-        f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     )
     assert b" 200 OK" in sock.recv(1000)
     return sock

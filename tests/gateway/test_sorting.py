@@ -376,7 +376,7 @@ def test_only_so_many_answers_are_sorted_at_once(world):
         for user in ("olga", "otto", "oona"):
             sock = wire.connect(proxy.url)
             socks.append(sock)
-            head = f"GET {CSV} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {owner(proxy, user)}\r\n\r\n"
+            head = f"GET {CSV} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {owner(proxy, user)}\r\n\r\n"
             sock.sendall(head.encode())
             while len(begun) < len(socks):
                 assert proxy.get("/-/live").status in (200, 401, 404)

@@ -23,7 +23,9 @@ async def test_a_connection_that_is_made_while_the_server_stops_is_closed(turns)
     held = Connections(most=1, most_each=1)
     slot = held.enter()
     assert slot is not None
-    server = Server(nothing, nothing, nothing, held=held, stall=1, head=1, head_bytes=1 << 16)
+    server = Server(
+        nothing, nothing, nothing, held=held, serves=bool, stall=1, head=1, head_bytes=1 << 16
+    )
     loop = asyncio.get_running_loop()
     theirs, ours = socket.socketpair()
     with theirs:
@@ -55,7 +57,7 @@ def test_a_client_that_never_says_goodbye_does_not_hold_up_the_stop(tmp_path):
         client = trusting(authority).wrap_socket(
             held, server_hostname=at.hostname, suppress_ragged_eofs=False
         )
-        client.sendall(b"GET /-/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /-/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while piece := client.recv(4096):  # ends with the proxy's goodbye; ours is not sent
             answer += piece

@@ -185,7 +185,7 @@ def test_nobody_shuts_a_store_by_taking_slowly_what_it_gives(tmp_path):
     with world(tmp_path, more=", limits: {failures: 3}", answer=impatient) as w:
         with contextlib.ExitStack() as stack:
             token = w.proxy.issuer.token("mallory", groups=("analysts",))
-            head = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+            head = f"Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
             socks = [stack.enter_context(unread(w.proxy.url)) for _ in range(4)]
             for sock in socks:
                 sock.sendall(f"GET {PATH} HTTP/1.1\r\n{head}".encode())

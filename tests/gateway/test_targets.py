@@ -28,9 +28,7 @@ def store(store) -> Store:
 @pytest.fixture
 def attack(proxy, store):
     """Sends a target for one who may read; it must be refused, once, on record, unechoed, the store not asked."""
-    fields = (
-        f"Host: x\r\nAuthorization: Bearer {proxy.issuer.token('alice', groups=('analysts',))}\r\n"
-    )
+    fields = f"Host: localhost\r\nAuthorization: Bearer {proxy.issuer.token('alice', groups=('analysts',))}\r\n"
 
     def send(target: str | bytes, *statuses: int) -> wire.Answer:
         raw = target if isinstance(target, bytes) else target.encode()
@@ -236,7 +234,7 @@ def one_entry(fuzzed, target: str) -> None:
     try:
         raw = wire.exchange(
             proxy.url,
-            f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Authorization: Bearer {token}\r\n\r\n".encode("latin-1"),
         )
     finally:

@@ -98,7 +98,7 @@ def asked(url: str, target: str, *, token: str) -> socket.socket:
     """A connection on which the target is asked for, and nothing is read yet."""
     sock = connect(url)
     sock.sendall(
-        f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: Bearer {token}\r\n\r\n".encode()
     )
     return sock

@@ -127,8 +127,8 @@ def test_an_answer_under_way_is_told_and_a_stream_that_is_cut(world):
 def test_refusals_that_share_a_record_are_counted_each(world):
     """Nobody fills the log from outside, and still each attempt is seen."""
     _, proxy = world
-    raw = f"GET {CSV} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 99
-    last = f"GET {CSV} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    raw = f"GET {CSV} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 99
+    last = f"GET {CSV} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     assert wire.exchange(proxy.url, raw + last).count(b"HTTP/1.1 401") == 100
     assert metrics(proxy)[decisions(NO_REPORT, "unauthenticated")] == 100
     assert sum(event.step == "refusal" for event in proxy.events()) < 100
@@ -246,7 +246,7 @@ def test_only_metrics_are_there_and_only_there(world):
     "raw",
     [
         b"canary\r\n\r\n",
-        b"GET /metrics\x01canary HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics\x01canary HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
     ],
 )

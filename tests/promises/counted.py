@@ -229,13 +229,15 @@ class World:
 def get_request(target: str, token: str | None, **headers: str) -> bytes:
     who = "" if token is None else f"Authorization: Bearer {token}\r\n"
     more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{who}{more}\r\n".encode()
+    return (
+        f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{who}{more}\r\n".encode()
+    )
 
 
 def post_request(target: str, token: str, body: object) -> bytes:
     data = json.dumps(body).encode()
     return (
-        f"POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+        f"POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
         f"Counterfoil-Purpose: audit\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     ).encode() + data

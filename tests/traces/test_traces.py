@@ -120,7 +120,7 @@ def test_what_is_refused_says_why(tmp_path):
         store.pages[CSV] = Page(status=500)
         answers = [ask(proxy), ask(proxy, "/sales/secret.csv"), ask(proxy, "/none"), proxy.get(CSV)]
         with wire.connect(proxy.url) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n")
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n")
             answers.append(wire.parse(wire.rest(sock)))
         found = {said(root)["counterfoil.event"]: root for root in roots(receiver, 5)}
         told = [said(found[answer.event]) for answer in answers]
@@ -168,7 +168,9 @@ def test_no_byte_of_what_was_asked_or_given_is_sent(tmp_path):
         cells = sealed(proxy)
         answers.append(reveal(proxy, cells))
         with wire.connect(proxy.url) as sock:
-            sock.sendall(f"GET /{canary} HTTP/1.1\r\nHost: x\r\n{canary} : b\r\n\r\n".encode())
+            sock.sendall(
+                f"GET /{canary} HTTP/1.1\r\nHost: localhost\r\n{canary} : b\r\n\r\n".encode()
+            )
             answers.append(wire.parse(wire.rest(sock)))
         assert {200, 401, 404, 400} <= {each.status for each in answers}
         roots(receiver, len(answers) + 1)
@@ -217,7 +219,7 @@ def test_a_trace_goes_on_where_its_client_is_trusted(tmp_path, trusted, parents,
             lines = "".join(f"traceparent: {each}\r\n" for each in given)
             with wire.connect(proxy.url) as sock:
                 sock.sendall(
-                    f"GET {CSV} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}"
+                    f"GET {CSV} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}"
                     f"Authorization: Bearer {token}\r\n\r\n".encode()
                 )
                 answer = wire.parse(wire.rest(sock))
