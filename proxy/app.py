@@ -34,6 +34,7 @@ from proxy.gateway.askers import Askers
 from proxy.gateway.connections import Connections, make_room
 from proxy.gateway.control import Control
 from proxy.gateway.listener import Front, Listener, bind
+from proxy.gateway.protocol import Patience
 from proxy.gateway.revealing import Reveals
 from proxy.gateway.server import Server
 from proxy.identity.single_use import Elsewhere, nowhere_else
@@ -213,9 +214,11 @@ class App:
             ),
             held=self.connections,
             serves=fitted.serves(listen, self.tls),
-            stall=limits.stall_seconds,
-            head=limits.head_seconds,
-            head_bytes=_HEAD * limits.header_bytes,
+            patience=Patience(
+                stall=limits.stall_seconds,
+                head=limits.head_seconds,
+                head_bytes=_HEAD * limits.header_bytes,
+            ),
             access_log=None,
             keepalive_timeout=limits.keep_alive_seconds,
             max_line_size=limits.header_bytes,

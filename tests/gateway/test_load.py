@@ -190,6 +190,23 @@ def test_an_address_over_its_rate_is_refused_before_its_token_is_looked_at(tmp_p
         assert proxy.get("/-/ready").status == 200  # nobody is kept from asking how it is
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("NOT HTTP\r\n\r\n", 400),
+        (f"GET {PATH} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 421),
+    ],
+)
+def test_what_is_malformed_counts_as_a_request_does(tmp_path, request_, status):
+    """Whoever floods with what is refused at once is over the rate all the same, and by the same records."""
+    with world(tmp_path, "requests_per_minute_per_address: 6") as (_, proxy):
+        statuses = [
+            wire.parse(wire.exchange(proxy.url, request_.encode())).status for _ in range(12)
+        ]
+        assert statuses[:6] == [status] * 6 and set(statuses[8:]) == {429}
+        assert proxy.get(PATH).status == 429
+
+
 def test_an_address_has_so_many_requests_at_once(tmp_path):
     """Whoever they are of; what is beyond is 429."""
     with world(tmp_path, "requests_per_address: 3") as (store, proxy):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from proxy.gateway.connections import Connections
+from proxy.gateway.protocol import Patience
 from proxy.gateway.server import Server
 from tests.harness import sales
 from tests.harness.pki import Authority, trusting
@@ -24,7 +25,12 @@ async def test_a_connection_that_is_made_while_the_server_stops_is_closed(turns)
     slot = held.enter()
     assert slot is not None
     server = Server(
-        nothing, nothing, nothing, held=held, serves=bool, stall=1, head=1, head_bytes=1 << 16
+        nothing,
+        nothing,
+        nothing,
+        held=held,
+        serves=bool,
+        patience=Patience(stall=1, head=1, head_bytes=1 << 16),
     )
     loop = asyncio.get_running_loop()
     theirs, ours = socket.socketpair()

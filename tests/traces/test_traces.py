@@ -109,7 +109,7 @@ def test_a_long_answer_goes_from_step_to_step(tmp_path):
         (root,) = roots(receiver)
         names = [each.name for each in steps(receiver, root)]
         assert names[:6] == list(STEPS) and names[-2:] == ["record", "release"]
-        assert names.count("record") == sum(e.access == answer.event for e in proxy.events()) >= 3
+        assert names.count("record") == sum(e.access == answer.event for e in proxy.events()) >= 2
         assert said(root)["counterfoil.rows"] == 40_000
         assert said(root)["counterfoil.bytes"] == len(answer.body)
 
