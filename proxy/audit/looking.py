@@ -19,7 +19,8 @@ from proxy.audit import registry
 from proxy.audit.merkle import leaf_hashes
 from proxy.audit.tiles import WIDTH, Folder, Missing, entries_path
 
-_AT_ONCE: Final = 16 * WIDTH
+_PIECE: Final = 16 * WIDTH
+"""Entries that a process is asked to look at; it reads them a tile at a time, at most 16 MiB."""
 MOST_PROCESSES: Final = 4
 """More have nothing to do: a fifth of the work is for one alone."""
 _AHEAD: Final = 2
@@ -86,34 +87,43 @@ class Looked(NamedTuple):
 
 def look(source: Source, stretch: Stretch) -> Looked:
     """Look at a stretch; raises what the source does."""
+    seen = Looked([], [], [])
     start = stretch.start
-    entries = source.entries(stretch.epoch, start, stretch.end)
-    marked: list[tuple[int, bytes]] = []
+    while start < stretch.end:
+        end = min(stretch.end, (start // WIDTH + 1) * WIDTH)
+        entries = source.entries(stretch.epoch, start, end)
+        seen.hashes.extend(leaf_hashes(entries))
+        seen.marked.extend(_marked(stretch.epoch, start, entries))
+        if source.apart:
+            seen.wrong.extend(_differing(stretch, start, entries))
+        if start + len(entries) < end:
+            break
+        start = end
+    return seen
+
+
+def _marked(epoch: int, start: int, entries: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    if epoch == registry.EPOCH:
+        yield from enumerate(entries, start)
+        return
     together = b"".join(entries)
-    if stretch.epoch == registry.EPOCH:
-        marked += enumerate(entries, start)
-    elif any(mark in together for mark in _MARKS):
-        marked += (
-            (index, entry)
-            for index, entry in enumerate(entries, start)
-            if any(mark in entry for mark in _MARKS)
-        )
-    wrong = list(_differing(stretch, entries)) if source.apart else []
-    return Looked(leaf_hashes(entries), marked, wrong)
+    if any(mark in together for mark in _MARKS):
+        for index, entry in enumerate(entries, start):
+            if any(mark in entry for mark in _MARKS):
+                yield index, entry
 
 
-def _differing(stretch: Stretch, entries: Sequence[bytes]) -> Iterator[tuple[int, str]]:
-    """Hold the published entries against those of the log."""
-    folder, start, size = Folder(stretch.folder), stretch.start, stretch.published
-    end = min(start + len(entries), size)
-    for number in range(start // WIDTH, -(-end // WIDTH)):
-        first = max(start, number * WIDTH)
-        ours = entries[first - start : min(end, (number + 1) * WIDTH) - start]
-        try:
-            if not folder.holds(number, size, ours, first - number * WIDTH):
-                yield first, f"{entries_path(number)} holds other entries than the log"
-        except (Missing, ValueError) as error:
-            yield first, f"a published file is missing or cut: {error}"
+def _differing(stretch: Stretch, start: int, entries: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+    """Hold published entries of one tile against those of the log."""
+    number, skipped = divmod(start, WIDTH)
+    ours = entries[: max(0, stretch.published - start)]
+    if not ours:
+        return
+    try:
+        if not Folder(stretch.folder).holds(number, stretch.published, ours, skipped):
+            yield start, f"{entries_path(number)} holds other entries than the log"
+    except (Missing, ValueError) as error:
+        yield start, f"a published file is missing or cut: {error}"
 
 
 class Looking:
@@ -140,8 +150,8 @@ class Looking:
 
     def _looked(self, stretch: Stretch) -> Iterator[tuple[Stretch, Looked]]:
         pieces = (
-            stretch._replace(start=start, end=min(stretch.end, start + _AT_ONCE))
-            for start in range(stretch.start, stretch.end, _AT_ONCE)
+            stretch._replace(start=start, end=min(stretch.end, start + _PIECE))
+            for start in range(stretch.start, stretch.end, _PIECE)
         )
         for piece in pieces:
             # The first one here: where many entries are missing, what is asked for ahead is in vain.

@@ -29,17 +29,15 @@ from proxy.audit.merkle import leaf_hashes
 from proxy.audit.published import PUBLIC_FOLDER, Batch, Contradicted, Published
 from proxy.audit.registry import Sealed, Signed, folder_of
 from proxy.audit.store import Files, place_of
-from proxy.audit.tiles import (
-    WIDTH,
-    Folder,
-    Missing,
-)
+from proxy.audit.tiles import LONGEST, WIDTH, Folder, Missing
 from proxy.audit.unpublishing import unpublish_anew
 from proxy.errors import KeyringError, LogUnavailable
 from proxy.keys import Keyring
 
 _AT_ONCE: Final = 16 * WIDTH
-"""Entries that are read and hashed together."""
+"""Entries that are read and hashed together, where they are not long."""
+_MOST_BYTES: Final = WIDTH * LONGEST
+"""PROMISE 4 (bounded memory): those of one file, however long they are."""
 
 
 class Publisher:
@@ -183,8 +181,15 @@ class Publisher:
             rows = run(
                 f"SELECT {column}, entry FROM {table} WHERE {column} >= ? AND {column} < ? ORDER BY {column}",  # noqa: S608 - two tables of ours
                 (base + start, base + start + most),
-            ).fetchall()
-            entries = [entry for at, (place, entry) in enumerate(rows, base + start) if at == place]
+            )
+            entries: list[bytes] = []
+            read = 0
+            for at, (place, entry) in enumerate(rows, base + start):
+                if at != place or read >= _MOST_BYTES:
+                    break
+                entries.append(entry)
+                read += len(entry)
+            rows.close()
             if entries:
                 batch = Batch(hashes=leaf_hashes(entries), entries=entries)
             else:

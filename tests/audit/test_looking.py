@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from proxy.audit.looking import Looked, Looking, Stretch
 from proxy.audit.publish import Publisher
 from proxy.audit.sources import Bundles, Leaves
 from proxy.audit.store import Files, place_of
-from proxy.audit.tiles import entries_path
+from proxy.audit.tiles import LONGEST, WIDTH, entries_path
 from proxy.audit.verify import Verifier
 from tests.audit.records import KEYRING
 from tests.audit.test_publish import NOW, forced, key_of, written
@@ -142,3 +143,30 @@ def test_a_verifier_with_processes_finds_the_same(log: Files) -> None:
             found.append(verifier.run())
     assert found[0] == found[1]
     assert {each.index for each in found[0].findings} >= {256, 12_345 // 256 * 256}
+
+
+def test_entries_of_any_length_take_bounded_memory(tmp_path: Path) -> None:
+    """PROMISE 4 (bounded memory): as they are published and verified, a file of them is read at a time."""
+    path = tmp_path / "access.db"
+    asyncio.run(written(path, 1))
+    shutil.rmtree(Files.at(path).tiles)
+    with forced(path) as database:
+        database.execute("UPDATE log SET final = NULL, sealed = NULL WHERE epoch = 1")
+        database.execute("DELETE FROM registry WHERE number = 1")
+        database.executemany(
+            "INSERT INTO leaf (place, entry) VALUES (?, ?)",
+            ((place_of(1, number), b"%060000d" % number) for number in range(2, 1_300)),
+        )
+    files = Files.at(path)
+    tracemalloc.start()
+    try:
+        with contextlib.closing(Publisher(files, lambda: KEYRING, epoch=2)) as publisher:
+            assert publisher.round() == ""
+        with contextlib.closing(Leaves(files)) as leaves:
+            stretch = Stretch(1, registry.folder_of(files, 1), 1_300, 0, 1_300)
+            with Looking(leaves, processes=1) as looking:
+                (seen,) = looking.along(stretch)
+        assert len(seen.hashes) == 1_300 and not seen.wrong
+        assert tracemalloc.get_traced_memory()[1] < 5 * WIDTH * LONGEST
+    finally:
+        tracemalloc.stop()
