@@ -24,7 +24,7 @@ LINES = {
     "A5": "`%00`, `%zz`, `%ff`, overlong UTF-8 are 400",
     "A6": "`%3Fa=1`, `#f`, `%23` are 400, and never become a query",
     "A7": "case, NFC/NFD and fullwidth variants of a report are 404",
-    "A8": "an absolute target, a foreign Host: the store's URL comes from the catalogue alone",
+    "A8": "an absolute target is 400, a foreign Host 421: the store's URL comes from the catalogue alone",
     "A9": "fields that other proxies believe have no effect and are not passed on",
     "A10": "of a client's Cookie, Authorization, Accept-Encoding the store sees nothing",
     "A11": "other methods on a report are 405, and CONNECT opens no tunnel",
