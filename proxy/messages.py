@@ -59,7 +59,7 @@ class Json(logging.Formatter):
             .replace("+00:00", "Z"),
             level=record.levelname.lower(),
             logger=record.name,
-            message=_encodable(record.getMessage()),
+            message=encodable(record.getMessage()),
             access=getattr(record, "access", None),
             process=self._process,
             error=None if error is None else where(error),
@@ -68,6 +68,6 @@ class Json(logging.Formatter):
         return json.dumps(msgspec.to_builtins(line), separators=(",", ":"))
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """The same, but for halves of characters, which a file's name may hold."""
     return text.encode("utf-8", "backslashreplace").decode()

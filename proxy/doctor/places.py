@@ -65,6 +65,8 @@ def _changed_by_others(path: Path) -> Iterator[Finding]:
         yield _fault(
             path, "may not be read by this user", "run as the proxy's user, or let it read"
         )
+    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return  # it is no file to whoever reads it, and a device's mode is the system's
     elif mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         yield Finding(
             check="files",
@@ -81,7 +83,7 @@ def _read_by_others(path: Path, why: str) -> Iterator[Finding]:
         mode = path.stat().st_mode
     except OSError:
         return  # it is made at the start, or told of by `access log`
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(
             check="files",
             what=str(path),
