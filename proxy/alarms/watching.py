@@ -34,13 +34,15 @@ class Watching:
         log: Callable[[], Path],
         looks: Callable[[], bool],
         everything: Callable[[], tuple[str, ...]],
+        server: str,
     ) -> None:
-        """`looks`: whether it is this process that looks at volumes, of several."""
+        """`looks`: whether it is this process that looks at volumes, of several; `server`: its host's name."""
         self._alarms = alarms
         self._state = state
         self._log = log
         self._looks = looks
         self._everything = everything
+        self._server = server
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -49,7 +51,15 @@ class Watching:
     async def _states(self) -> None:
         while True:
             for kind, facts in self._state().items():
-                self._alarms.raise_(Alarm(kind=kind, facts=facts, reports=self._everything()))
+                # Of several servers that share what was told each has a policy, a log and a disk of its own.
+                self._alarms.raise_(
+                    Alarm(
+                        kind=kind,
+                        facts={**facts, "server": self._server},
+                        reports=self._everything(),
+                        about=self._server,
+                    )
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _volumes(self) -> None:

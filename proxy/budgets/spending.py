@@ -49,13 +49,14 @@ UNAVAILABLE: Final = Deny(reason=Reason.BUDGETS_UNAVAILABLE, cause="budgets-unav
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nearly:
-    """Most of a budget is spent."""
+    """Most of a budget is spent: told with each access that finds it so, whoever spent it and when."""
 
     subject: Subject
     limit: Limit
     report: str
     """What was asked for as it came so far."""
     spent: int
+    """At least."""
     ends: float
     """When there is a new one: seconds since the epoch."""
 
@@ -290,24 +291,26 @@ class Meter:
         if isinstance(found, Over):
             limit = asking.tightest(found.counter)
             assert limit is not None
+            if not keep:  # there is no room for one more: a limit that is new may find that so
+                self._tell(limit, limit.most, found.now)
             return _over(limit, found)
         if keep:
-            self._tell(asking, found)
+            for counter, (_, after) in found.amounts.items():
+                limit = asking.tightest(counter)
+                if limit is not None and after >= NEARLY * limit.most:
+                    self._tell(limit, after, found.now)
         return None
 
-    def _tell(self, asking: Asking, spent: Spent) -> None:
-        for counter, (before, after) in spent.amounts.items():
-            limit = asking.tightest(counter)
-            if limit is not None and before < NEARLY * limit.most <= after:
-                self._budgets.tell(
-                    Nearly(
-                        subject=self._subject,
-                        limit=limit,
-                        report=self._report,
-                        spent=after,
-                        ends=limit.counter.per.window(spent.now).end,
-                    )
-                )
+    def _tell(self, limit: Limit, spent: int, now: float) -> None:
+        self._budgets.tell(
+            Nearly(
+                subject=self._subject,
+                limit=limit,
+                report=self._report,
+                spent=spent,
+                ends=limit.counter.per.window(now).end,
+            )
+        )
 
 
 def _over(limit: Limit, over: Over) -> Deny:
