@@ -36,7 +36,7 @@ class Watching:
         everything: Callable[[], tuple[str, ...]],
         server: str,
     ) -> None:
-        """`looks`: whether it is this process that looks at volumes, of several; `server`: its host's name."""
+        """`looks`: whether it is this process, of several, that looks at volumes; `server`: its host."""
         self._alarms = alarms
         self._state = state
         self._log = log
