@@ -197,6 +197,7 @@ class App:
                 log=log.up_to_date,
                 looks=lambda: log.keeps,
                 everything=all_reports,
+                opaque=self.keys.opaque,
                 server=socket.gethostname(),
             ).run,
             partial(log.beat, settings.heartbeat_seconds),

@@ -141,8 +141,8 @@ class Alarm:
     @property
     def same(self) -> str:
         """The name under which it is told once in a while."""
-        # A budget is one for all of its reports, whichever was asked for as it came so far.
-        report = "" if self.kind is Kind.BUDGET else self.report
+        # These are of several reports, whichever of them is named: that may be another one soon.
+        report = "" if self.kind in (Kind.BUDGET, Kind.UNUSUAL) else self.report
         return f"{self.kind.slug}\n{self.subject}\n{report}\n{self.about}"
 
     @property

@@ -73,7 +73,8 @@ class Embedded:
                     path.with_name(path.name + suffix).unlink(missing_ok=True)
                 self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
-            raise _unavailable(error) from error
+            where = "what is spent of budgets" if path is None else str(path)
+            raise BudgetsUnavailable(f"{where} cannot be opened: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -334,6 +334,7 @@ def test_each_server_tells_of_its_own_state():
                 log=lambda: Path("nowhere"),
                 looks=lambda: False,
                 everything=lambda: ("sales/*",),
+                opaque=lambda name: name,
                 server=server,
             )
             for _ in range(2):
@@ -482,6 +483,23 @@ def test_a_volume_that_is_unusual_for_its_subject(tmp_path, looks_often):
             assert ask(proxy).status == 200
         assert len(told(receiver, "unusual-volume")) == 1
         assert b"user:" not in b"".join(receiver.bodies)
+
+
+def test_a_volume_is_held_against_what_was_given_under_former_keys(tmp_path, looks_often):
+    """A subject keeps its history where a new key names it, and what it was given on the same day before."""
+    with told_of(tmp_path, rows=800) as (receiver, background, home):
+        habit(home, "user:alice", days=range(1, 28, 3), rows=100)
+        habit(home, "user:alice", days=[0], rows=700)
+        rotated = CliRunner().invoke(
+            main, ["keys", "rotate", "--names", "--yes", "-c", str(home.settings)]
+        )
+        assert rotated.exit_code == 0, rotated.output
+        with running(home, background) as proxy:
+            assert ask(proxy).status == 200
+            assert soon(lambda: told(receiver, "unusual-volume"))
+            (alarm,) = told(receiver, "unusual-volume")
+            assert alarm["subject"] == proxy.app.keys.keyring.opaque("user:alice")
+            assert alarm["facts"] == {"rows": 1_500, "usual": 1_000}
 
 
 def test_every_kind_of_alarm_is_told_in_some_test():

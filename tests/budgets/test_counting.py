@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.alarms.volumes import FLOOR, usual
-from proxy.budgets.counters import Begun, Charge, Over, Spent, Unknown
+from proxy.budgets.counters import Begun, BudgetsUnavailable, Charge, Over, Spent, Unknown
 from proxy.budgets.embedded import Embedded
 from proxy.policy.limits import Per
 
@@ -232,6 +233,13 @@ def test_a_clock_that_steps_back_gives_nobody_a_new_budget(per, ahead, restarts)
 
     with TemporaryDirectory() as folder:
         asyncio.run(step(Path(folder)))
+
+
+def test_a_place_where_nothing_can_be_counted_is_named(tmp_path):
+    """Whoever starts the server is told which file it is."""
+    (tmp_path / "budgets").mkdir()
+    with pytest.raises(BudgetsUnavailable, match=f"{tmp_path}/budgets cannot be opened: "):
+        Embedded(tmp_path / "budgets")
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=28), st.integers(0, 27))
