@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.log import settings_option, visible
+from proxy.cli.log import visible
 from proxy.cli.tables import console
 from proxy.doctor import SECONDS, Finding, State, examine, hanging
 from proxy.messages import encodable
@@ -23,7 +23,15 @@ _COLOURS: Final = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold re
 
 
 @click.command()
-@settings_option
+@click.option(
+    "-c",
+    "--config",
+    "settings",
+    type=click.Path(path_type=Path, readable=False),  # why it cannot be read is a finding
+    default="counterfoil.yaml",
+    show_default=True,
+    help="The settings.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option(
     "--within",

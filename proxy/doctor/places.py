@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -38,11 +38,9 @@ async def settings_file(file: Path) -> Iterable[Finding]:
 def _files(patient: Patient) -> Iterator[Finding]:
     config, settings = patient.config, patient.config.settings
     policies = config.path(settings.policies)
-    seen = (
-        patient.file,
-        policies,
-        *(sorted(policies.iterdir()) if policies.is_dir() else ()),
-    )
+    seen = [patient.file, policies]
+    with suppress(OSError):  # that it may not be read is told of the folder itself
+        seen += sorted(policies.iterdir())
     for path in seen:
         yield from _changed_by_others(path)
     yield from exposed(config, seen)

@@ -355,3 +355,27 @@ def test_a_time_that_nobody_can_wait_for_is_a_fault_of_the_command(home, seconds
     """It is told as one, with the status of something that fails."""
     shown = CliRunner().invoke(main, ["doctor", "--within", seconds, "-c", str(home.settings)])
     assert shown.exit_code == State.FAIL and "--within" in shown.output
+
+
+def test_settings_that_are_a_folder_are_told_to_programs_too(home):
+    """It is a finding like any other, not a fault of the command."""
+    words = ["doctor", "--json", "-c", str(home.policies)]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == State.FAIL
+    told = json.loads(shown.stdout)["findings"]
+    assert any(each["check"] == "configuration" and "not a file" in each["text"] for each in told)
+
+
+def test_policies_that_this_user_may_not_list_hide_nothing_else(home, monkeypatch):
+    """What can be looked at of files is, the folder of the access log among it."""
+    listed = Path.iterdir
+
+    def iterdir(path: Path):
+        if path == home.policies:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    told = [each for each in examine(home.settings, {}) if each.check == "files"]
+    assert any(each.what == str(home.folder) and each.state is State.OK for each in told)
+    assert not any("could not be looked at" in each.text for each in told)
