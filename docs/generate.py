@@ -25,6 +25,7 @@ from proxy.gateway.tracing import ATTRIBUTES, STEPS
 from proxy.identity import entries as subjects
 from proxy.identity import tools
 from proxy.keys import Keyring, MasterKey
+from proxy.metrics.listener import TABLE as OF_LISTENER
 from proxy.metrics.table import TABLE
 from proxy.metrics.workers import TABLE as OF_WORKERS
 from proxy.policy import limits
@@ -167,7 +168,7 @@ def pairs(what: str, rows: Mapping[str, str]) -> str:
 def metrics() -> str:
     """The table of metrics."""
     lines = ["| metric | kind | labels | |", "| --- | --- | --- | --- |"]
-    for row in (*TABLE, *OF_WORKERS):
+    for row in (*TABLE, *OF_LISTENER, *OF_WORKERS):
         labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
         lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.help} |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,8 @@ class App:
                 log=log.up_to_date,
                 looks=lambda: log.keeps,
                 everything=all_reports,
+                opaque=self.keys.opaque,
+                server=socket.gethostname(),
             ).run,
             partial(log.beat, settings.heartbeat_seconds),
         ):

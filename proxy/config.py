@@ -174,7 +174,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 def load(file: Path, environment: Mapping[str, str]) -> Config:
     """Read counterfoil.yaml; raises Faulty with all of its faults."""
     try:
-        text = file.read_bytes()
+        text = documents.read_file(file, most=documents.MOST_BYTES)
     except OSError as exc:
         why = f"cannot be read: {exc.strerror}; name the file of the settings with --config"
         raise Faulty([Fault(file=str(file), message=why)]) from exc

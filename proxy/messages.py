@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final
 
 import msgspec
 
 from proxy.errors import where
 
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s{}: %(message)s"
 
 
@@ -25,6 +27,10 @@ class Text(logging.Formatter):
 
     def __init__(self, process: str = "") -> None:
         super().__init__(_TEXT.format(f" [{process}]" if process else ""))
+
+    def formatException(self, ei: _Raised) -> str:  # noqa: N802 - logging's name
+        """Where in the program it arose, as in JSON: its message may hold a value."""
+        return "" if ei[1] is None else where(ei[1])
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,7 +65,7 @@ class Json(logging.Formatter):
             .replace("+00:00", "Z"),
             level=record.levelname.lower(),
             logger=record.name,
-            message=_encodable(record.getMessage()),
+            message=encodable(record.getMessage()),
             access=getattr(record, "access", None),
             process=self._process,
             error=None if error is None else where(error),
@@ -68,6 +74,6 @@ class Json(logging.Formatter):
         return json.dumps(msgspec.to_builtins(line), separators=(",", ":"))
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """The same, but for halves of characters, which a file's name may hold."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -23,6 +23,7 @@ from proxy.gateway.health import Readiness
 from proxy.identity import Identities
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
+from proxy.metrics.listener import TABLE as OF_LISTENER
 from proxy.metrics.table import TABLE as METRICS
 from proxy.metrics.workers import TABLE as OF_WORKERS
 from proxy.policy.conditions.check import FUNCTIONS
@@ -272,7 +273,7 @@ def test_the_page_s_lines_on_large_groups_are_a_policy():
 def test_the_page_s_queries_ask_for_metrics_that_there_are():
     """Each query of the page names a metric, and labels, of the table."""
     (queries,) = (block for block in blocks(PAGE, "") if "counterfoil_" in block)
-    known = {row.name: row for row in (*METRICS, *OF_WORKERS)}
+    known = {row.name: row for row in (*METRICS, *OF_LISTENER, *OF_WORKERS)}
     for line in queries.splitlines():
         (name,) = re.findall(r"counterfoil_[a-z_]+", line)
         row = known[name.removesuffix("_bucket")]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from proxy.messages import Json
+from proxy.messages import Json, Text
 from proxy.values import instant
 from tests.harness import sales
 from tests.harness.background import Background
@@ -122,3 +122,14 @@ def test_a_line_is_one_line_and_means_the_same(text):
     assert line["message"] == text.replace("\ud800", "\\ud800")
     assert line["error"].startswith("ValueError at ") and "canary" not in line["error"]
     assert line["process"] == "worker 1" and "access" not in line
+
+
+def test_people_are_told_of_an_error_where_it_arose_alone():
+    """Its message, which may hold a value, is in no line for people either, whoever logs it."""
+    try:
+        raise ValueError("canary")
+    except ValueError:
+        failure = sys.exc_info()
+    record = logging.LogRecord("elsewhere", logging.ERROR, "", 1, "it failed", (), failure)
+    said = Text().format(record)
+    assert "it failed\nValueError at " in said and "canary" not in said

@@ -72,8 +72,9 @@ class Kind(Enum):
         Words(
             "Many requests of an address are refused, none with a valid token",
             "Look at what it tries: `counterfoil log query --outcome deny --since 1h --limit 10000 --json`"
-            " has the `address` and the `cause` of each. Mend its client's token, or turn it away before"
-            " this server.",
+            " has the `address` and the `cause` of each. Mend its client's token, or turn the address away"
+            " before this server: at a firewall, or at the load balancer. `counterfoil lockdown` does not"
+            " help: without a valid token nothing is given.",
         ),
     )
     DRIFT = KindRow(
@@ -140,7 +141,9 @@ class Alarm:
     @property
     def same(self) -> str:
         """The name under which it is told once in a while."""
-        return f"{self.kind.slug}\n{self.subject}\n{self.report}\n{self.about}"
+        # These are of several reports, whichever of them is named: that may be another one soon.
+        report = "" if self.kind in (Kind.BUDGET, Kind.UNUSUAL) else self.report
+        return f"{self.kind.slug}\n{self.subject}\n{report}\n{self.about}"
 
     @property
     def words(self) -> Words:
@@ -152,7 +155,10 @@ class Alarm:
 
     @property
     def lockdowns(self) -> tuple[str, ...]:
-        """Commands, to be pasted, that stop all access to what it is about, or to the first of that."""
+        """Commands, to be pasted, that stop all access to what it is about, or to the first of that.
+
+        None where it is about an address: that has none, and everybody else would lose theirs.
+        """
         patterns = (self.report,) if self.report else self.reports[:_MOST_PATTERNS]
         reason = shlex.quote(f"alarm {self.kind.slug} {self.id}")
         return tuple(f"counterfoil lockdown {shlex.quote(p)} --reason {reason}" for p in patterns)

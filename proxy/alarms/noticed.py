@@ -81,6 +81,8 @@ class Noticed:
         """Refusals of each subject …"""
         self._networks = Window(manners.seconds, enough=manners.refusals)
         """… and of each address, of those who have shown no valid token."""
+        self._nearly: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Subjects, each with a budget of theirs that was told of."""
         self._told: OrderedDict[str, float] = OrderedDict()
         """Addresses that were told of within the hour, and when first."""
 
@@ -110,6 +112,12 @@ class Noticed:
     def nearly(self, nearly: Nearly) -> None:
         """Most of a budget is spent."""
         limit = nearly.limit
+        about = f"{limit.counter.id} {limit.most} {nearly.ends}"
+        if (nearly.subject.name, about) in self._nearly:
+            return
+        self._nearly[nearly.subject.name, about] = None
+        if len(self._nearly) > _MOST_KNOWN:
+            self._nearly.popitem(last=False)
         self._alarms.raise_(
             Alarm(
                 kind=Kind.BUDGET,
@@ -123,7 +131,7 @@ class Noticed:
                     "per": str(limit.counter.per),
                     "line": str(limit.line),
                 },
-                about=f"{limit.counter.id} {limit.most} {nearly.ends}",
+                about=about,
             )
         )
 
@@ -190,6 +198,9 @@ class Noticed:
             return
         counted, refused = found
         facts: dict[str, int | str] = {"refused": refused, "seconds": int(self._manners.seconds)}
+        reports: tuple[str, ...] = ()  # of an address a lockdown stops nothing, and everybody else
+        if subject:
+            reports = self._everything()
         if subject and counted == subject:
             about = ""
         elif subject:
@@ -204,7 +215,7 @@ class Noticed:
                 name=name,
                 facts=facts,
                 about=about,
-                reports=self._everything(),
+                reports=reports,
             )
         )
 

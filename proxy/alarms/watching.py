@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -34,13 +35,20 @@ class Watching:
         log: Callable[[], Path],
         looks: Callable[[], bool],
         everything: Callable[[], tuple[str, ...]],
+        opaque: Callable[[str], str],
+        server: str,
     ) -> None:
-        """`looks`: whether it is this process that looks at volumes, of several."""
+        """`looks`: whether it is this process, of several, that looks at volumes; `server`: its host.
+
+        `opaque` gives the id of a subject's name.
+        """
         self._alarms = alarms
         self._state = state
         self._log = log
         self._looks = looks
         self._everything = everything
+        self._opaque = opaque
+        self._server = server
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -49,7 +57,15 @@ class Watching:
     async def _states(self) -> None:
         while True:
             for kind, facts in self._state().items():
-                self._alarms.raise_(Alarm(kind=kind, facts=facts, reports=self._everything()))
+                # Of several servers that share what was told each has a policy, a log and a disk of its own.
+                self._alarms.raise_(
+                    Alarm(
+                        kind=kind,
+                        facts={**facts, "server": self._server},
+                        reports=self._everything(),
+                        about=self._server,
+                    )
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _volumes(self) -> None:
@@ -65,28 +81,40 @@ class Watching:
             await asyncio.sleep(VOLUME_SECONDS)
 
     def _unusual(self) -> list[Alarm]:
-        return unusual(self._log(), datetime.now(UTC).date())
+        return unusual(self._log(), datetime.now(UTC).date(), opaque=self._opaque)
 
 
-def unusual(log: Path, today: date) -> list[Alarm]:
-    """An alarm for each subject that is given far more rows today than on its days before."""
+def unusual(log: Path, today: date, *, opaque: Callable[[str], str]) -> list[Alarm]:
+    """An alarm for each subject that is given far more rows today than on its days before.
+
+    All that a subject was given counts, under whichever key the log has an id of it.
+    """
     first = today - timedelta(days=DAYS)
+    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
     found: list[Alarm] = []
     with Reader(log) as reader:
-        for subject, days in reader.daily_rows(first).items():
+        rows_of = reader.daily_rows(first)
+        looked_at: set[str] = set()
+        for subject in [each for each, days in rows_of.items() if today.isoformat() in days]:
+            if subject in looked_at:
+                continue
+            name = reader.principal(subject)
+            ids = tuple({subject, *(reader.subjects(name) if name else ())})
+            looked_at.update(ids)
+            days: Counter[str] = Counter()
+            for each in ids:
+                days.update(rows_of.get(each, {}))
+            given = days.pop(today.isoformat())
             most = usual([rows for day, rows in days.items() if day < today.isoformat()])
-            given = days.get(today.isoformat(), 0)
             if most is None or given <= most:
                 continue
-            midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
-            released = reader.released((subject,), since=midnight)
-            report = max(released, key=lambda each: released[each].rows, default="")
+            released = reader.released(ids, since=midnight)
             found.append(
                 Alarm(
                     kind=Kind.UNUSUAL,
-                    subject=subject,
-                    name=reader.principal(subject),
-                    report=report,
+                    subject=opaque(name) if name else subject,
+                    name=name,
+                    report=max(released, key=lambda each: released[each].rows, default=""),
                     facts={"rows": given, "usual": most},
                     about=today.isoformat(),
                 )

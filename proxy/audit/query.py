@@ -304,12 +304,17 @@ class Reader:
                 self._connection, indexed=self._indexed, since=since, until=until, top=top
             )
 
-    def released(self, ids: tuple[str, ...], *, since: datetime) -> Mapping[str, Released]:
-        """What was released, by report, to the subject of these ids, in accesses that were going on then."""
+    def released(
+        self, ids: tuple[str, ...], *, since: datetime, but: str = ""
+    ) -> Mapping[str, Released]:
+        """What was released, by report, to the subject of these ids, in accesses that were going on then.
+
+        `but`: the id of an access that does not count.
+        """
         asked = Asked(subject=ids[0], ids=ids[1:], since=since, outcome="permit")
         with self._snapshot():
             self._overlay()
-            return released(self._connection, asked, ids, indexed=self._indexed)
+            return released(self._connection, asked, ids, indexed=self._indexed, but=but)
 
     def daily_rows(self, since: date) -> dict[str, dict[str, int]]:
         """Opaque id -> day -> rows given in accesses that began on it, since a day on."""

@@ -35,16 +35,25 @@ class Released:
 
 
 def released(
-    connection: sqlite3.Connection, asked: Asked, subjects: tuple[str, ...], *, indexed: bool
+    connection: sqlite3.Connection,
+    asked: Asked,
+    subjects: tuple[str, ...],
+    *,
+    indexed: bool,
+    but: str,
 ) -> Mapping[str, Released]:
-    """By report; with `main.access` the overlay of what the index, `kept`, has not got."""
+    """By report, of all accesses but one.
+
+    `main.access` is the overlay of what the index, `kept`, has not got.
+    """
     where, values = of_rows(asked, subjects)
+    where, values["but"] = f"({where}) AND a.access <> :but", but
     found: dict[str, Released] = {}
     _add(connection, found, "main.access", where, values)
     if indexed:
         places = [*finding.newest(connection, asked, subjects)]
-        known = {"places": msgspec.json.encode(places).decode()}
-        which = "a.first IN (SELECT value FROM json_each(:places))"
+        known = {"places": msgspec.json.encode(places).decode(), "but": but}
+        which = "a.first IN (SELECT value FROM json_each(:places)) AND a.access <> :but"
         _add(connection, found, "kept.access", which, known)
     return found
 

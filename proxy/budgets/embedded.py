@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS seen (
   PRIMARY KEY (subject, counter, start, report)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claimed (name TEXT PRIMARY KEY, until REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS swept (until REAL NOT NULL) STRICT;  -- windows that ended by then are forgotten
 """
 
 
@@ -72,7 +73,8 @@ class Embedded:
                     path.with_name(path.name + suffix).unlink(missing_ok=True)
                 self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
-            raise _unavailable(error) from error
+            where = "what is spent of budgets" if path is None else str(path)
+            raise BudgetsUnavailable(f"{where} cannot be opened: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -86,7 +88,7 @@ class Embedded:
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
-                for table in ("counted", "spent", "seen", "claimed"):
+                for table in ("counted", "spent", "seen", "claimed", "swept"):
                     connection.execute(f"DROP TABLE IF EXISTS {table}")  # a name of ours
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
@@ -149,6 +151,7 @@ class Embedded:
     def _charge(self, subject: str, charges: Sequence[Charge], *, keep: bool) -> Charged:
         now = self._clock()
         with self._transaction() as run:
+            _step_back(run, now)
             begin: list[Begin] = []
             amounts: dict[str, tuple[int, int]] = {}
             over: Over | None = None
@@ -232,7 +235,11 @@ class Embedded:
     def _claim(self, name: str, seconds: float) -> bool:
         now = self._clock()
         with self._transaction() as run:
-            run("DELETE FROM claimed WHERE until <= ?", (now,))
+            # Nor does one count that was claimed by a clock which has stepped back since.
+            run(
+                "DELETE FROM claimed WHERE until <= ? OR (name = ? AND until > ?)",
+                (now, name, now + seconds),
+            )
             taken = run(
                 "INSERT OR IGNORE INTO claimed VALUES (?, ?)", (name, now + seconds)
             ).rowcount
@@ -240,10 +247,18 @@ class Embedded:
 
     def _sweep(self, run: Callable[..., sqlite3.Cursor], now: float) -> None:
         """Forget windows that are over."""
-        if now - self._swept >= _SWEEP_SECONDS:
+        if abs(now - self._swept) >= _SWEEP_SECONDS:
             self._swept = now
             for table in ("spent", "seen"):
                 run(f"DELETE FROM {table} WHERE end <= ?", (now,))  # noqa: S608 - a name of ours
+            run("DELETE FROM swept")
+            run("INSERT INTO swept VALUES (?)", (now,))
+
+
+def _step_back(run: Callable[..., sqlite3.Cursor], now: float) -> None:
+    """Where the clock has stepped back into what was forgotten, the log is asked again."""
+    if run("DELETE FROM swept WHERE until > ?", (now,)).rowcount:
+        run("UPDATE counted SET since = ?", (now,))
 
 
 def _unavailable(error: Exception) -> BudgetsUnavailable:

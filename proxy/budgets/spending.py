@@ -12,10 +12,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.audit.query import Reader
 from proxy.audit.released import Released
@@ -49,13 +49,14 @@ UNAVAILABLE: Final = Deny(reason=Reason.BUDGETS_UNAVAILABLE, cause="budgets-unav
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nearly:
-    """Most of a budget is spent."""
+    """Most of a budget is spent: told with each access that finds it so, whoever spent it and when."""
 
     subject: Subject
     limit: Limit
     report: str
     """What was asked for as it came so far."""
     spent: int
+    """At least."""
     ends: float
     """When there is a new one: seconds since the epoch."""
 
@@ -93,24 +94,29 @@ class Budgets:
             self._declared |= wanted
 
     async def charge(
-        self, asking: Asking, charges: Sequence[Charge], *, keep: bool
+        self, asking: Asking, charges: Sequence[Charge], *, keep: bool, but: str = ""
     ) -> Spent | Over:
-        """Charge all of it or nothing; raises BudgetsUnavailable."""
+        """Charge all of it or nothing; raises BudgetsUnavailable.
+
+        `but`: the id of an access of which the log may hold what is charged here.
+        """
         await self.take_up(asking.limits)
         for _ in range(_ATTEMPTS):
             found = await self._counters.charge(asking.id, charges, keep=keep)
             if not isinstance(found, Unknown):
                 return found
-            begun = await asyncio.to_thread(self._on_record, asking, found.begin)
+            begun = await asyncio.to_thread(self._on_record, asking, found.begin, but)
             await self._counters.begin(asking.id, begun)
         raise BudgetsUnavailable("what is spent of budgets changes again and again")
 
-    def _on_record(self, asking: Asking, begin: Sequence[Begin]) -> list[Begun]:
+    def _on_record(self, asking: Asking, begin: Sequence[Begin], but: str) -> list[Begun]:
         """What the log says; in a thread."""
         try:
             with Reader(self._log()) as reader:
                 since = {
-                    start: reader.released(asking.ids, since=datetime.fromtimestamp(start, UTC))
+                    start: reader.released(
+                        asking.ids, since=datetime.fromtimestamp(start, UTC), but=but
+                    )
                     for start in {each.start for each in begin}
                 }
         except LogUnavailable as error:
@@ -130,24 +136,31 @@ def _begun(begin: Begin, counter: Counter, found: Mapping[str, Released]) -> Beg
         if report in counter.fields and sums.bytes  # nothing left where there is none
     }
     counts = [
-        _amount(counter, report, rows=sums.rows, bytes_=sums.bytes, cells=sums.cells)
+        _Given(sums.rows, sums.bytes, sums.cells).amount(counter, report)
         for report, sums in covered.items()
     ]
     reports = covered if counter.what is What.REPORTS else ()
     return Begun(begin=begin, per=counter.per, amount=sum(counts), reports=tuple(reports))
 
 
-def _amount(counter: Counter, report: str, *, rows: int, bytes_: int, cells: Counts) -> int:
-    """How much of what it counts is in an answer of a report."""
-    match counter.what:
-        case What.ROWS:
-            return rows
-        case What.BYTES:
-            return bytes_
-        case What.CELLS:
-            return counter.cells(report, cells)
-        case What.REPORTS:
-            return 1
+class _Given(NamedTuple):
+    """What is in an answer, or in several."""
+
+    rows: int
+    bytes: int
+    cells: Counts
+
+    def amount(self, counter: Counter, report: str) -> int:
+        """How much of what it counts is in an answer of a report."""
+        match counter.what:
+            case What.ROWS:
+                return self.rows
+            case What.BYTES:
+                return self.bytes
+            case What.CELLS:
+                return counter.cells(report, self.cells)
+            case What.REPORTS:
+                return 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,18 +217,23 @@ class Meter:
         *,
         subject: Subject,
         report: str,
+        access: str,
         keyring: Keyring,
         policy: Callable[[], Snapshot],
     ) -> None:
+        """`access`: its id."""
         self._budgets = budgets
         self._subject = subject
         self._report = report
+        self._access = access
         self._keyring = keyring
         self._policy = policy
         self._of: Snapshot | None = None
         self._asking: Asking | None = None
         self._taken: dict[str, int] = {}
         """Counter -> how much of it."""
+        self._given: _Given | None = None
+        """All that may have been released."""
 
     async def check(self, plan: Plan) -> Deny | None:
         """Why nothing may be given any more, whatever it would be; None where something may."""
@@ -244,11 +262,16 @@ class Meter:
     async def take(self, *, rows: int, bytes_: int, cells: Counts) -> Deny | None:
         """Charge what an answer holds so far, beyond what was; or why that may not be given."""
         asking = self._now()
+        late = await self._catch_up(asking)
+        if late is not None:
+            return late
+        given = _Given(rows, bytes_, cells)
         if not asking.counted:
+            self._given = given
             return None
         totals = {}
         for counter in asking.counted:
-            total = _amount(counter, self._report, rows=rows, bytes_=bytes_, cells=cells)
+            total = given.amount(counter, self._report)
             totals[counter.id] = max(total, self._taken.get(counter.id, 0))
         charges = [
             self._charge(asking, counter, more)
@@ -258,10 +281,30 @@ class Meter:
         denied = await self._made(asking, charges, keep=True)
         if denied is None:
             self._taken.update(totals)
+            self._given = given
+        return denied
+
+    async def _catch_up(self, asking: Asking) -> Deny | None:
+        """Charge what was given before it was counted, whatever the limit: it is released, and on record.
+
+        Once: where this is what has the log asked, that is asked for all else.
+        """
+        new = [each for each in asking.counted if each.id not in self._taken]
+        if self._given is None or not new:
+            return None
+        before = {each.id: self._given.amount(each, self._report) for each in new}
+        charges = [
+            replace(self._charge(asking, each, before[each.id]), most=None)
+            for each in new
+            if before[each.id]
+        ]
+        denied = await self._made(asking, charges, keep=True, but=self._access)
+        if denied is None:
+            self._taken.update(before)
         return denied
 
     def _now(self) -> Asking:
-        """As of the policy in force: what it counts anew is charged with all that was taken."""
+        """As of the policy in force."""
         snapshot = self._policy()
         if self._asking is None or snapshot is not self._of:
             self._of = snapshot
@@ -279,35 +322,39 @@ class Meter:
             most=None if limit is None else limit.most,
         )
 
-    async def _made(self, asking: Asking, charges: Sequence[Charge], *, keep: bool) -> Deny | None:
+    async def _made(
+        self, asking: Asking, charges: Sequence[Charge], *, keep: bool, but: str = ""
+    ) -> Deny | None:
         if not charges:
             return None
         try:
-            found = await self._budgets.charge(asking, charges, keep=keep)
+            found = await self._budgets.charge(asking, charges, keep=keep, but=but)
         except BudgetsUnavailable as error:
             _LOGGER.error("budgets: %s", error)
             return UNAVAILABLE
         if isinstance(found, Over):
             limit = asking.tightest(found.counter)
             assert limit is not None
+            if not keep:  # there is no room for one more: a limit that is new may find that so
+                self._tell(limit, limit.most, found.now)
             return _over(limit, found)
         if keep:
-            self._tell(asking, found)
+            for counter, (_, after) in found.amounts.items():
+                limit = asking.tightest(counter)
+                if limit is not None and after >= NEARLY * limit.most:
+                    self._tell(limit, after, found.now)
         return None
 
-    def _tell(self, asking: Asking, spent: Spent) -> None:
-        for counter, (before, after) in spent.amounts.items():
-            limit = asking.tightest(counter)
-            if limit is not None and before < NEARLY * limit.most <= after:
-                self._budgets.tell(
-                    Nearly(
-                        subject=self._subject,
-                        limit=limit,
-                        report=self._report,
-                        spent=after,
-                        ends=limit.counter.per.window(spent.now).end,
-                    )
-                )
+    def _tell(self, limit: Limit, spent: int, now: float) -> None:
+        self._budgets.tell(
+            Nearly(
+                subject=self._subject,
+                limit=limit,
+                report=self._report,
+                spent=spent,
+                ends=limit.counter.per.window(now).end,
+            )
+        )
 
 
 def _over(limit: Limit, over: Over) -> Deny:

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Collection, Sequence
 from typing import Any, Final, cast
 
 import valkey.asyncio
-from valkey.exceptions import ValkeyError
+from valkey.exceptions import ResponseError, ValkeyError
 
 from proxy.budgets.counters import (
     Begin,
@@ -38,6 +38,11 @@ _PREFIX: Final = "counterfoil:budgets:"
 _SECONDS: Final = 2.0
 """To connect, and for an answer."""
 _CONNECTIONS: Final = 64
+_KEEPS: Final = "noeviction"
+_FORGETS: Final = (
+    "the Valkey for budgets evicts keys when its `maxmemory` is full, and what was spent would be to spend"
+    f" again: set its `maxmemory-policy` to `{_KEEPS}`"
+)
 
 _NOW: Final = """
 local t = redis.call('TIME')
@@ -126,7 +131,11 @@ class Valkey:
         }
 
     async def declare(self, counters: Collection[str]) -> None:
-        """Count these without a gap from now on; what was known of them is held against the log again."""
+        """Count these without a gap from now on; what was known of them is held against the log again.
+
+        Raises BudgetsUnavailable too where it may let go of what is spent when its memory is full.
+        """
+        await self._must_keep()
         await self._run(_DECLARE, *counters)
 
     async def charge(
@@ -155,6 +164,7 @@ class Valkey:
 
     async def begin(self, subject: str, begun: Sequence[Begun]) -> None:
         """Let counters begin at what the log says, or at what they have where that is more."""
+        await self._must_keep()
         for each in begun:
             words = (
                 each.begin.counter, each.begin.start, each.per.seconds, f"{each.begin.since:.0f}",
@@ -174,6 +184,17 @@ class Valkey:
         """Close the connections."""
         with contextlib.suppress(ValkeyError, OSError):
             await self._client.aclose()
+
+    async def _must_keep(self) -> None:
+        """Raises BudgetsUnavailable where it evicts keys, unless that is not for this user to know."""
+        try:
+            told = await self._client.info("memory")
+        except ResponseError:
+            return
+        except (ValkeyError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from error
+        if told.get("maxmemory") and told.get("maxmemory_policy", _KEEPS) != _KEEPS:
+            raise BudgetsUnavailable(_FORGETS)
 
     async def _run(self, script: str, *words: str) -> Any:
         try:

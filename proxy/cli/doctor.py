@@ -13,15 +13,25 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.log import settings_option, visible
+from proxy.cli.log import visible
 from proxy.cli.tables import console
 from proxy.doctor import SECONDS, Finding, State, examine, hanging
+from proxy.messages import encodable
 
+_MOST_SECONDS: Final = 86_400
 _COLOURS: Final = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
 
 
 @click.command()
-@settings_option
+@click.option(
+    "-c",
+    "--config",
+    "settings",
+    type=click.Path(path_type=Path, readable=False),  # why it cannot be read is a finding
+    default="counterfoil.yaml",
+    show_default=True,
+    help="The settings.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option(
     "--within",
@@ -42,6 +52,8 @@ def doctor(settings: Path, *, as_json: bool, within: float) -> None:
 
     Exit status: 0 all is well, 1 there are warnings, 2 something fails.
     """
+    if not within <= _MOST_SECONDS:  # nor is what is no number
+        raise click.BadParameter(f"at most {_MOST_SECONDS}", param_hint="--within")
     found = examine(settings, os.environ, seconds=within)
     worst = max((each.state for each in found), default=State.OK)
     if as_json:
@@ -82,11 +94,11 @@ def _json(found: Sequence[Finding], worst: State) -> bytes:
     rows = [
         {
             "check": each.check,
-            "what": each.what,
+            "what": encodable(each.what),  # a file's name may be in no encoding at all
             "state": each.state.name.lower(),
-            "text": each.text,
-            "fix": each.fix,
-            "command": each.command,
+            "text": encodable(each.text),
+            "fix": encodable(each.fix),
+            "command": encodable(each.command),
         }
         for each in found
     ]

@@ -34,6 +34,9 @@ def _looked_at(patient: Patient) -> Iterable[Finding]:
     if not os.path.lexists(files.leaves):
         text = "there is none yet; the first start makes it"
         return [Finding(check=_CHECK, what=what, state=State.OK, text=text)]
+    if files.leaves.exists() and not files.leaves.is_file():
+        text, fix = "is not a file", "take away what is there, or name another place as `log`"
+        return [Finding(check=_CHECK, what=what, state=State.FAIL, text=text, fix=fix)]
     try:
         with closing(Leaves(files)) as leaves:
             if leaves.altered:

@@ -41,8 +41,8 @@ def exposed(config: Config, seen: Collection[Path]) -> Iterator[Finding]:
     for each in (*_of_settings(config), *_of_policies(config)):
         path = _told_as(each.path)
         mode = _mode(path)
-        if mode is None:
-            continue  # what misses it tells so
+        if mode is None or not stat.S_ISREG(mode):
+            continue  # what misses it tells so; a device's mode is the system's, /dev/null's too
         if each.secret and mode & _OPEN:
             text = f"others may read or change the secret that {each.by} names"
             yield _fault(path, text, _RENEW, "chmod g-w,o=")

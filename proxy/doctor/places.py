@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -38,11 +38,9 @@ async def settings_file(file: Path) -> Iterable[Finding]:
 def _files(patient: Patient) -> Iterator[Finding]:
     config, settings = patient.config, patient.config.settings
     policies = config.path(settings.policies)
-    seen = (
-        patient.file,
-        policies,
-        *(sorted(policies.iterdir()) if policies.is_dir() else ()),
-    )
+    seen = [patient.file, policies]
+    with suppress(OSError):  # that it may not be read is told of the folder itself
+        seen += sorted(policies.iterdir())
     for path in seen:
         yield from _changed_by_others(path)
     yield from exposed(config, seen)
@@ -65,6 +63,8 @@ def _changed_by_others(path: Path) -> Iterator[Finding]:
         yield _fault(
             path, "may not be read by this user", "run as the proxy's user, or let it read"
         )
+    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return  # it is no file to whoever reads it, and a device's mode is the system's
     elif mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         yield Finding(
             check="files",
@@ -81,7 +81,7 @@ def _read_by_others(path: Path, why: str) -> Iterator[Finding]:
         mode = path.stat().st_mode
     except OSError:
         return  # it is made at the start, or told of by `access log`
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(
             check="files",
             what=str(path),

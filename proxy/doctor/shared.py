@@ -47,7 +47,7 @@ async def _budgets(config: Config, budgets: Budgets) -> str:
         raise CounterfoilError("it needs `counterfoil[valkey]`") from exc
     counters = Valkey(budgets.valkey, password=config.budgets_password(budgets))
     try:
-        await counters.charge("", (), keep=False)
+        await counters.declare(())
     finally:
         await counters.close()
     return "it answers"

@@ -278,6 +278,7 @@ class Gateway:
             self._budgets,
             subject=permit.subject,
             report=permit.report.id,
+            access=access.id,
             keyring=access.keyring,
             policy=self._in_force,
         )

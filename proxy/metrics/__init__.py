@@ -35,16 +35,17 @@ def readings(watched: Watched) -> Readings:
     return [(row, list(row.read(watched))) for row in TABLE]
 
 
-def exposition(given: Readings) -> bytes:
-    """The same in Prometheus' text format, with what is known of the process; in any thread."""
-    return generate_latest(_Given(given))
+def exposition(given: Readings, *, process: bool = True) -> bytes:
+    """The same in Prometheus' text format, with what is known of the `process`; in any thread."""
+    return generate_latest(_Given(given, process=process))
 
 
 class _Given(Collector):
     """What was read, as prometheus_client wants it."""
 
-    def __init__(self, given: Readings) -> None:
+    def __init__(self, given: Readings, *, process: bool) -> None:
         self._given = given
+        self._process = process
 
     def collect(self) -> Iterator[Metric]:
         """Its families."""
@@ -64,7 +65,8 @@ class _Given(Collector):
                         assert not isinstance(value, Durations)
                         gauge.add_metric(labels, value)
                     yield gauge
-        yield from ProcessCollector(registry=None).collect()
+        if self._process:
+            yield from ProcessCollector(registry=None).collect()
 
 
 def _histogram(row: Row, samples: Iterable[Sample]) -> Metric:

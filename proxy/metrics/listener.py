@@ -23,19 +23,30 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.gateway.connections import CAUSES, Connections, Slot
 from proxy.gateway.listener import Front, Listener, bind
-from proxy.metrics import CONTENT_TYPE
+from proxy.metrics import CONTENT_TYPE, exposition
+from proxy.metrics.table import Row, Sample
 
 PATH: Final = "/metrics"
 _HEADERS: Final = {"Cache-Control": "no-store", "Server": "counterfoil"}
 _MOST: Final = 64
 _MOST_EACH: Final = 16
 """Connections: in all, and of one address."""
-_CAUSES: Final = CAUSES | {
+_CAUSES: Final = {
     "too-many": f"there are {_MOST} to where the metrics are read",
     "too-many-of-address": f"its address has {_MOST_EACH} to where the metrics are read",
     "tls-failed": "no TLS connection came about to where the metrics are read",
+    "no-descriptor": CAUSES["no-descriptor"],
     "no-token": "it did not show the token of `metrics` in time",
+    "wrong-token": "it asked for the metrics without their token",
 }
+_REFUSED: Final = Row(
+    name="counterfoil_metrics_connections_refused_total",
+    kind="counter",
+    labels=("cause",),
+    help="Connections to where the metrics are read that were closed, `wrong-token` with an answer (401).",
+)
+TABLE: Final = (_REFUSED,)
+"""What is told of the listener itself; with `workers` it is none of theirs."""
 _UNKNOWN_SECONDS: Final = 10.0
 """How long one may take to begin, and then to show the token."""
 _IDLE_SECONDS: Final = 75.0
@@ -100,6 +111,7 @@ class _Server(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._may(request):
+            self.held.refuse("wrong-token")
             challenge = {"WWW-Authenticate": 'Bearer realm="counterfoil metrics"'}
             response = _refusal(401, **challenge)
             response.force_close()
@@ -110,7 +122,9 @@ class _Server(web.Server):
             return _refusal(404)
         if request.method != hdrs.METH_GET:
             return _refusal(405, Allow=hdrs.METH_GET)
-        body = await self._exposed()
+        refused: list[Sample] = [((cause,), self.held.refused[cause]) for cause in _CAUSES]
+        own = exposition([(_REFUSED, refused)], process=False)
+        body = await self._exposed() + own
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     def _may(self, request: web.BaseRequest) -> bool:

@@ -9,10 +9,12 @@ import hmac
 import http.client
 import json
 import re
+import socket
 import sqlite3
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +23,9 @@ from click.testing import CliRunner
 from proxy.access import AccessEvent, new_access_id, timestamp
 from proxy.alarms import watching
 from proxy.alarms.kinds import Kind
+from proxy.alarms.raised import Alarms
 from proxy.audit.log import AccessLog
+from proxy.budgets.embedded import Embedded
 from proxy.cli import main
 from proxy.keys import file as keyring_file
 from proxy.keys.kek import kek_of
@@ -119,6 +123,45 @@ def test_a_budget_at_eighty_percent(tmp_path):
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("before", ["", "100"])
+@pytest.mark.parametrize(("most", "statuses", "spent"), [(55, [200, 429], 50), (40, [429], 40)])
+def test_a_budget_of_which_most_is_spent_when_its_limit_is_new(
+    tmp_path, before, most, statuses, spent
+):
+    """Whether the limit was another one or none: told once, also where there is no room for any more."""
+    limits = "limits: [{{who: anyone, reports: sales/*, what: rows, most: {}, per: week}}]\n"
+    with HttpServer() as receiver, world(tmp_path, receiver) as (_, proxy):
+        if before:
+            proxy.home.write("limits.yaml", limits.format(before))
+            assert proxy.reload()
+        for _ in range(4):
+            assert ask(proxy).status == 200
+        proxy.home.write("limits.yaml", limits.format(most))
+        assert proxy.reload()
+        assert [ask(proxy).status for _ in statuses] == statuses
+        assert soon(lambda: told(receiver, "budget-nearly-spent"))
+        assert ask(proxy).status == 429
+        assert ask(proxy, who="bob").status == 200
+        assert soon(lambda: len(told(receiver, "first-access")) == 2)
+        (alarm,) = told(receiver, "budget-nearly-spent")
+        assert (alarm["facts"]["spent"], alarm["facts"]["most"]) == (spent, most)
+
+
+def test_an_alarm_that_a_receiver_refuses_keeps_no_other(tmp_path):
+    """Those that come after one that it calls too large, or no form of its own, reach it."""
+
+    def answer(_: int, body: bytes) -> int:
+        return 422 if b"first-access" in body else 204
+
+    with HttpServer(answer) as receiver, world(tmp_path, receiver) as (_, proxy):
+        assert ask(proxy).status == 200
+        assert soon(lambda: receiver.requests)
+        for _ in range(5):
+            assert ask(proxy, "/sales/secret.csv").status == 404
+        assert soon(lambda: told(receiver, "many-refusals"))
+        assert proxy.app.alarms.raised["first-access"] == 1
+
+
 def test_many_refusals_of_one_subject(tmp_path):
     """As many as set, and it says how to stop all access."""
     with HttpServer() as receiver, world(tmp_path, receiver) as (_, proxy):
@@ -149,6 +192,7 @@ def test_many_refusals_without_a_valid_token(tmp_path):
         (alarm,) = told(receiver, "many-refusals")
         assert alarm["facts"] == {"refused": 5, "seconds": 300, "address": "127.0.0.1"}
         assert "subject" not in alarm and "--subject" not in alarm["do"]
+        assert "lockdown" not in alarm and "`counterfoil lockdown` does not help" in alarm["do"]
         (command,) = re.findall("`counterfoil (log query .*?)`", alarm["do"])
         home = proxy.home
         arguments = [*command.split(), "--log", str(home.folder / "access.db")]
@@ -229,7 +273,10 @@ def test_a_policy_that_is_refused_and_a_store_that_drifts(tmp_path):
         proxy.home.write("policy.csv", "nonsense\n")
         assert not proxy.reload()
         assert soon(lambda: told(receiver, "policy-refused") and told(receiver, "drift"))
-        assert told(receiver, "policy-refused")[0]["facts"] == {"cause": "faulty"}
+        assert told(receiver, "policy-refused")[0]["facts"] == {
+            "cause": "faulty",
+            "server": socket.gethostname(),
+        }
         assert told(receiver, "drift")[0]["facts"] == {"what": "undeclared-field", "fields": 1}
         assert b"salary" not in b"".join(receiver.bodies)
 
@@ -271,6 +318,37 @@ def test_settings_that_cannot_be_meant_are_told_with_their_place(tmp_path, alarm
     assert fault in found.message and found.line == 4
 
 
+def test_each_server_tells_of_its_own_state():
+    """Of two that share what was told, each tells that its policy is not taken, once, and which server it is."""
+    bodies: list[bytes] = []
+
+    async def tell() -> None:
+        counters = Embedded(None)
+        everyone = SimpleNamespace(put=bodies.append)
+        alarms = [Alarms(counters.claim, told=everyone, names=False) for _ in "ab"]
+        running = [asyncio.create_task(each.run()) for each in alarms]
+        for each, server in zip(alarms, "ab", strict=True):
+            looking = watching.Watching(
+                each,
+                state=lambda: {Kind.POLICY: {"cause": "faulty"}},
+                log=lambda: Path("nowhere"),
+                looks=lambda: False,
+                everything=lambda: ("sales/*",),
+                opaque=lambda name: name,
+                server=server,
+            )
+            for _ in range(2):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(looking.run(), 0.01)
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await counters.close()
+
+    asyncio.run(tell())
+    assert [json.loads(each)["facts"]["server"] for each in bodies] == ["a", "b"]
+
+
 def test_a_log_that_cannot_be_written(tmp_path):
     """Told though nothing can be put on record, once, with the command that stops all access."""
     with HttpServer() as receiver, world(tmp_path, receiver) as (_, proxy):
@@ -280,7 +358,8 @@ def test_a_log_that_cannot_be_written(tmp_path):
         assert [ask(proxy).status for _ in range(3)] == [503] * 3
         assert soon(lambda: told(receiver, "log-lost"))
         (alarm,) = told(receiver, "log-lost")
-        assert (alarm["severity"], alarm.get("subject"), alarm.get("facts")) == ("high", None, None)
+        assert (alarm["severity"], alarm.get("subject")) == ("high", None)
+        assert alarm["facts"] == {"server": socket.gethostname()}
         assert [each.split(" --")[0] for each in alarm["lockdown"]] == [
             "counterfoil lockdown 'sales/*'"
         ]
@@ -295,7 +374,10 @@ def test_evidence_that_is_not_kept(tmp_path):
             assert ask(proxy).status == 200
             assert soon(lambda: told(receiver, "evidence-failing"))
             (alarm,) = told(receiver, "evidence-failing")
-            assert alarm["facts"] == {"places that take no checkpoints": 1}
+            assert alarm["facts"] == {
+                "places that take no checkpoints": 1,
+                "server": socket.gethostname(),
+            }
             assert f":{place.port}/".encode() not in b"".join(receiver.bodies)
             assert ask(proxy).status == 200
 
@@ -343,7 +425,8 @@ def test_evidence_that_is_not_published(tmp_path):
         assert ask(proxy).status == 200
         assert soon(lambda: told(receiver, "evidence-failing"))
         assert told(receiver, "evidence-failing")[0]["facts"] == {
-            "places that take no checkpoints": 0
+            "places that take no checkpoints": 0,
+            "server": socket.gethostname(),
         }
         tiles.unlink()
         assert ask(proxy).status == 200
@@ -400,6 +483,23 @@ def test_a_volume_that_is_unusual_for_its_subject(tmp_path, looks_often):
             assert ask(proxy).status == 200
         assert len(told(receiver, "unusual-volume")) == 1
         assert b"user:" not in b"".join(receiver.bodies)
+
+
+def test_a_volume_is_held_against_what_was_given_under_former_keys(tmp_path, looks_often):
+    """A subject keeps its history where a new key names it, and what it was given on the same day before."""
+    with told_of(tmp_path, rows=800) as (receiver, background, home):
+        habit(home, "user:alice", days=range(1, 28, 3), rows=100)
+        habit(home, "user:alice", days=[0], rows=700)
+        rotated = CliRunner().invoke(
+            main, ["keys", "rotate", "--names", "--yes", "-c", str(home.settings)]
+        )
+        assert rotated.exit_code == 0, rotated.output
+        with running(home, background) as proxy:
+            assert ask(proxy).status == 200
+            assert soon(lambda: told(receiver, "unusual-volume"))
+            (alarm,) = told(receiver, "unusual-volume")
+            assert alarm["subject"] == proxy.app.keys.keyring.opaque("user:alice")
+            assert alarm["facts"] == {"rows": 1_500, "usual": 1_000}
 
 
 def test_every_kind_of_alarm_is_told_in_some_test():

@@ -7,11 +7,13 @@ import contextlib
 import json
 import logging
 import shlex
+from collections import Counter
 
 import pytest
 
 from proxy.alarms.kinds import Alarm, Kind, everything
 from proxy.alarms.raised import Alarms
+from proxy.budgets.embedded import Embedded
 
 
 def told(alarm: Alarm, caplog) -> tuple[str, dict[str, object]]:
@@ -59,3 +61,22 @@ def test_an_alarm_about_a_report_leaves_none_open(caplog):
     line, body = told(alarm, caplog)
     assert len(body["lockdown"]) == 1 and "unlocked" not in body
     assert "To stop all access: counterfoil lockdown sales/daily" in line
+
+
+@pytest.mark.parametrize(("kind", "times"), [(Kind.BUDGET, 1), (Kind.UNUSUAL, 1), (Kind.FIRST, 2)])
+def test_what_is_of_several_reports_is_told_once(kind, times):
+    """Whichever report a budget or a day's rows came to; a first access is one of each report."""
+
+    async def tell() -> Counter[str]:
+        counters = Embedded(None)
+        alarms = Alarms(counters.claim, told=None, names=False)
+        task = asyncio.create_task(alarms.run())
+        for report in ("sales/daily", "sales/audited"):
+            alarms.raise_(Alarm(kind=kind, subject="5f3a", report=report, about="2026-11-29"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await counters.close()
+        return alarms.raised
+
+    assert asyncio.run(tell()) == {kind.slug: times}

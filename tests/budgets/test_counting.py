@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.alarms.volumes import FLOOR, usual
-from proxy.budgets.counters import Begun, Charge, Over, Spent, Unknown
+from proxy.budgets.counters import Begun, BudgetsUnavailable, Charge, Over, Spent, Unknown
 from proxy.budgets.embedded import Embedded
 from proxy.policy.limits import Per
 
@@ -173,6 +176,70 @@ def test_two_processes_share_one_file(tmp_path):
         await again.close()
 
     asyncio.run(share())
+
+
+def test_a_clock_that_steps_back_silences_nothing():
+    """What was claimed by a clock that was ahead counts no longer than the time that it was claimed for."""
+
+    async def claim():
+        now = [1e9 + 365 * 86_400]
+        counters = Embedded(None, clock=lambda: now[0])
+        assert await counters.claim("x", 60)
+        now[0] = 1e9
+        assert [await counters.claim("x", 60) for _ in range(2)] == [True, False]
+        now[0] += 60
+        assert await counters.claim("x", 60)
+        await counters.close()
+
+    asyncio.run(claim())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(Per), st.integers(1, 10**6), st.booleans())
+def test_a_clock_that_steps_back_gives_nobody_a_new_budget(per, ahead, restarts):
+    """Whatever was forgotten while it was ahead, what the log has of the window is spent again."""
+
+    async def step(folder: Path):
+        start = per.window(1_700_000_000).start
+        now = [float(start - per.seconds)]
+        counters = Embedded(folder / "budgets", clock=lambda: now[0])
+        await counters.declare(["c"])
+        released = 0
+
+        async def charge():
+            nonlocal released
+            each = Charge(counter="c", per=per, amount=6, most=10)
+            found = await counters.charge("alice", [each])
+            if isinstance(found, Unknown):
+                begun = Begun(begin=found.begin[0], per=per, amount=released)
+                await counters.begin("alice", [begun])
+                found = await counters.charge("alice", [each])
+            released += 6 * isinstance(found, Spent)
+            return found
+
+        now[0] = start + per.seconds - 1
+        assert isinstance(await charge(), Spent)
+        now[0] += ahead
+        bob = Charge(counter="c", per=per, amount=1)
+        if isinstance(found := await counters.charge("bob", [bob]), Unknown):
+            await counters.begin("bob", [Begun(begin=found.begin[0], per=per, amount=0)])
+            await counters.charge("bob", [bob])
+        now[0] = start + per.seconds - 1
+        if restarts:
+            await counters.close()
+            counters = Embedded(folder / "budgets", clock=lambda: now[0])
+        assert isinstance(await charge(), Over)
+        await counters.close()
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(step(Path(folder)))
+
+
+def test_a_place_where_nothing_can_be_counted_is_named(tmp_path):
+    """Whoever starts the server is told which file it is."""
+    (tmp_path / "budgets").mkdir()
+    with pytest.raises(BudgetsUnavailable, match=f"{tmp_path}/budgets cannot be opened: "):
+        Embedded(tmp_path / "budgets")
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=28), st.integers(0, 27))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -293,22 +294,88 @@ def test_the_command_tells_people_and_programs_and_exits_by_the_worst(home):
 
 
 def test_settings_that_hang_keep_nobody(home):
-    """A pipe in the file's place, which nobody writes to: the command tells, and ends."""
-    home.settings.unlink()
-    os.mkfifo(home.settings)
-    words = [
-        sys.executable,
-        "-m",
-        "proxy",
-        "doctor",
-        "--json",
-        "--within",
-        "0.2",
-        "-c",
-        str(home.settings),
-    ]
+    """A disk that never gives the file: the command tells, and ends."""
+    hanging = (
+        "import sys, time; from proxy import config; from proxy.cli import main;"
+        " config.load = lambda *_: time.sleep(600); main(sys.argv[1:])"
+    )
+    options = ["doctor", "--json", "--within", "0.2", "-c", str(home.settings)]
+    words = [sys.executable, "-c", hanging, *options]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=60)
     said = json.loads(done.stdout)["findings"]
     texts = [each["text"] for each in said if each["check"] == "configuration"]
     assert done.returncode == State.FAIL and texts == ["could not be read in time"]
     assert {each["check"] for each in said} == {*CHECKS}
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "huge", "folder"])
+def test_settings_that_are_no_file_to_be_read_are_told_as_that(home, what):
+    """Neither waited for nor read into memory, and nobody is told to change a device's mode."""
+    home.settings.unlink()
+    match what:
+        case "pipe":
+            os.mkfifo(home.settings)
+        case "device":
+            home.settings.symlink_to("/dev/zero")
+        case "huge":
+            home.settings.touch()
+            os.truncate(home.settings, 1 << 40)
+        case "folder":
+            home.settings.mkdir()
+    told = examine(home.settings, {})
+    (fault,) = [each for each in told if each.check == "configuration"]
+    assert fault.state is State.FAIL and fault.text.startswith("cannot be read: ")
+    assert not any("chmod" in each.command for each in told)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder"])
+def test_a_log_that_is_no_file_is_told_as_that(home, what):
+    """It is not said to be missing, and its mode is not what is to be changed."""
+    log = home.folder / "access.db"
+    os.mkfifo(log) if what == "pipe" else log.mkdir()
+    told = examine(home.settings, {})
+    (fault,) = [each for each in told if each.check == "access log"]
+    assert (fault.state, fault.text) == (State.FAIL, "is not a file")
+    assert not any("chmod" in each.command for each in told)
+
+
+def test_programs_are_told_of_files_with_names_in_no_encoding(home):
+    """It is JSON all the same, and ends by the worst of what is found."""
+    odd = Path(os.fsdecode(os.fsencode(home.policies) + b"/odd-\xff.csv"))
+    odd.write_text("")
+    odd.chmod(0o666)
+    shown = CliRunner().invoke(main, ["doctor", "--json", "-c", str(home.settings)])
+    assert shown.exit_code == State.FAIL
+    told = [each["what"] for each in json.loads(shown.stdout_bytes)["findings"]]
+    assert f"{home.policies}/odd-\\udcff.csv" in told
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "0"])
+def test_a_time_that_nobody_can_wait_for_is_a_fault_of_the_command(home, seconds):
+    """It is told as one, with the status of something that fails."""
+    shown = CliRunner().invoke(main, ["doctor", "--within", seconds, "-c", str(home.settings)])
+    assert shown.exit_code == State.FAIL and "--within" in shown.output
+
+
+def test_settings_that_are_a_folder_are_told_to_programs_too(home):
+    """It is a finding like any other, not a fault of the command."""
+    words = ["doctor", "--json", "-c", str(home.policies)]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == State.FAIL
+    told = json.loads(shown.stdout)["findings"]
+    assert any(each["check"] == "configuration" and "not a file" in each["text"] for each in told)
+
+
+def test_policies_that_this_user_may_not_list_hide_nothing_else(home, monkeypatch):
+    """What can be looked at of files is, the folder of the access log among it."""
+    listed = Path.iterdir
+
+    def iterdir(path: Path):
+        if path == home.policies:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    told = [each for each in examine(home.settings, {}) if each.check == "files"]
+    assert any(each.what == str(home.folder) and each.state is State.OK for each in told)
+    assert not any("could not be looked at" in each.text for each in told)

@@ -151,3 +151,10 @@ def test_what_is_told_of_a_policy_file_is_told_once(home):
         "others may read or change the secret that `credential` of store main names",
     }
     assert len(texts) == 3
+
+
+def test_nobody_is_told_to_change_the_mode_of_a_device(home):
+    """What is put out of use by a link to /dev/null, which everybody may write: that is as it should be."""
+    add(home, 'metrics: {port: 0, token: "file:/dev/null"}')
+    (home.policies / "README").symlink_to("/dev/null")
+    assert not [each for each in told(home, "files") if each.command.startswith("chmod")]

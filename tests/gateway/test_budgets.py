@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.gateway.reloading import soon
+from tests.gateway.reloading import Stream, soon
 from tests.harness import sales
 from tests.harness.background import Background
 from tests.harness.proxy import running, stage
@@ -197,6 +197,48 @@ def test_a_limit_that_begins_finds_what_was_given_before(world):
     limit(proxy, line.format(40))
     assert ask(proxy).status == 200
     refused(ask(proxy))
+
+
+@pytest.mark.parametrize("what", ["rows", "cells of @confidential", "bytes", "reports"])
+def test_a_limit_that_begins_while_an_answer_goes_out_counts_all_of_it_once(world, what):
+    """What was released of it before and what is after: neither twice, nor not at all."""
+    store, proxy = world
+    line = f"who: anyone, reports: sales/*, what: {what}, most: {{}}, per: week".format
+    stream = Stream(store, proxy)
+    assert soon(lambda: any(event.bytes for event in proxy.events()))
+    limit(proxy, line(1 << 40))
+    answer, records = stream.end()
+    assert answer.status == 200 and answer.whole
+    end = records[-1]
+    confidential = sum(end.fields["net_sales"].values())
+    spent = {"rows": end.rows, "bytes": end.bytes, "reports": 1}.get(what, confidential)
+    store.pages["/sales/audited.csv"] = store.pages[CSV] = Page(sales.as_csv(sales.rows(1)))
+
+    def another():
+        target = "/sales/audited.csv" if what == "reports" else CSV
+        return ask(proxy, target, headers={"Counterfoil-Purpose": "audit"})
+
+    limit(proxy, line(spent))
+    refused(another())
+    limit(proxy, line(spent + {"bytes": 1000}.get(what, 1)))
+    assert another().status == 200
+
+
+@pytest.mark.parametrize("what", ["rows", "bytes"])
+def test_a_limit_that_begins_below_what_an_answer_has_given_cuts_it(world, what):
+    """It ends at its next record, and what was released of it is charged all the same."""
+    store, proxy = world
+    stream = Stream(store, proxy)
+    assert soon(lambda: any(event.bytes for event in proxy.events()))
+    limit(proxy, f"who: anyone, reports: sales/*, what: {what}, most: 1000, per: week")
+    answer, records = stream.end()
+    assert answer.status == 200 and not answer.whole
+    assert records[-1].ended == "budget-spent"
+    given = getattr(records[-1], what)
+    store.pages[CSV] = Page(sales.as_csv(sales.rows(1)))
+    refused(ask(proxy))
+    limit(proxy, f"who: anyone, reports: sales/*, what: {what}, most: {given + 999}, per: week")
+    assert ask(proxy).status == 200
 
 
 def test_what_is_spent_outlives_a_restart(tmp_path):

@@ -199,6 +199,7 @@ def unlimited(budgets: Budgets) -> Meter:
         budgets,
         subject=Subject(user="user:alice", expires=0.0),
         report="sales/daily",
+        access="",
         keyring=KEYRING,
         policy=lambda: nothing,
     )

@@ -294,6 +294,10 @@ def test_connections_that_ask_nothing_take_no_room(tmp_path, monkeypatch, encryp
                 socks += held(stack, port, 16, source=f"127.0.0.{last}")
             assert soon(lambda: sum(map(over, socks)) == 20)
         assert soon(lambda: scrape_or_none(proxy, ca) == 200)
+        told = scrape(proxy, ca=ca).body.decode()
+        for cause, least in (("too-many", 16), ("too-many-of-address", 4)):
+            name = f'counterfoil_metrics_connections_refused_total{{cause="{cause}"}}'
+            assert float(told.partition(f"\n{name} ")[2].split()[0]) >= least
 
 
 def test_who_shows_no_token_is_let_go(world, monkeypatch, caplog):
@@ -314,6 +318,13 @@ def test_who_shows_no_token_is_let_go(world, monkeypatch, caplog):
         known.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
         assert known.getresponse().status == 200 and known.sock is kept
     assert "did not show the token of `metrics` in time" in caplog.text
+    assert "asked for the metrics without their token" in caplog.text
+    told = metrics(proxy)
+    refused = "counterfoil_metrics_connections_refused_total{{cause={}}}".format
+    assert (told[refused("wrong-token")], told[refused("no-token")]) == (1, 1)
+    assert {name for name in told if name.startswith(refused("").partition("{")[0])} == {
+        refused(cause) for cause in listener._CAUSES
+    }
 
 
 def over(sock):

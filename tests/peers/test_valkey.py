@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from proxy import doctor
-from proxy.budgets.counters import Begun, Charge, Over, Spent, Unknown
+from proxy.budgets.counters import Begun, BudgetsUnavailable, Charge, Over, Spent, Unknown
 from proxy.policy.limits import Per
 from tests.harness import sales
 from tests.harness.background import Background
@@ -122,6 +122,42 @@ def test_very_many_at_once_are_counted_exactly(port):
             await client.close()
 
     asyncio.run(story())
+
+
+def test_one_that_evicts_what_is_spent_counts_nothing(tmp_path, port):
+    """Nothing is begun there while it may evict keys, and a doctor says what to set; else it counts."""
+    settings = f"budgets: {{valkey: 'valkey://127.0.0.1:{port}/0', password: 'file:password'}}\n"
+    home = Home(tmp_path / "home", reports=sales.REPORTS, rules=sales.RULES, settings=settings)
+    (home.folder / "password").write_text("budget-password")
+    charge = Charge(counter="a", per=Per.WEEK, amount=6, most=10)
+
+    async def set_to(policy: str, memory: str) -> None:
+        counters = connected(port)
+        await counters._client.config_set("maxmemory-policy", policy)
+        await counters._client.config_set("maxmemory", memory)
+        await counters.close()
+
+    async def count(subject: str) -> object:
+        counters = connected(port)
+        try:
+            await counters.declare(["a"])
+            return await settled(counters, subject, [charge])
+        finally:
+            await counters.close()
+
+    def told() -> str:
+        return next(
+            each.text for each in doctor.examine(home.settings, {}) if each.check == "shared"
+        )
+
+    for policy, memory in (("volatile-lru", "0"), ("noeviction", "50mb")):
+        asyncio.run(set_to(policy, memory))
+        assert isinstance(asyncio.run(count(policy)), Spent) and told() == "it answers"
+    for policy in ("volatile-lru", "allkeys-random"):
+        asyncio.run(set_to(policy, "50mb"))
+        with pytest.raises(BudgetsUnavailable, match="noeviction"):
+            asyncio.run(count("alice"))
+        assert "noeviction" in told()
 
 
 @contextmanager

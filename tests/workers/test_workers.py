@@ -359,6 +359,8 @@ def test_metrics_are_told_of_each_worker(running):
             assert f'counterfoil_worker_up{{worker="{worker}"}} 1.0' in text
             assert re.search(rf'process_cpu_seconds_total\{{worker="{worker}"\}}', text)
         assert wire.get(url, "/metrics", token="wrong" * 8).status == 401
+        text = wire.get(url, "/metrics", token=TOKEN).body.decode()
+        assert 'counterfoil_metrics_connections_refused_total{cause="wrong-token"} 1.0' in text
 
 
 def test_a_stop_lets_all_workers_end_what_they_do(home, store):
