@@ -108,6 +108,8 @@ class Connection(RequestHandler):
         """Of the head that is not there yet; without what came with the end of the request before."""
         self._begun = False
         """Whether some of another head came with or after the last one."""
+        self._last = b""
+        """What came last, which may be the end of a head."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """That of the last request that came."""
         self._wire: asyncio.Transport | None = None
@@ -169,14 +171,15 @@ class Connection(RequestHandler):
         if self._head_bytes > self._patience.head_bytes:
             return  # it is refused; what follows is not for us
         count, in_head = self._request_count, self._body.is_eof()
+        self._last = (self._last + data[-len(_END_OF_HEAD) :])[-len(_END_OF_HEAD) :]
         super().data_received(data)
         if self._request_count != count:
             self._body, self._head_bytes = self._messages[-1][1], 0
             if isinstance(self._messages[-1][0], _ErrInfo):
                 # It is refused: to parse what follows would be in vain.
                 self._head_bytes = self._patience.head_bytes + 1
-            self._begun = self._body is EMPTY_PAYLOAD and not data.endswith(_END_OF_HEAD)
-        elif in_head:
+            self._begun = self._body is EMPTY_PAYLOAD and self._last != _END_OF_HEAD
+        elif in_head and data:  # without, aiohttp parses more of what was here
             self._begun = True
             self._head_bytes += len(data)
             if self._head_bytes > self._patience.head_bytes:
