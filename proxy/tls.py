@@ -155,7 +155,8 @@ class TlsInForce:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
         own = OfServer.parse(certificate)
-        if files.hosts and not own.hosts:
+        hosts = Hosts(map(shown, own.hosts))
+        if files.hosts and not hosts:
             raise CounterfoilError(
                 "the server's certificate names no host (`subjectAltName`): have one issued for those that"
                 " clients use, or list them in `names` of `listen`"
@@ -164,7 +165,7 @@ class TlsInForce:
             self.plain = plain
         else:
             _load(self.plain, files)
-        self.context, self.ends, self.hosts = context, own.ends, Hosts(map(shown, own.hosts))
+        self.context, self.ends, self.hosts = context, own.ends, hosts
 
     def _due(self) -> bool:
         self._tell_of_stale()

@@ -36,7 +36,15 @@ _UNDERSTOOD: Final = frozenset(
     }
 )
 """Extensions that may be critical (RFC 5280 §4.2)."""
-_BAD: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+_BAD: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What `cryptography` raises of what it cannot read, some of it only when that is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +71,7 @@ class Certificate:
             names = tuple(_names(certificate))
             fault = _fault(certificate)
             since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        except (*_BAD, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except _BAD:
             hashed = hashes.Hash(hashes.SHA256())
             hashed.update(der)
             return cls(
