@@ -15,11 +15,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.gateway import Gateway
 from proxy.gateway.connections import Connections, Slot, network_of
@@ -27,6 +28,10 @@ from proxy.gateway.peer import Peer, presented
 from proxy.gateway.tracing import Tracer
 from proxy.plan import Deny
 from proxy.reasons import Reason
+
+# What stands for a request that could not be read has its fields, which are none, in a dict: whoever looks
+# for one of a balancer's, or for a trace's, as in any other request would fail.
+web_protocol.ERROR = web_protocol.ERROR._replace(headers=CIMultiDictProxy(CIMultiDict()))
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _TOO_MANY: Final = "Too many headers"
