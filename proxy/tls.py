@@ -63,7 +63,7 @@ class TlsInForce:
         self.context: ssl.SSLContext | None = None
         """That of the next connection."""
         self.plain: ssl.SSLContext | None = None
-        """One that asks for no client's certificate; its own is replaced in place."""
+        """One that asks for no client's certificate."""
         self.authorities: Authorities | None = None
         """Of clients' certificates; None where none count."""
         self.ends: float | None = None
@@ -161,11 +161,9 @@ class TlsInForce:
                 "the server's certificate names no host (`subjectAltName`): have one issued for those that"
                 " clients use, or list them in `names` of `listen`"
             )
-        if self.plain is None:
-            self.plain = plain
-        else:
-            _load(self.plain, files)
-        self.context, self.ends, self.hosts = context, own.ends, hosts
+        # Both are made anew: one that is given another key of another kind goes on with the one before, too.
+        self.context, self.plain = context, plain
+        self.ends, self.hosts = own.ends, hosts
 
     def _due(self) -> bool:
         self._tell_of_stale()
@@ -189,11 +187,6 @@ def _context(files: Files) -> ssl.SSLContext:
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, files)
-    return context
-
-
-def _load(context: ssl.SSLContext, files: Files) -> None:
     try:
         context.load_cert_chain(
             files.certificate,
@@ -205,6 +198,7 @@ def _load(context: ssl.SSLContext, files: Files) -> None:
             "the server's certificate or key cannot be loaded (both in PEM, the key of this"
             " certificate and without a pass phrase): see `listen`"
         ) from exc
+    return context
 
 
 def _content(what: str, file: Path) -> bytes:

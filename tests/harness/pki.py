@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
@@ -89,9 +89,15 @@ class Authority:
         critical: x509.ObjectIdentifier | None = None,
         ca: bool = False,
         named: bytes | None = None,
+        kind: type[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = ec.EllipticCurvePrivateKey,
     ) -> Leaf:
         """A certificate of these names, or with that for a `subjectAltName`; times are from now on."""
-        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(
+            ec.SECP256R1()
+        )
+        if kind is rsa.RSAPrivateKey:
+            key = rsa.generate_private_key(65537, 2048)
+        now = datetime.now(UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
         builder = self._builder(subject, key, now + since, now + until).add_extension(
             x509.BasicConstraints(ca=ca, path_length=None), critical=True
@@ -147,7 +153,7 @@ class Authority:
     def _builder(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
         since: datetime,
         until: datetime,
     ) -> x509.CertificateBuilder:
