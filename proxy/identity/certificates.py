@@ -154,10 +154,16 @@ class Authorities:
             raise CounterfoilError("`authority` has no certificate in PEM") from exc
         if not all(map(_may_issue, self._authorities)):
             raise CounterfoilError("`authority` has a certificate that may not issue others")
+        try:
+            # One that was renewed with its key has signed what the one before it has.
+            self._same = [
+                [other for other in self._authorities if _is(other, each)]
+                for each in self._authorities
+            ]
+        except _BAD as exc:
+            raise CounterfoilError("`authority` has a key of a kind that is not known") from exc
         self._revoked = None if revoked is None else _read_lists(revoked, self._authorities)
         self._issuers: dict[str, int | None] = {}
-        # One that was renewed with its key has signed what the one before it has.
-        self._same = [[o for o in self._authorities if _is(o, each)] for each in self._authorities]
 
     @property
     def lists_end(self) -> float | None:
