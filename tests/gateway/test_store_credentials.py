@@ -467,6 +467,20 @@ def test_a_store_knows_the_proxy_by_its_certificate_and_the_new_one_by_its_file(
         assert b"proxy-two" in ask(proxy).body
 
 
+def test_what_stands_between_certificates_is_in_any_language(
+    tmp_path, background, authorities, mtls
+):
+    """Bundles of authorities name them in UTF-8 above each; that is no part of PEM."""
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    shown(folder, authorities)
+    for name in ("ca.pem", "proxy.crt", "proxy.key"):
+        text = (folder / name).read_bytes()
+        (folder / name).write_bytes("# Főtanúsítvány\n".encode() + text + b"\xff\n")
+    with proxy_of(folder, background, mtls.url, TLS) as proxy:
+        assert ask(proxy).status == 200
+
+
 def test_a_store_that_another_authority_signed_is_sent_nothing(
     tmp_path, background, authorities, mtls
 ):
