@@ -16,7 +16,8 @@ _PASS_PHRASE: Final = b""  # nobody is there to be asked for one
 
 def context_of(tls: Tls) -> ssl.SSLContext:
     """The context; raises OSError or ValueError where `fault_of` finds something."""
-    context = ssl.create_default_context(cadata=tls.authority)
+    authority = None if tls.authority is None else _ascii(tls.authority).decode()
+    context = ssl.create_default_context(cadata=authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if tls.certificate is not None and tls.key is not None:
@@ -38,6 +39,11 @@ def fault_of(tls: Tls) -> str | None:
     return None
 
 
+def _ascii(text: str) -> bytes:
+    """PEM is ASCII; what stands between its blocks, such as the names of authorities, may be anything."""
+    return text.encode("ascii", "replace")
+
+
 @contextmanager
 def _unnamed(text: str) -> Iterator[str]:
     """A path for OpenSSL, which reads files alone, to one that has no name and, on Linux, is on no disk."""
@@ -47,7 +53,7 @@ def _unnamed(text: str) -> Iterator[str]:
     else:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     with file:
-        file.write(text.encode("ascii"))
+        file.write(_ascii(text))
         file.flush()
         file.seek(0)
         yield f"/dev/fd/{file.fileno()}"

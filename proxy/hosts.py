@@ -35,9 +35,13 @@ class Hosts:
 
     def __init__(self, names: Iterable[str]) -> None:
         """What is no host (`is_host`) is none that a request could be of."""
-        named = frozenset(_alike(name) for name in names)
+        named = frozenset(_alike(name) for name in names if is_host(name))
         self._exactly = frozenset(name for name in named if not name.startswith(_EVERY))
         self._above = frozenset(name[1:] for name in named if name.startswith(_EVERY))
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._exactly or self._above)
 
     def __contains__(self, host: str) -> bool:
         """Whether it is one; `host` is of `host_of`."""

@@ -75,7 +75,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests_per_address: Positive = 512
     """Most requests that one address may have running."""
     requests_per_minute_per_address: Positive = 60_000
-    """Most requests that one address may begin in a minute."""
+    """Most requests that one address may begin in a minute, malformed ones among them. Of what one of
+    `listen.balancers` passes on and cannot be read, the address is its own."""
     requests_per_subject: Positive = 128
     """Most requests that one subject may have running, three quarters of them for reports of one store."""
     requests_per_minute_per_subject: Positive = 12_000

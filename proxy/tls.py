@@ -63,7 +63,7 @@ class TlsInForce:
         self.context: ssl.SSLContext | None = None
         """That of the next connection."""
         self.plain: ssl.SSLContext | None = None
-        """One that asks for no client's certificate; its own is replaced in place."""
+        """One that asks for no client's certificate."""
         self.authorities: Authorities | None = None
         """Of clients' certificates; None where none count."""
         self.ends: float | None = None
@@ -146,8 +146,10 @@ class TlsInForce:
         context, plain = _context(files), _context(files)
         if self._clients is not None:
             try:
-                context.load_verify_locations(cadata=self._clients[0].decode("ascii"))
-            except (ssl.SSLError, UnicodeDecodeError) as exc:
+                # PEM is ASCII; what stands between its blocks may be anything.
+                authority = self._clients[0].decode("ascii", "backslashreplace")
+                context.load_verify_locations(cadata=authority)
+            except ssl.SSLError as exc:
                 raise CounterfoilError("the authority of `listen.clients` cannot be used") from exc
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_mode = ssl.CERT_REQUIRED if files.demanded else ssl.CERT_OPTIONAL
@@ -155,16 +157,15 @@ class TlsInForce:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
         own = OfServer.parse(certificate)
-        if files.hosts and not own.hosts:
+        hosts = Hosts(map(shown, own.hosts))
+        if files.hosts and not hosts:
             raise CounterfoilError(
                 "the server's certificate names no host (`subjectAltName`): have one issued for those that"
                 " clients use, or list them in `names` of `listen`"
             )
-        if self.plain is None:
-            self.plain = plain
-        else:
-            _load(self.plain, files)
-        self.context, self.ends, self.hosts = context, own.ends, Hosts(map(shown, own.hosts))
+        # Both are made anew: one that is given another key of another kind goes on with the one before, too.
+        self.context, self.plain = context, plain
+        self.ends, self.hosts = own.ends, hosts
 
     def _due(self) -> bool:
         self._tell_of_stale()
@@ -188,11 +189,6 @@ def _context(files: Files) -> ssl.SSLContext:
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, files)
-    return context
-
-
-def _load(context: ssl.SSLContext, files: Files) -> None:
     try:
         context.load_cert_chain(
             files.certificate,
@@ -204,6 +200,7 @@ def _load(context: ssl.SSLContext, files: Files) -> None:
             "the server's certificate or key cannot be loaded (both in PEM, the key of this"
             " certificate and without a pass phrase): see `listen`"
         ) from exc
+    return context
 
 
 def _content(what: str, file: Path) -> bytes:

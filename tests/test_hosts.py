@@ -58,8 +58,8 @@ def test_a_star_stands_for_one_label(above, labels):
      "*.*.a", "[10.0.0.7"],
 )  # fmt: skip
 def test_what_is_no_host_cannot_be_listed(name):
-    """With a scheme, a port or a path it would be the name of nothing, unseen."""
-    assert not is_host(name)
+    """With a scheme, a port or a path it would be the name of nothing, unseen; `*.` of all, or so."""
+    assert not is_host(name) and not Hosts([name])
 
 
 @given(text=st.text(max_size=20))

@@ -34,6 +34,8 @@ _BAD: Final = (
     InvalidSignature,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -49,7 +51,7 @@ async def certificates(patient: Patient) -> Iterable[Finding]:
     found += clients
     try:
         # Without the files of clients, which have been looked at; then with them, as at the start.
-        await TlsInForce(Files(certificate=where, key=key)).open()
+        await TlsInForce(Files(certificate=where, key=key, hosts=not listen.names)).open()
     except CounterfoilError as exc:
         command = f"openssl x509 -in {quote(str(where))} -noout -text"
         found.append(_finding(str(where), State.FAIL, str(exc), "put the files right", command))
@@ -197,7 +199,7 @@ def _for_servers(certificate: x509.Certificate) -> bool:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True
-    except ValueError:
+    except _BAD:
         return False
     return (
         ExtendedKeyUsageOID.SERVER_AUTH in usage

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from proxy.plan import Deny
 from proxy.reasons import Reason
 
 _SECONDS: Final = 10.0
+NOT_THE_TYPE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec` raises of a body that is not of its type; the last one where it is nested too deep."""
 
 
 async def json_body(request: web.BaseRequest, *, most: int, reason: Reason) -> bytes | Deny:

@@ -30,7 +30,7 @@ from proxy import stated
 from proxy.access import Receipt
 from proxy.gateway import Gateway
 from proxy.gateway.answers import EVENT_HEADER
-from proxy.gateway.bodies import json_body
+from proxy.gateway.bodies import NOT_THE_TYPE, json_body
 from proxy.gateway.record import Access
 from proxy.gateway.standing import context_of
 from proxy.plan import Context, Deny
@@ -331,7 +331,7 @@ async def _body(request: web.BaseRequest, type_: type[Grant | Lockdown]) -> Gran
     raw = await json_body(request, most=_MOST_BODY, reason=Reason.BAD_CHANGE)
     if isinstance(raw, Deny):
         return raw
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(*NOT_THE_TYPE):
         asked = msgspec.json.decode(raw, type=type_)
         if stated.plain(asked.reason):
             return asked
@@ -343,7 +343,7 @@ def _misfits(raw: bytes, type_: type[Grant | Lockdown]) -> str:
     fields = {field.name: field.type for field in msgspec.structs.fields(type_)}
     try:
         members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_THE_TYPE:
         members = {}
     if members.keys() != fields.keys():
         return f"Its members are {', '.join(fields)}, and no others."
@@ -358,7 +358,7 @@ def _misfits(raw: bytes, type_: type[Grant | Lockdown]) -> str:
 def _fits(member: msgspec.Raw, type_: object) -> bool:
     try:
         msgspec.json.decode(member, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_THE_TYPE:
         return False
     return True
 

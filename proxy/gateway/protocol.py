@@ -15,11 +15,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.gateway import Gateway
 from proxy.gateway.connections import Connections, Slot, network_of
@@ -27,6 +28,10 @@ from proxy.gateway.peer import Peer, presented
 from proxy.gateway.tracing import Tracer
 from proxy.plan import Deny
 from proxy.reasons import Reason
+
+# What stands for a request that could not be read has its fields, which are none, in a dict: whoever looks
+# for one of a balancer's, or for a trace's, as in any other request would fail.
+web_protocol.ERROR = web_protocol.ERROR._replace(headers=CIMultiDictProxy(CIMultiDict()))
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _TOO_MANY: Final = "Too many headers"
@@ -108,6 +113,8 @@ class Connection(RequestHandler):
         """Of the head that is not there yet; without what came with the end of the request before."""
         self._begun = False
         """Whether some of another head came with or after the last one."""
+        self._last = b""
+        """What came last, which may be the end of a head."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """That of the last request that came."""
         self._wire: asyncio.Transport | None = None
@@ -169,14 +176,15 @@ class Connection(RequestHandler):
         if self._head_bytes > self._patience.head_bytes:
             return  # it is refused; what follows is not for us
         count, in_head = self._request_count, self._body.is_eof()
+        self._last = (self._last + data[-len(_END_OF_HEAD) :])[-len(_END_OF_HEAD) :]
         super().data_received(data)
         if self._request_count != count:
             self._body, self._head_bytes = self._messages[-1][1], 0
             if isinstance(self._messages[-1][0], _ErrInfo):
                 # It is refused: to parse what follows would be in vain.
                 self._head_bytes = self._patience.head_bytes + 1
-            self._begun = self._body is EMPTY_PAYLOAD and not data.endswith(_END_OF_HEAD)
-        elif in_head:
+            self._begun = self._body is EMPTY_PAYLOAD and self._last != _END_OF_HEAD
+        elif in_head and data:  # without, aiohttp parses more of what was here
             self._begun = True
             self._head_bytes += len(data)
             if self._head_bytes > self._patience.head_bytes:

@@ -36,7 +36,7 @@ from aiohttp import hdrs, web
 from proxy.gateway import PURPOSE_HEADER, Gateway
 from proxy.gateway.allowance import Allowance
 from proxy.gateway.answers import Head, release
-from proxy.gateway.bodies import json_body
+from proxy.gateway.bodies import NOT_THE_TYPE, json_body
 from proxy.gateway.record import Access
 from proxy.gateway.standing import Outdated, Standing, context_of
 from proxy.gateway.view import Block
@@ -170,7 +170,7 @@ class Reveals:
             return raw
         try:
             asked = msgspec.json.decode(raw, type=_Request)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_THE_TYPE:
             detail = (
                 "It has the members `report`, `field` and `cells`, which is a list of objects with"
                 " `cell` and `row`; it may have `form`, `key` and `given_for`."

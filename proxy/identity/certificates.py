@@ -36,7 +36,15 @@ _UNDERSTOOD: Final = frozenset(
     }
 )
 """Extensions that may be critical (RFC 5280 §4.2)."""
-_BAD: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+_BAD: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What `cryptography` raises of what it cannot read, some of it only when that is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +71,7 @@ class Certificate:
             names = tuple(_names(certificate))
             fault = _fault(certificate)
             since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        except (*_BAD, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except _BAD:
             hashed = hashes.Hash(hashes.SHA256())
             hashed.update(der)
             return cls(
@@ -146,10 +154,16 @@ class Authorities:
             raise CounterfoilError("`authority` has no certificate in PEM") from exc
         if not all(map(_may_issue, self._authorities)):
             raise CounterfoilError("`authority` has a certificate that may not issue others")
+        try:
+            # One that was renewed with its key has signed what the one before it has.
+            self._same = [
+                [other for other in self._authorities if _is(other, each)]
+                for each in self._authorities
+            ]
+        except _BAD as exc:
+            raise CounterfoilError("`authority` has a key of a kind that is not known") from exc
         self._revoked = None if revoked is None else _read_lists(revoked, self._authorities)
         self._issuers: dict[str, int | None] = {}
-        # One that was renewed with its key has signed what the one before it has.
-        self._same = [[o for o in self._authorities if _is(o, each)] for each in self._authorities]
 
     @property
     def lists_end(self) -> float | None:

@@ -131,7 +131,7 @@ class TransitKek(Unpicklable):
             raise KeyringError(f"{self._place} refuses to {verb} ({status}): {why}")
         try:
             return msgspec.json.decode(said, type=_Answer).data
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise KeyringError(f"{self._place} does not answer as a transit engine does") from None
 
     def _connection(self) -> HTTPConnection:

@@ -27,6 +27,8 @@ _UNTOLD: Final = 300.0
 """How long a token is kept of which nobody said how long it lasts."""
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}\Z")
 _ERROR: Final = re.compile(r"[a-z_]{1,64}\Z")
+_NO_ANSWER: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec` raises of what is none; the last one where it is nested too deep."""
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,13 +73,13 @@ async def fetch(
         raise Unavailable(f"the token endpoint answers {status}{_error(body)}")
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except _NO_ANSWER as exc:
         raise Unavailable("the token endpoint's answer has no token") from exc
     if answer.token_type.lower() != "bearer" or not _TOKEN.match(answer.access_token):
         raise Unavailable("the token endpoint's answer has no bearer token")
     try:
-        seconds = _UNTOLD if answer.expires_in is None else float(answer.expires_in)
-    except ValueError:
+        seconds = _seconds(answer.expires_in)
+    except (ValueError, OverflowError):
         seconds = 0.0
     if not seconds > 0:
         raise Unavailable("the token endpoint gives a token that has ended")
@@ -114,10 +116,17 @@ async def _post(
         return response.status, bytes(body)
 
 
+def _seconds(told: float | str | None) -> float:
+    """How long it lasts; raises ValueError and OverflowError where that is no number of seconds."""
+    if told is None:
+        return _UNTOLD
+    return float(told if isinstance(told, str) else min(told, _LONGEST))
+
+
 def _error(body: bytes) -> str:
     """The code of its error, which is a word of RFC 6749 or of its extensions."""
     try:
         code = msgspec.json.decode(body, type=_Error).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_ANSWER:
         return ""
     return f" ({code})" if _ERROR.match(code) else ""

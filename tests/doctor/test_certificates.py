@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.doctor import Finding, State
 from tests.doctor.homes import edit, told
-from tests.harness.pki import ANY, CLIENT, HOUR, LOCAL, SERVER, Authority
+from tests.harness.pki import ANY, CLIENT, EDI, HOUR, LOCAL, SERVER, Authority
 from tests.harness.proxy import Home
 
 YEAR = timedelta(days=365)
@@ -85,6 +85,20 @@ def test_a_certificate_that_is_not_for_servers_is_told(home, usage, good):
         return
     (one,) = wrong(home)
     assert one.state is State.FAIL and "not for servers" in one.text and "serverAuth" in one.fix
+
+
+@pytest.mark.parametrize("san", [None, EDI])
+@pytest.mark.parametrize("names", ["", ", names: [localhost]"])
+def test_a_certificate_that_names_no_host_is_told_once_under_its_file(home, san, names):
+    """Whether there are none, or of a kind that cannot be read; where names are listed clients refuse it still."""
+    leaf = Authority().issue(usage=SERVER, until=YEAR, named=san)
+    certificate, key = leaf.write(home.folder, "server")
+    edit(home, "port: 0", f"port: 0, certificate: {certificate}, key: {key}{names}")
+    one, *others = wrong(home)
+    assert one.what == str(certificate) and "subjectAltName" in one.text
+    assert all(each.what == str(certificate) for each in others) and len(others) <= bool(
+        san and names
+    )
 
 
 def test_a_list_that_is_at_fault_is_told_under_its_own_file(home):

@@ -278,6 +278,16 @@ def test_what_may_not_be_granted_is_said(world, change, status, cause):
     assert not (proxy.home.policies / "grants.csv").exists()
 
 
+@pytest.mark.parametrize("path", ["/-/grants", "/-/lockdowns"])
+@pytest.mark.parametrize("member", ["more", "reason", "subject"])
+def test_a_body_that_is_nested_too_deep_is_none(world, path, member):
+    """Deeper than anything is read: 400 as for any other that is not of the type, not a fault of the proxy's."""
+    _, proxy = world
+    raw = f'{{"{member}":{"[" * 3000}{"]" * 3000}}}'.encode()
+    answer = ask(proxy, "POST", path, raw=raw)
+    assert answer.status == 400 and event(proxy, answer).cause == "not-the-type"
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.harness import sales, wire
-from tests.harness.pki import LOCAL, SERVER, Authority, dns, trusting
+from tests.harness.pki import EDI, LOCAL, SERVER, Authority, dns, trusting
 from tests.harness.proxy import Proxy, stage
 from tests.harness.store import Page, Store
 
@@ -80,6 +80,36 @@ def test_with_one_they_are_those_that_it_names(tmp_path):
         assert not proxy.reload()
         assert "names no host" in proxy.app.tls.untaken["certificate"]
         held(proxy, store, second, trusting(authority))
+
+
+@pytest.mark.parametrize(
+    "san",
+    [EDI, b"\x30\x03\x82\x01*", b"\x30\x04\x82\x02*.", b"\x30\x0a\x87\x08\x0a\0\0\0\xff\0\0\0", b"\x30\0"],
+    ids=["no names", "a star", "a star above all", "a network", "nothing"],
+)  # fmt: skip
+def test_one_whose_names_are_no_hosts_counts_where_some_are_listed_alone(tmp_path, san):
+    """Names of other kinds, stars alone, a network: told as what names none, and a new policy is taken."""
+    authority = Authority()
+    listen = authority.listening(tmp_path)
+    odd = authority.issue(named=san, usage=SERVER)
+    with stage(tmp_path / "a", reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (
+        store,
+        proxy,
+    ):
+        odd.write(tmp_path, "server")
+        proxy.home.write(
+            "policy.csv", sales.RULES + "p, user:zoe, sales/daily, read, true, allow\n"
+        )
+        before = proxy.app.policy.snapshot.version
+        assert not proxy.reload() and proxy.app.policy.snapshot.version != before
+        assert "names no host" in proxy.app.tls.untaken["certificate"]
+        held(proxy, store, {"localhost": 200, "a.": 421, "10.0.0.0": 421}, trusting(authority))
+    listen += ", names: [localhost]"
+    with stage(tmp_path / "b", reports=sales.REPORTS, rules=sales.RULES, listen=listen) as (
+        _,
+        proxy,
+    ):
+        assert not proxy.app.tls.hosts and not proxy.app.tls.untaken
 
 
 def test_where_names_are_listed_they_are_those(tmp_path):

@@ -207,6 +207,29 @@ def test_what_is_malformed_counts_as_a_request_does(tmp_path, request_, status):
         assert proxy.get(PATH).status == 429
 
 
+def test_what_is_malformed_behind_a_balancer_shuts_nobody_out(tmp_path):
+    """Whose it is nobody knows, for it has no fields: it counts as the balancer's own, answered and on record."""
+    listen = ", names: [localhost], balancers: {addresses: [127.0.0.1], forwarded_for: true}"
+    settings = "limits: {requests_per_minute_per_address: 6}\n"
+    with stage(
+        tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=settings, listen=listen
+    ) as (store, proxy):
+        store.pages[PATH] = Page(sales.as_csv(sales.rows(20)))
+        for number in range(12):
+            answer = wire.parse(
+                wire.exchange(proxy.url, b"NOT HTTP\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+            )
+            assert answer.status == 400 if number < 6 else answer.status in (400, 429)
+            (event,) = [each for each in proxy.events() if each.access == answer.event]
+            assert event.address == "127.0.0.1" and event.step == "refusal"
+        answer = proxy.get(
+            PATH,
+            token=proxy.issuer.token("alice", groups=("analysts",)),
+            headers={"Host": "localhost", "X-Forwarded-For": "192.0.2.7"},
+        )
+        assert answer.status == 200
+
+
 def test_an_address_has_so_many_requests_at_once(tmp_path):
     """Whoever they are of; what is beyond is 429."""
     with world(tmp_path, "requests_per_address: 3") as (store, proxy):

@@ -237,6 +237,18 @@ def test_a_list_of_revoked_ones_is_taken_while_connections_are_open(world, bi):
     assert world.get(bi, token).status == 200 and not world.proxy.app.tls.untaken
 
 
+def test_what_stands_between_authorities_is_in_any_language(world, bi):
+    """A bundle that names them in UTF-8 is one, and takes nothing from what it has."""
+    path, name = world.folder / "ca.pem", "# Főtanúsítvány\n".encode()
+    try:
+        path.write_bytes(name + world.authority.pem + b"\xff\n")
+        assert world.proxy.reload() and not world.proxy.app.tls.untaken
+        assert columns(world.get(bi)) == "region,units"
+    finally:
+        path.write_bytes(world.authority.pem)
+        assert world.proxy.reload()
+
+
 def test_a_renewed_server_certificate_is_taken_and_a_broken_one_is_not(world):
     """New connections get the new certificate; with a key of another one the last good pair goes on, loudly."""
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from tests.harness.proxy import Home, stage
 from tests.harness.store import Page, Store
 
 PATH = "/sales/daily.csv"
+CHECK = b"GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT = sales.as_csv(sales.rows(4000))
 LONG = sales.as_csv(sales.rows(40_000))
 HUGE = LONG + LONG.split(b"\n", 1)[1] * 9
@@ -110,18 +111,50 @@ def test_a_request_that_does_not_come_is_not_waited_for(tmp_path, sent):
             pytest.fail("the connection is still there")
 
 
+def test_a_head_that_is_whole_leaves_nothing_to_wait_for(tmp_path):
+    """However its end came, and however many came at once: the connection is kept as long as is said."""
+    settings = "limits: {head_seconds: 2, keep_alive_seconds: 600}\n"
+    sent = (
+        [CHECK],
+        [CHECK[:-2], b"\r\n"],
+        [CHECK[:-1], b"\n"],
+        [CHECK[:-4], *(bytes([each]) for each in CHECK[-4:])],
+        [CHECK * 70],
+    )
+    with (
+        stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=settings) as (_, proxy),
+        ExitStack() as stack,
+    ):
+        socks = [stack.enter_context(wire.connect(proxy.url)) for _ in sent]
+        for sock, pieces in zip(socks, sent, strict=True):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for each in pieces:
+                sock.sendall(each)
+                time.sleep(0.01)  # so that it comes by itself
+            answers = b""
+            while answers.count(b"live\n") < sum(map(len, pieces)) // len(CHECK):
+                answers += sock.recv(1 << 16)
+        time.sleep(3)
+        assert not proxy.app.connections.refused
+        for sock in socks:
+            sock.sendall(CHECK)
+            assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.threat("B17")
-@pytest.mark.parametrize("begun", ["with it", "after it"])
+@pytest.mark.parametrize("begun", ["with it", "after it", "behind many"])
 def test_a_second_head_is_not_waited_for_either(tmp_path, begun):
     """B17: one that began with the request before it, or while that was answered."""
     settings = "limits: {head_seconds: 1, keep_alive_seconds: 600}\n"
-    check, partial = b"GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /sal"
+    check, partial = CHECK, b"GET /sal"
     with (
         stage(tmp_path, reports=sales.REPORTS, rules=sales.RULES, settings=settings) as (_, proxy),
         wire.connect(proxy.url) as sock,
     ):
         if begun == "with it":
             sock.sendall(check + partial)
+        elif begun == "behind many":
+            sock.sendall(check * 70 + partial)
         else:
             sock.sendall(check)
             assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -179,6 +179,14 @@ def test_a_cell_of_another_proxy_is_not_given_back(proxy, cells, tmp_path):
 # ── refused ──
 
 
+def test_a_row_that_is_nested_too_deep_is_none(proxy):
+    """Deeper than anything is read: 400 as for any other body that is none, not a fault of the proxy's."""
+    row = f'{{"a":{"[" * 3000}{"]" * 3000}}}'
+    raw = f'{{"report":"sales/daily","field":"buyer_email","cells":[{{"cell":"x","row":{row}}}]}}'
+    answer = ask(proxy, "POST", "/-/reveal", raw=raw.encode(), by=token(proxy, "olga", "officers"))
+    assert answer.status == 400 and event(proxy, answer).cause == "not-the-type"
+
+
 @pytest.mark.parametrize(
     ("how", "status", "cause"),
     [

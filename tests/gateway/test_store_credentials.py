@@ -291,7 +291,7 @@ def test_a_token_is_asked_for_once_and_as_the_standard_says(tmp_path, background
         assert {each[1] for each in store.asked} == {"Bearer t1"}
 
 
-@pytest.mark.parametrize("seconds", [None, "300", 1e99])
+@pytest.mark.parametrize("seconds", [None, "300", 1e99, 10**400])
 def test_how_long_a_token_lasts_may_be_told_oddly(tmp_path, background, seconds):
     """As a text, not at all, or far beyond any key: the token is taken, and one is enough."""
     endpoint = Endpoint(seconds=seconds)
@@ -350,6 +350,11 @@ def test_an_endpoint_s_redirect_is_not_followed(tmp_path, background):
         lambda: web.Response(text=CANARY),
         lambda: web.Response(body=b"x" * 70_000),
         lambda: web.Response(body=b"[" * 60_000),
+        lambda: web.Response(body=b'{"x":' + b"[" * 60_000),
+        lambda: web.Response(body=b'{"x":' + b"[" * 60_000, status=400),
+        lambda: web.Response(
+            body=b'{"access_token":"x","token_type":"Bearer","expires_in":-1' + b"0" * 400 + b"}"
+        ),
         lambda: web.json_response({"access_token": CANARY + "\r\nX: y", "token_type": "Bearer"}),
         lambda: web.json_response({"access_token": CANARY, "token_type": "mac"}),
         lambda: web.json_response({"access_token": "", "token_type": "Bearer"}),
@@ -460,6 +465,20 @@ def test_a_store_knows_the_proxy_by_its_certificate_and_the_new_one_by_its_file(
         shown(folder, authorities, common="proxy-two")
         assert proxy.reload()
         assert b"proxy-two" in ask(proxy).body
+
+
+def test_what_stands_between_certificates_is_in_any_language(
+    tmp_path, background, authorities, mtls
+):
+    """Bundles of authorities name them in UTF-8 above each; that is no part of PEM."""
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    shown(folder, authorities)
+    for name in ("ca.pem", "proxy.crt", "proxy.key"):
+        text = (folder / name).read_bytes()
+        (folder / name).write_bytes("# Főtanúsítvány\n".encode() + text + b"\xff\n")
+    with proxy_of(folder, background, mtls.url, TLS) as proxy:
+        assert ask(proxy).status == 200
 
 
 def test_a_store_that_another_authority_signed_is_sent_nothing(

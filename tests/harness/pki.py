@@ -11,14 +11,16 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
 ANY = (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)
 LOCAL = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
 HOUR = timedelta(hours=1)
+EDI = bytes.fromhex("3007a505a1030c0178")
+"""A `subjectAltName` of one `ediPartyName`: OpenSSL takes it, and `cryptography` does not read it."""
 
 
 def uri(text: str) -> x509.GeneralName:
@@ -86,15 +88,25 @@ class Authority:
         until: timedelta = HOUR,
         critical: x509.ObjectIdentifier | None = None,
         ca: bool = False,
+        named: bytes | None = None,
+        kind: type[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = ec.EllipticCurvePrivateKey,
     ) -> Leaf:
-        """A certificate of these names; times are from now on."""
-        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        """A certificate of these names, or with that for a `subjectAltName`; times are from now on."""
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(
+            ec.SECP256R1()
+        )
+        if kind is rsa.RSAPrivateKey:
+            key = rsa.generate_private_key(65537, 2048)
+        now = datetime.now(UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
         builder = self._builder(subject, key, now + since, now + until).add_extension(
             x509.BasicConstraints(ca=ca, path_length=None), critical=True
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if named is not None:
+            odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, named)
+            builder = builder.add_extension(odd, critical=False)
         if usage is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
         if critical is not None:
@@ -141,7 +153,7 @@ class Authority:
     def _builder(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
         since: datetime,
         until: datetime,
     ) -> x509.CertificateBuilder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from datetime import timedelta
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from proxy.errors import CounterfoilError
 from proxy.identity.certificates import Authorities, Certificate
 from proxy.identity.people import Claimed
 from proxy.identity.tools import ToolEntry, Tools, Unknown, is_name
-from tests.harness.pki import ANY, HOUR, SERVER, Authority, dns, uri
+from tests.harness.pki import ANY, EDI, HOUR, SERVER, Authority, dns, uri
 
 CA, OTHER = Authority(), Authority("Another CA")
 BI = uri("spiffe://example.com/bi")
@@ -94,11 +95,21 @@ def test_a_list_that_is_not_understood_is_not_taken(listed):
         Authorities(CA.pem, listed)
 
 
+UNKNOWN_KEY = ssl.DER_cert_to_PEM_cert(
+    CA.certificate.public_bytes(Encoding.DER).replace(
+        bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209")
+    )
+).encode()
+"""Of a kind that nobody has given a meaning to."""
+
+
 @pytest.mark.parametrize(
-    "authority", [b"", b"garbage", CA.issue(BI).pem, CA.pem + CA.issue(BI).pem]
-)
+    "authority",
+    [b"", b"garbage", CA.issue(BI).pem, CA.pem + CA.issue(BI).pem, CA.issue(ca=True, named=EDI).pem,
+     UNKNOWN_KEY, CA.pem + UNKNOWN_KEY],
+)  # fmt: skip
 def test_an_authority_must_be_one(authority):
-    """A file with no certificate, or with one that may not issue others, is told."""
+    """A file with no certificate, or with one that may not issue others or cannot be read, is told."""
     with pytest.raises(CounterfoilError):
         Authorities(authority)
 

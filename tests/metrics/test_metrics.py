@@ -10,6 +10,7 @@ import ssl
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.gateway.tally import NO_REPORT
@@ -18,7 +19,7 @@ from proxy.metrics.table import TABLE
 from tests.gateway.reloading import Stream, soon
 from tests.harness import sales, wire
 from tests.harness.background import Background
-from tests.harness.pki import Authority, trusting
+from tests.harness.pki import LOCAL, SERVER, Authority, trusting
 from tests.harness.provider import Provider
 from tests.harness.proxy import stage
 from tests.harness.store import Page
@@ -62,6 +63,27 @@ def alice(proxy):
 def decisions(report, reason=""):
     decision = "deny" if reason else "permit"
     return f"counterfoil_decisions_total{{decision={decision},reason={reason},report={report}}}"
+
+
+def test_they_are_under_the_certificate_in_force_whatever_its_key(tmp_path, monkeypatch):
+    """As requests are: of one with a key of another kind nobody is shown the one before any longer."""
+    monkeypatch.setenv("SCRAPE_TOKEN", TOKEN)
+    authority = Authority()
+    listen = authority.listening(tmp_path)
+    with stage(
+        tmp_path / "home",
+        reports=sales.REPORTS,
+        rules=sales.RULES,
+        settings=SETTINGS,
+        listen=listen,
+    ) as (_, proxy):
+        for kind in (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey):
+            leaf = authority.issue(*LOCAL, usage=SERVER, kind=kind)
+            leaf.write(tmp_path, "server")
+            assert proxy.reload()
+            for url in (proxy.url, proxy.app.metrics_url):
+                with wire.connect(url, trusting(authority)) as sock:
+                    assert sock.getpeercert(binary_form=True) == leaf.der
 
 
 def test_each_metric_of_the_table_is_told_in_a_form_that_prometheus_reads(world):

@@ -235,6 +235,17 @@ def test_a_trace_goes_on_where_its_client_is_trusted(tmp_path, trusted, parents,
                 assert trace != PARENT.split("-")[1] and parent == ""
 
 
+def test_what_is_no_http_is_refused_where_clients_are_trusted_too(tmp_path):
+    """Of what cannot be read no field says a trace: it is 400, and on record."""
+    with (
+        HttpServer() as receiver,
+        world(tmp_path, receiver, ", trusted: [127.0.0.1]") as (_, proxy),
+    ):
+        answer = wire.parse(wire.exchange(proxy.url, b"NOT HTTP\r\n\r\n"))
+        assert answer.status == 400
+        assert [each.cause for each in proxy.events() if each.access == answer.event] == ["framing"]
+
+
 def test_a_trusted_client_says_what_is_not_traced(tmp_path):
     """One that is not sampled is not; and of all others, one in so many."""
     with (
