@@ -139,7 +139,12 @@ class Reason(Enum):
         "The request is too large",
         "Send a shorter target and fewer, smaller headers.",
     )
-    BODY = ReasonRow("body-not-allowed", 413, "A read takes no body", "Send GET without a body.")
+    BODY = ReasonRow(
+        "body-not-allowed",
+        413,
+        "No such body is taken here",
+        "Send GET without a body. What is asked under `/-/` is JSON of a stated length, and not too long.",
+    )
     BUSY = ReasonRow(
         "too-many-requests",
         429,
