@@ -153,12 +153,14 @@ class App:
         )
         budgets = Budgets(counters, log=log.up_to_date, nearly=noticed.nearly)
         exporter, tracer = fitted.tracing(config, log)
+        bounds = fitted.bounds(config)
+        await asyncio.to_thread(bounds.spools.try_out)
         self.gateway = Gateway(
             policy=self.policy,
             keys=self.keys,
             log=log,
             stores=stores,
-            bounds=fitted.bounds(config),
+            bounds=bounds,
             askers=Askers(
                 rates=fitted.rates(limits),
                 tls=self.tls,

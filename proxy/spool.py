@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from proxy.errors import SpoolFull, SpoolsFull
+from proxy.errors import CounterfoilError, SpoolFull, SpoolsFull
 
 _IN_MEMORY: Final = 1 << 18
 
@@ -29,6 +29,17 @@ class Spools:
         self._most_each = most_each
         self._folder = folder
         self._lock = threading.Lock()
+
+    def try_out(self) -> None:
+        """See that a file can be put there; raises CounterfoilError."""
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"x")
+        except OSError as exc:
+            raise CounterfoilError(
+                f"no file can be put into `spool`, {self._folder or 'for temporary files'}: {exc.strerror};"
+                " make the folder, let this user write there, or name another one"
+            ) from exc
 
     def open(self) -> Spool:
         """An empty spool."""

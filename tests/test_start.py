@@ -112,6 +112,10 @@ FAULTS: dict[str, tuple[Callable[[Home], object], str]] = {
         lambda home: edit(home, "port: 0", "port: 0, balancers: {addresses: [balancer]}"),
         "`balancer` is no address or network",
     ),
+    "a spool that is not there": (
+        lambda home: edit(home, "listen:", "spool: nowhere\nlisten:"),
+        "/home/nowhere: No such file or directory",
+    ),
     "the name of nothing": (
         lambda home: edit(home, "port: 0", "port: 0, names: ['https://reports.example.com']"),
         "`https://reports.example.com` is no host",
