@@ -229,6 +229,23 @@ def test_what_is_no_value_or_does_not_fit_is_refused_with_nothing_of_it(text, de
     assert values_of(pa.array([None], pa.large_string()), type_, declared).to_pylist() == [None]
 
 
+LONG = [
+    ("9" * 37, Type.DECIMAL, pa.decimal128(38, 0), "+5"), ("0." + "1" * 38, Type.DECIMAL, pa.decimal128(38, 38), "1e-2"),
+    ("0" * 40 + "1", Type.INTEGER, pa.int64(), "+5"), ("1e300", Type.DECIMAL, pa.float64(), "+5"),
+    ("2026-03-01T10:00:00.000000001Z", Type.DATETIME, pa.timestamp("ns"), "2026-03-01 10:00"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "declared", "type_", "odd"), LONG)
+def test_a_cell_is_read_as_if_it_were_alone(text, declared, type_, odd):
+    """What stands beside a cell has no part in whether it is a value, nor in which."""
+    alone = [
+        values_of(pa.array([each], pa.large_string()), type_, declared) for each in (text, odd)
+    ]
+    together = values_of(pa.array([text, odd], pa.large_string()), type_, declared)
+    assert together.equals(pa.concat_arrays(alone))
+
+
 @pytest.mark.parametrize("as_", TYPED)
 @pytest.mark.parametrize("stored", [CSV, JSON])
 def test_only_cells_that_are_given_refuse_an_answer(stored, as_):

@@ -286,3 +286,38 @@ def test_a_hostile_or_broken_document_is_a_plain_refusal(at):
         answer = ask(at, path, body)
         assert answer.status == 502 and b"canary" not in answer.raw, (path, len(body))
         assert proxy.app.gateway._bounds.spools._left == before
+
+
+EXTENSIONS = {"arrow": "arrows", "parquet": "parquet"}
+NUMBERS = """\
+stores:
+  main: {url: "{store}", loopback: true}
+reports:
+  vault/numbers:
+    title: Numbers
+    store: main
+    variants: [{path: /vault/numbers.csv, format: csv, also: [arrow, parquet]}]
+    fields:
+      store: {type: text, class: public}
+      count: {type: decimal, class: public, scale: 0}
+"""
+
+
+@pytest.mark.threat("G59")
+@pytest.mark.parametrize("as_", ["arrow", "parquet"])
+@pytest.mark.parametrize("odd", ["+5", "1e2"])
+def test_how_many_hidden_rows_lie_between_two_numbers_makes_no_difference(tmp_path, as_, odd):
+    """A long number and one of another spelling are given, whether they are read together or apart."""
+    rules = (
+        "p, tool:app, vault/*, act, true, allow\np, anyone, vault/*, read, true, allow\n"
+        "p2, anyone, vault/*, row.store == '1', *, clear\n"
+    )
+    with stage(tmp_path / "home", reports=NUMBERS, rules=rules) as (store, proxy):
+        seen = set()
+        for hidden in (0, 300, 100_000):
+            body = f"store,count\n1,{'9' * 37}\n" + "2,7\n" * hidden + f"1,{odd}\n"
+            store.pages["/vault/numbers.csv"] = Page(body.encode())
+            answer = proxy.get(f"/vault/numbers.{EXTENSIONS[as_]}", token=proxy.issuer.token("sam"))
+            assert answer.status == 200
+            seen.add(answer.seen())
+        assert len(seen) == 1
