@@ -109,10 +109,12 @@ def _one_by_one(texts: Texts, given: DataType, declared: Type) -> Column:
     numbered = pc.dictionary_encode(texts)
     kind = _kind(given) if declared is Type.TEXT else declared
     convert = _converter(given)
-    values = []
-    for text in numbered.dictionary.to_pylist():
-        value = scalar(text, kind)
-        values.append(_alone(text, given, declared) if value is None else convert(value))
+    known = numbered.dictionary.to_pylist()
+    values = [None if (value := scalar(text, kind)) is None else convert(value) for text in known]
+    others = [text for text, value in zip(known, values, strict=True) if value is None]
+    if others:
+        read = iter(_others(others, given, declared))
+        values = [next(read) if value is None else value for value in values]
     try:
         if is_.is_timestamp(given) or is_.is_date64(given):
             return pa.array(values, pa.int64()).view(given).take(numbered.indices)
@@ -122,13 +124,14 @@ def _one_by_one(texts: Texts, given: DataType, declared: Type) -> Column:
     raise _NotOfType
 
 
-def _alone(text: str, given: DataType, declared: Type) -> Any:
-    """What pyarrow takes for a text that is no value by the grammar; raises _NotOfType."""
-    read = _plainly(pa.array([text], TEXT), given, declared)
+def _others(texts: list[str], given: DataType, declared: Type) -> list[Any]:
+    """What pyarrow takes for texts that are no values by the grammar; raises _NotOfType."""
+    read = _plainly(pa.array(texts, TEXT), given, declared)
     if read is None:
         raise _NotOfType
     whole = is_.is_timestamp(given) or is_.is_date64(given)
-    return (read.view(pa.int64()) if whole else read)[0].as_py()
+    found: list[Any] = (read.view(pa.int64()) if whole else read).to_pylist()
+    return found
 
 
 def _kind(given: DataType) -> Type:
