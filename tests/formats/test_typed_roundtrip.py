@@ -7,6 +7,7 @@ import io
 import json
 from decimal import Decimal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -318,6 +319,24 @@ def test_a_column_made_anew_is_a_function_of_its_values(name, data):
     assert [b and b.to_pybytes() for b in first.buffers()] == [
         b and b.to_pybytes() for b in second.buffers()
     ]
+
+
+@pytest.mark.parametrize(
+    ("type_", "bits"),
+    [
+        (
+            pa.float64(),
+            np.array([0xFFF8_0000_0000_0123, 0x7FF0_0000_0000_0001, 1 << 63], np.uint64),
+        ),
+        (pa.float32(), np.array([0xFFC0_0001, 0x7F80_0001, 1 << 31], np.uint32)),
+        (pa.float16(), np.array([0xFE01, 0x7C01, 1 << 15], np.uint16)),
+    ],
+)
+def test_a_number_has_the_bits_that_its_text_reads_as(type_, bits):
+    """PROMISE 1: a NaN has one sign and no payload, whether its column went through its texts or not."""
+    held = pa.Array.from_buffers(type_, len(bits), [None, pa.py_buffer(bits.tobytes())])
+    read = values_of(texts_of(held), type_, Type.DECIMAL)
+    assert anew(held).buffers()[1].to_pybytes() == read.buffers()[1].to_pybytes()
 
 
 def test_parquet_keeps_an_answers_types_without_anything_of_the_sources_metadata():
