@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as is_
 
-from proxy.formats.arrow_text import Column
+from proxy.formats.arrow_text import DECIMALS, Column
 from proxy.formats.arrow_types import DataType, is_text
 from proxy.formats.base import refused
 from proxy.texts import TEXT, Texts, column
@@ -76,6 +76,8 @@ def _plainly(texts: Texts, given: DataType, declared: Type) -> Column | None:
             read = _cast(texts, _FLOATING, given)
             overflows = read is not None and _infinite(read) != _infinite_texts(texts)
             return None if overflows else read
+        if is_.is_decimal(given) and given.scale < 0:
+            return _of_tens(texts, given)
         if is_.is_integer(given) or declared is Type.INTEGER:
             return _cast(texts, _INTEGER, given)
         return _cast(texts, _DECIMAL, given)
@@ -85,6 +87,16 @@ def _plainly(texts: Texts, given: DataType, declared: Type) -> Column | None:
 
 def _cast(texts: Texts, pattern: str, given: DataType) -> Column | None:
     return pc.cast(texts, given) if column(texts).str.contains(pattern).all() else None
+
+
+def _of_tens(texts: Texts, given: DataType) -> Column | None:
+    """Decimals of a scale below 0: of the zeros that it stands for, Arrow's parser counts each as a digit."""
+    zeros = "0" * -given.scale
+    if not column(texts).str.contains(f"^-?(?:0|[0-9]+{zeros})$").all():
+        return None
+    short = pc.replace_substring_regex(texts, f"([0-9]){zeros}$", r"\1")
+    read = pc.cast(short, DECIMALS[given.bit_width](given.precision, 0))
+    return pa.Array.from_buffers(given, len(read), read.buffers(), offset=read.offset)
 
 
 def _infinite(numbers: Column) -> int:

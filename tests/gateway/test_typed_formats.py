@@ -366,3 +366,32 @@ def test_how_many_hidden_rows_lie_before_a_hidden_cell_makes_no_difference(tmp_p
             assert answer.status == 200
             seen.add(answer.seen())
         assert len(seen) == 1
+
+
+@pytest.mark.threat("G59")
+@pytest.mark.parametrize(("as_", "status"), [("arrows", 200), ("parquet", 502), ("csv", 200)])
+def test_decimals_of_tens_are_given_alike_or_refused(tmp_path, as_, status):
+    """A scale below 0, however many hidden rows there are; Parquet has none such, and refuses."""
+    rules = (
+        "p, tool:app, vault/*, act, true, allow\np, anyone, vault/*, read, true, allow\n"
+        "p2, anyone, vault/*, row.store == '1', *, clear\np2, anyone, vault/*, row.flag == 'x', ratio, deny\n"
+    )
+    with stage(tmp_path / "home", reports=RATIOS, rules=rules) as (store, proxy):
+        seen = set()
+        for hidden in (0, 20_000):
+            tens = b"".join(n.to_bytes(16, "little") for n in (10**37, *[7] * hidden, 5))
+            stored = pa.decimal128(38, -5)
+            columns = {
+                "store": ["1", *["2"] * hidden, "1"],
+                "flag": ["", *[""] * hidden, "x"],
+                "ratio": pa.Array.from_buffers(stored, hidden + 2, [None, pa.py_buffer(tens)]),
+            }
+            body, table = io.BytesIO(), pa.table(columns)
+            with pa.ipc.new_stream(body, table.schema) as writer:
+                writer.write_table(table, max_chunksize=1_000)
+            page = Page(body.getvalue(), content_type=TYPES["arrow"])
+            store.pages["/vault/ratios.arrows"] = page
+            answer = proxy.get(f"/vault/ratios.{as_}", token=proxy.issuer.token("sam"))
+            assert answer.status == status
+            seen.add(answer.seen())
+        assert len(seen) == 1
