@@ -2,12 +2,14 @@
 
 PROMISE 1 (no cell without a grant): a column that was filtered or masked may still hold, under its null
 bitmap, outside its slice or behind its last value, what was taken away. What is made here is a function
-of the values alone: zeros under nulls, no bitmap where there are none, exact lengths, memory of its own.
+of the values alone: zeros under nulls, no bitmap where there are none, exact lengths, one NaN, memory of
+its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +41,21 @@ def anew(cells: Column) -> Column:
         start = cells.offset * width
         held = np.frombuffer(cells.buffers()[1], np.uint8, height * width, start)
         values = held.reshape(height, width).copy()
+        if is_.is_floating(stored):
+            _one_nan(values.view(stored.to_pandas_dtype()))
         if void is not None:
             values[void] = 0
         buffers.append(_buffer(values))
     nulls = 0 if void is None else int(void.sum())
     return pa.Array.from_buffers(stored, height, buffers, nulls)
+
+
+def _one_nan(numbers: npt.NDArray[np.floating[Any]]) -> None:
+    """Write each NaN in the one way in which its text reads, whatever its sign and payload.
+
+    Whether a column goes through its texts depends on what is read with it, hidden records among that.
+    """
+    numbers[np.isnan(numbers)] = np.nan
 
 
 def _empty(stored: pa.DataType) -> Column:

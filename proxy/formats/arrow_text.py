@@ -25,7 +25,8 @@ Column: TypeAlias = Any
 """A pyarrow.Array; pyarrow ships no types."""
 _PLAIN_SCALE: Final = 6
 """Digits after the point up to which Arrow writes no exponent."""
-_DECIMALS: Final = {32: pa.decimal32, 64: pa.decimal64, 128: pa.decimal128, 256: pa.decimal256}
+DECIMALS: Final = {32: pa.decimal32, 64: pa.decimal64, 128: pa.decimal128, 256: pa.decimal256}
+"""By their width in bits."""
 _TO_SECONDS: Final = len("2026-03-01T09:00:00")
 
 
@@ -49,7 +50,7 @@ def _decimals(cells: Column, stored: DataType) -> Texts:
     scale = stored.scale
     if 0 <= scale <= _PLAIN_SCALE:
         return pc.cast(cells, TEXT)
-    whole = _DECIMALS[stored.bit_width](stored.precision, 0)
+    whole = DECIMALS[stored.bit_width](stored.precision, 0)
     digits = pc.cast(
         pa.Array.from_buffers(whole, len(cells), cells.buffers(), offset=cells.offset), TEXT
     )

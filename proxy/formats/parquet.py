@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 import pyarrow.parquet as pq
+from pyarrow import types as is_
 
 from proxy.batch import PLAIN, Batch
 from proxy.formats.arrow_rows import TypedEncoder
@@ -249,6 +250,8 @@ class ParquetEncoder(TypedEncoder):
 
     def _open(self) -> Any:
         if self._writer is None:
+            if any(is_.is_decimal(each) and each.scale < 0 for each in self.schema.types):
+                raise refused("column-type")  # Parquet has none of tens
             self._writer = pq.ParquetWriter(self._sink, self.schema, compression="zstd")
         return self._writer
 

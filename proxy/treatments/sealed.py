@@ -170,16 +170,21 @@ def part(text: str | None, type_: Type) -> bytes:
 
 
 def _canonical(text: str, type_: Type) -> str:
-    """One text for each value: other documents write it otherwise."""
+    """One text for each value: other documents write it otherwise. What is no value has none of theirs."""
     match type_:
         case Type.INTEGER | Type.DECIMAL:
             value = number(text)
-            return text if value is None else f"={value}"
+            return _itself(text) if value is None else f"={value}"
         case Type.DATETIME:
             at = instant(text)
-            return text if at is None else f"={at.isoformat()}"
+            return _itself(text) if at is None else f"={at.isoformat()}"
         case _:
             return text
+
+
+def _itself(text: str) -> str:
+    """A key that is no value, as `=7` of integers, where texts of values begin with one `=`."""
+    return f"={text}" if text.startswith("=") else text
 
 
 # ── what is sealed ──

@@ -7,6 +7,7 @@ import io
 import json
 from decimal import Decimal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -229,6 +230,23 @@ def test_what_is_no_value_or_does_not_fit_is_refused_with_nothing_of_it(text, de
     assert values_of(pa.array([None], pa.large_string()), type_, declared).to_pylist() == [None]
 
 
+LONG = [
+    ("9" * 37, Type.DECIMAL, pa.decimal128(38, 0), "+5"), ("0." + "1" * 38, Type.DECIMAL, pa.decimal128(38, 38), "1e-2"),
+    ("0" * 40 + "1", Type.INTEGER, pa.int64(), "+5"), ("1e300", Type.DECIMAL, pa.float64(), "+5"),
+    ("2026-03-01T10:00:00.000000001Z", Type.DATETIME, pa.timestamp("ns"), "2026-03-01 10:00"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "declared", "type_", "odd"), LONG)
+def test_a_cell_is_read_as_if_it_were_alone(text, declared, type_, odd):
+    """What stands beside a cell has no part in whether it is a value, nor in which."""
+    alone = [
+        values_of(pa.array([each], pa.large_string()), type_, declared) for each in (text, odd)
+    ]
+    together = values_of(pa.array([text, odd], pa.large_string()), type_, declared)
+    assert together.equals(pa.concat_arrays(alone))
+
+
 @pytest.mark.parametrize("as_", TYPED)
 @pytest.mark.parametrize("stored", [CSV, JSON])
 def test_only_cells_that_are_given_refuse_an_answer(stored, as_):
@@ -301,6 +319,24 @@ def test_a_column_made_anew_is_a_function_of_its_values(name, data):
     assert [b and b.to_pybytes() for b in first.buffers()] == [
         b and b.to_pybytes() for b in second.buffers()
     ]
+
+
+@pytest.mark.parametrize(
+    ("type_", "bits"),
+    [
+        (
+            pa.float64(),
+            np.array([0xFFF8_0000_0000_0123, 0x7FF0_0000_0000_0001, 1 << 63], np.uint64),
+        ),
+        (pa.float32(), np.array([0xFFC0_0001, 0x7F80_0001, 1 << 31], np.uint32)),
+        (pa.float16(), np.array([0xFE01, 0x7C01, 1 << 15], np.uint16)),
+    ],
+)
+def test_a_number_has_the_bits_that_its_text_reads_as(type_, bits):
+    """PROMISE 1: a NaN has one sign and no payload, whether its column went through its texts or not."""
+    held = pa.Array.from_buffers(type_, len(bits), [None, pa.py_buffer(bits.tobytes())])
+    read = values_of(texts_of(held), type_, Type.DECIMAL)
+    assert anew(held).buffers()[1].to_pybytes() == read.buffers()[1].to_pybytes()
 
 
 def test_parquet_keeps_an_answers_types_without_anything_of_the_sources_metadata():

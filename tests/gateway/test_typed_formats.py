@@ -7,6 +7,7 @@ import json
 import random
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -286,3 +287,111 @@ def test_a_hostile_or_broken_document_is_a_plain_refusal(at):
         answer = ask(at, path, body)
         assert answer.status == 502 and b"canary" not in answer.raw, (path, len(body))
         assert proxy.app.gateway._bounds.spools._left == before
+
+
+EXTENSIONS = {"arrow": "arrows", "parquet": "parquet"}
+NUMBERS = """\
+stores:
+  main: {url: "{store}", loopback: true}
+reports:
+  vault/numbers:
+    title: Numbers
+    store: main
+    variants: [{path: /vault/numbers.csv, format: csv, also: [arrow, parquet]}]
+    fields:
+      store: {type: text, class: public}
+      count: {type: decimal, class: public, scale: 0}
+"""
+
+
+@pytest.mark.threat("G59")
+@pytest.mark.parametrize("as_", ["arrow", "parquet"])
+@pytest.mark.parametrize("odd", ["+5", "1e2"])
+def test_how_many_hidden_rows_lie_between_two_numbers_makes_no_difference(tmp_path, as_, odd):
+    """A long number and one of another spelling are given, whether they are read together or apart."""
+    rules = (
+        "p, tool:app, vault/*, act, true, allow\np, anyone, vault/*, read, true, allow\n"
+        "p2, anyone, vault/*, row.store == '1', *, clear\n"
+    )
+    with stage(tmp_path / "home", reports=NUMBERS, rules=rules) as (store, proxy):
+        seen = set()
+        for hidden in (0, 300, 100_000):
+            body = f"store,count\n1,{'9' * 37}\n" + "2,7\n" * hidden + f"1,{odd}\n"
+            store.pages["/vault/numbers.csv"] = Page(body.encode())
+            answer = proxy.get(f"/vault/numbers.{EXTENSIONS[as_]}", token=proxy.issuer.token("sam"))
+            assert answer.status == 200
+            seen.add(answer.seen())
+        assert len(seen) == 1
+
+
+RATIOS = """\
+stores:
+  main: {url: "{store}", loopback: true}
+reports:
+  vault/ratios:
+    title: Ratios
+    store: main
+    variants: [{path: /vault/ratios.arrows, format: arrow, also: [parquet, csv]}]
+    fields:
+      store: {type: text, class: public}
+      flag: {type: text, class: public}
+      ratio: {type: decimal, class: public}
+"""
+
+
+@pytest.mark.threat("G59")
+@pytest.mark.parametrize("as_", ["arrows", "parquet", "csv"])
+@pytest.mark.parametrize("bits", [0xFFF8_0000_0000_0123, 0x7FF0_0000_0000_0001, 1 << 63])
+def test_how_many_hidden_rows_lie_before_a_hidden_cell_makes_no_difference(tmp_path, as_, bits):
+    """A NaN of any bits, and a zero with a sign, are given alike, whatever is read in one go with them."""
+    rules = (
+        "p, tool:app, vault/*, act, true, allow\np, anyone, vault/*, read, true, allow\n"
+        "p2, anyone, vault/*, row.store == '1', *, clear\np2, anyone, vault/*, row.flag == 'x', ratio, deny\n"
+    )
+    with stage(tmp_path / "home", reports=RATIOS, rules=rules) as (store, proxy):
+        seen = set()
+        for hidden in (0, 20_000):
+            ratios = np.full(hidden + 2, bits, np.uint64).view(np.float64)
+            columns = {
+                "store": ["1", *["2"] * hidden, "1"],
+                "flag": ["", *[""] * hidden, "x"],
+                "ratio": pa.array(ratios),
+            }
+            body, table = io.BytesIO(), pa.table(columns)
+            with pa.ipc.new_stream(body, table.schema) as writer:
+                writer.write_table(table, max_chunksize=1_000)
+            page = Page(body.getvalue(), content_type=TYPES["arrow"])
+            store.pages["/vault/ratios.arrows"] = page
+            answer = proxy.get(f"/vault/ratios.{as_}", token=proxy.issuer.token("sam"))
+            assert answer.status == 200
+            seen.add(answer.seen())
+        assert len(seen) == 1
+
+
+@pytest.mark.threat("G59")
+@pytest.mark.parametrize(("as_", "status"), [("arrows", 200), ("parquet", 502), ("csv", 200)])
+def test_decimals_of_tens_are_given_alike_or_refused(tmp_path, as_, status):
+    """A scale below 0, however many hidden rows there are; Parquet has none such, and refuses."""
+    rules = (
+        "p, tool:app, vault/*, act, true, allow\np, anyone, vault/*, read, true, allow\n"
+        "p2, anyone, vault/*, row.store == '1', *, clear\np2, anyone, vault/*, row.flag == 'x', ratio, deny\n"
+    )
+    with stage(tmp_path / "home", reports=RATIOS, rules=rules) as (store, proxy):
+        seen = set()
+        for hidden in (0, 20_000):
+            tens = b"".join(n.to_bytes(16, "little") for n in (10**37, *[7] * hidden, 5))
+            stored = pa.decimal128(38, -5)
+            columns = {
+                "store": ["1", *["2"] * hidden, "1"],
+                "flag": ["", *[""] * hidden, "x"],
+                "ratio": pa.Array.from_buffers(stored, hidden + 2, [None, pa.py_buffer(tens)]),
+            }
+            body, table = io.BytesIO(), pa.table(columns)
+            with pa.ipc.new_stream(body, table.schema) as writer:
+                writer.write_table(table, max_chunksize=1_000)
+            page = Page(body.getvalue(), content_type=TYPES["arrow"])
+            store.pages["/vault/ratios.arrows"] = page
+            answer = proxy.get(f"/vault/ratios.{as_}", token=proxy.issuer.token("sam"))
+            assert answer.status == status
+            seen.add(answer.seen())
+        assert len(seen) == 1

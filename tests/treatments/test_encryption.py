@@ -81,7 +81,10 @@ def test_a_cell_of_another_row_is_refused(apply, site, value, one, other):
     ("type_", "sealed_as", "same", "others"),
     [
         (Type.DECIMAL, "7.50", ["7.5", "+7.500", "75e-1"], ["7.05", "75", "", "7,5"]),
-        (Type.INTEGER, "007", ["7", "7"], ["70", "-7", "seven"]),
+        (Type.INTEGER, "007", ["7", "7"], ["70", "-7", "seven", "=7"]),
+        (Type.INTEGER, "=7", [], ["7", "==7", "007"]),
+        (Type.DECIMAL, "=7/2", [], ["3.5", "==7/2"]),
+        (Type.DATETIME, "=2026-11-23T22:58:00+00:00", [], ["2026-11-23T22:58:00Z"]),
         (
             Type.DATETIME,
             "2026-11-23T22:58:00Z",
@@ -93,7 +96,9 @@ def test_a_cell_of_another_row_is_refused(apply, site, value, one, other):
     ],
 )
 def test_keys_are_compared_as_values(apply, site, type_, sealed_as, same, others):
-    """A number or an instant of the key may be written otherwise; another one does not open the cell."""
+    """A number or an instant of the key may be written otherwise; another one does not open the cell, nor one
+    that only looks like how it is bound.
+    """
     types = {"f": Type.TEXT, "id": type_}
     (sealed,) = apply("encrypt", ["value"], key={"id": [sealed_as]}, types=types)
     where = site(key=("id",), types=types)
