@@ -16,6 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from proxy.cli.policy import folder
+from proxy.errors import Fault
 
 ROOT = Path(__file__).parents[2]
 LONG = "x" * 300
@@ -145,6 +147,8 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 from proxy.cli import main
+from proxy.cli.policy import folder
+from proxy.errors import Fault
 main()
 """
 
@@ -177,3 +181,12 @@ def test_nobody_who_reads_on_is_no_fault():
     )  # fmt: skip
     os.close(write)
     assert b"Traceback" not in said.stderr and b"counterfoil:" not in said.stderr
+
+
+def test_a_file_with_very_many_faults_is_cut_into_lines_once():
+    """What is shown of a file grows with its faults, and not with their square."""
+    folder._lines.cache_clear()
+    files = {"policy.csv": b"p, x\n" * 100}
+    for line in range(1, 101):
+        folder.show(Fault(file="policy.csv", line=line, message="m"), files, label="e", color="red")
+    assert folder._lines.cache_info().misses == 1
