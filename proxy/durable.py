@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +16,19 @@ PRIVATE_FOLDER = 0o700
 def write(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Put `content` at `path`, in one step, in place of what is there; raises OSError.
 
-    `mode` None: that of the file in its place, else 0600. A link is followed, and stays.
+    `mode` None: that of the file in its place, else 0600. A link is followed, and stays. What is no file, a
+    device or a pipe, is not taken away.
     """
     path = Path(os.path.realpath(path))
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        found = stat.S_IFREG | PRIVATE_FILE
+    if not stat.S_ISREG(found):
+        number = errno.EISDIR if stat.S_ISDIR(found) else errno.EINVAL
+        raise OSError(number, "not a file", str(path))
     if mode is None:
-        try:
-            mode = path.stat().st_mode & 0o777
-        except FileNotFoundError:
-            mode = PRIVATE_FILE
+        mode = found & 0o777
     put(path, content, mode=mode)
     sync_folder(path.parent)
 

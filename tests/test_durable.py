@@ -62,3 +62,14 @@ def test_a_folder_is_made_once(tmp_path):
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a": b"1"}
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_stays(tmp_path):
+    """A pipe, a device or a folder in the place of a file is told, and not taken away."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, tmp_path):
+        with pytest.raises(OSError, match="not a file"):
+            durable.write(path, b"new")
+    assert pipe.is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]

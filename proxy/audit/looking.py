@@ -45,6 +45,9 @@ class Source(Protocol):
     def entries(self, epoch: int, start: int, end: int) -> list[bytes]:
         """The entries from `start` on, up to the first that is missing or `end`."""
 
+    def last(self, epoch: int) -> list[bytes]:
+        """The last entry of a log that has no checkpoint; none where it has no entries."""
+
     def pruned(self, epoch: int, start: int) -> list[bytes]:
         """The hashes of entries that are gone, from `start` on; none where it is there."""
 

@@ -239,7 +239,10 @@ class Reader:
             " WHERE place = (SELECT epoch << ? | ? FROM leaves.log WHERE name = ?)"
         )
         with self._reading():
-            return int(self._run(statement, INDEX_BITS, index, log).fetchone()[0])
+            row = self._run(statement, INDEX_BITS, index, log).fetchone()
+        if row is None:
+            raise LogUnavailable(f"{log}[{index}] is in the index, and not in the log: verify it")
+        return int(row[0])
 
     def attachment(self, digest: str) -> bytes | None:
         """What a record names by its digest; None where it is not there (any more)."""

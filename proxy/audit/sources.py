@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -28,9 +29,17 @@ from proxy.errors import LogUnavailable
 _OBJECTS: Final = (
     "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite@_%' ESCAPE '@'"
 )
+_ENTRIES: Final = re.compile(r"((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([0-9]{1,3}))?")
+"""The name of a file of entries (tiles.entries_path)."""
 _FIRST: Final = -(1 << 63)
 _LAST: Final = (1 << 63) - 1
 """The first place that SQLite can hold, and the last."""
+
+
+def _end(name: re.Match[str]) -> int:
+    """How many entries there are up to the end of that file of some."""
+    number = int(re.sub("[x/]", "", name[1]))
+    return min(number, _LAST // WIDTH) * WIDTH + (int(name[2]) if name[2] else WIDTH)
 
 
 class Leaves:
@@ -62,7 +71,10 @@ class Leaves:
             new.executescript(SCHEMA)
             ours = set(new.execute(_OBJECTS).fetchall())
         tables = {each for each in ours if each[0] == "table"}
-        return not tables <= found <= ours
+        if not tables <= found <= ours:
+            return True
+        this = self._connection.execute("SELECT identity, authority, gone FROM this").fetchall()
+        return len(this) != 1 or None in this[0]  # that of a file that was cut off reads as nothing
 
     @property
     def is_copy(self) -> bool:
@@ -108,6 +120,11 @@ class Leaves:
     def size(self, epoch: int, published: int) -> int:  # noqa: ARG002 - it is all that another source has
         """By the last entry's place, be it there or pruned."""
         return registry.size_of(self._connection, epoch)
+
+    def last(self, epoch: int) -> list[bytes]:
+        """By its place."""
+        size = self.size(epoch, 0)
+        return self.entries(epoch, max(0, size - 1), size)
 
     def pruned(self, epoch: int, start: int) -> list[bytes]:
         """As they were kept when the entries went."""
@@ -195,6 +212,13 @@ class Bundles:
         """What the checkpoint says: there is nothing else."""
         self._sizes[epoch] = published
         return published
+
+    def last(self, epoch: int) -> list[bytes]:
+        """Of the last file of entries; what cannot be read there is no entry that was written by us."""
+        folder = self._tiles / str(epoch) / "tile/entries"
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        size = max((_end(each) for each in map(_ENTRIES.fullmatch, names) if each), default=0)
+        return (self.entries(epoch, size - 1, size) or [b""]) if size else []
 
     def pruned(self, epoch: int, start: int) -> list[bytes]:
         """Of the tile, where the file of its entries is not there."""

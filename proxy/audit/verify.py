@@ -199,12 +199,11 @@ class Verifier:
         """Whether its process may have died before it was published for the first time."""
         if name in self._sealed or name not in self._opened:
             return False
-        size = self._source.size(epoch, 0)
         try:
             begun = datetime.fromisoformat(self._opened[name])
             return all(
                 abs(datetime.fromisoformat(_TIMES.decode(last).at) - begun) <= _NEW
-                for last in self._source.entries(epoch, max(0, size - 1), size)
+                for last in self._source.last(epoch)
             )
         except (*NO_EVENT, ValueError, TypeError):
             return False

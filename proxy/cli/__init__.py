@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any, Final
@@ -18,7 +19,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 class _Group(LazyGroup):
-    """Shows the errors that are ours as one message: no traceback reaches a user."""
+    """Shows errors of ours, and of the system's files, as one message: no traceback reaches a user."""
 
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):  # https://no-color.org; rich looks by itself
@@ -27,6 +28,12 @@ class _Group(LazyGroup):
             return super().invoke(ctx)
         except CounterfoilError as exc:
             click.echo(f"counterfoil: {_visible(str(exc))}", err=True)
+            sys.exit(1)
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # click ends quietly where nobody reads on
+                raise
+            about = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
+            click.echo(f"counterfoil: {_visible(f'{about}{exc.strerror or exc}')}", err=True)
             sys.exit(1)
 
 

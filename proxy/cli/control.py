@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import click
 import msgspec
 
 from proxy.cli.log import visible
-from proxy.cli.server import Connection, Refused, server_options
+from proxy.cli.server import NO_JSON, Connection, Refused, document, server_options
 from proxy.errors import CounterfoilError
 from proxy.stated import LONGEST, MOST_REASON, SHORTEST, plain
 
@@ -22,14 +21,14 @@ _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _NO_GRANTEE: Final = re.compile(r"(?:group|role|set):|anyone\Z|(?:(?:user|tool):)?\s*\Z")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Said:
-    """What the server answers, fit to be shown."""
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server answers."""
 
     id: str
     policy: str
-    until: str
-    warnings: list[str]
+    until: str = ""
+    warnings: list[str] = []
+    pending: int = 0
 
 
 class _Grantee(click.ParamType[str]):
@@ -103,9 +102,9 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
         "reason": reason,
     }
     said = _ask("POST", "/-/grants", body, **server)
-    click.echo(f"{said.id}  until {said.until}, policy {said.policy[:12]}")
+    _tell(said, f"until {said.until}")
     for warning in said.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+        click.secho(f"warning: {visible(warning)}", fg="yellow", err=True)
 
 
 @click.command()
@@ -114,7 +113,7 @@ def grant(subject: str, report: str, role: str, seconds: int, reason: str, **ser
 def revoke(grant_id: str, **server: Any) -> None:
     """End a grant before its time; who could have made it may end it."""
     said = _end("grant", grant_id, **server)
-    click.echo(f"{said.id}  revoked, policy {said.policy[:12]}")
+    _tell(said, "revoked")
 
 
 @click.command()
@@ -132,10 +131,14 @@ def lockdown(reports: str | None, reason: str | None, lift: str, **server: Any) 
         raise click.UsageError("give REPORTS and --reason, or --lift ID")
     if lift:
         said = _end("lockdown", lift, **server)
-        click.echo(f"{said.id}  lifted, policy {said.policy[:12]}")
+        _tell(said, "lifted")
     else:
         said = _ask("POST", "/-/lockdowns", {"reports": reports, "reason": reason}, **server)
-        click.echo(f"{said.id}  in force, policy {said.policy[:12]}")
+        _tell(said, "in force")
+
+
+def _tell(said: _Said, what: str) -> None:
+    click.echo(visible(f"{said.id}  {what}, policy {said.policy[:12]}"))
 
 
 def _end(kind: str, id_: str, **server: Any) -> _Said:
@@ -153,16 +156,14 @@ def _end(kind: str, id_: str, **server: Any) -> _Said:
 
 def _ask(method: str, path: str, body: object, **server: Any) -> _Said:
     """What the server answers; raises CounterfoilError with its reason where it refuses."""
-    said = Connection(**server).ask(
-        method, path, None if body is None else msgspec.json.encode(body)
-    )
-    texts = {name: said.get(name, "") for name in ("id", "policy", "until")}
-    shown = {name: visible(str(value)) for name, value in texts.items()}
-    pending = int(said.get("pending", 0))
-    if pending:
-        text = (
-            f"warning: {pending} of the server's workers have not taken it yet; they go on trying"
-        )
+    asked = Connection(**server).ask(method, path, None if body is None else document(body))
+    try:
+        said = msgspec.convert(asked, _Said)
+    except NO_JSON as exc:
+        raise CounterfoilError(
+            "the server does not answer as Counterfoil does: see in its log whether that was done"
+        ) from exc
+    if said.pending:
+        text = f"warning: {said.pending} of the server's workers have not taken it yet; they go on trying"
         click.secho(text, fg="yellow", err=True)
-    warnings = [visible(str(each)) for each in said.get("warnings", ())]
-    return _Said(**shown, warnings=warnings)
+    return said

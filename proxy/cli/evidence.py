@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from proxy import config
 from proxy.audit import projection, registry
-from proxy.audit.checkpoint import VerifierKey
+from proxy.audit.checkpoint import NotACheckpoint, Note, VerifierKey
 from proxy.audit.findings import Grade, Verified
 from proxy.audit.looking import MOST_PROCESSES
 from proxy.audit.postgres.database import Database
@@ -56,7 +56,7 @@ class Key(click.ParamType[VerifierKey]):
         if isinstance(value, VerifierKey):
             return value
         text = str(value)
-        if "+" not in text and Path(text).is_file():
+        if "+" not in text and os.path.isfile(text):  # noqa: PTH113 - a Path's own raises where a name is too long
             text = _read(Path(text)).decode("utf-8", "replace")
         try:
             return VerifierKey.parse(text)
@@ -106,6 +106,11 @@ def verify(
     copy, too.
     """
     notes = [_read(path) for path in retained]
+    for path, data in zip(retained, notes, strict=True):
+        try:
+            Note.parse(data)
+        except NotACheckpoint as error:  # a finding; but of many files, which one?
+            click.echo(f"counterfoil: {visible(str(path))} is no checkpoint: {error}", err=True)
     if tiles is not None:
         if vkey is None:
             raise click.UsageError("to verify files alone, give the registry's --vkey")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -108,6 +109,8 @@ def export(
     Reads the log's file itself, outside enforcement: no policy decides this use of it, and it is on record as
     the operator's.
     """
+    if math.isnan(patience):  # it is in any range, and never over
+        raise click.BadParameter("write a number", param_hint="--patience")
     if names and form == "json":
         raise click.UsageError("--names is for --as ocsf: the stored bytes hold no names")
     if cursor is not None and os.path.realpath(cursor) == os.path.realpath(target):

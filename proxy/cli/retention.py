@@ -41,6 +41,8 @@ from proxy.keys import Keyring
 from proxy.stated import plain
 
 _OPAQUE: Final = re.compile(r"[0-9a-f]{32}\Z")
+_NOBODY: Final = re.compile(r"(?:group|role|set):|anyone\Z|(?:[a-z]+:)?\s*\Z")
+"""What no record has as its subject: a hold of it would keep nothing, and say nothing of that."""
 _REPORTS: Final = re.compile(r"[^\s*]+(/\*)?\Z")
 _MOST_RUNS: Final = 1_000
 """Runs of entries that one record names."""
@@ -181,6 +183,13 @@ def add(
     name, reason = plain(name)[:_NAME], plain(reason)
     if not name or not reason:
         raise click.UsageError("a hold has a name and a reason")
+    for each in subjects:
+        if _NOBODY.match(each):
+            raise click.UsageError(
+                "--subject is a user or a tool (alice, user:alice, tool:bi), or an opaque id"
+            )
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until: nothing would be held")
     for each in reports:
         if _REPORTS.match(each) is None:
             raise click.UsageError("--report is a report's id, or prefix/*")
@@ -255,10 +264,13 @@ def release(log_file: Path | None, settings: Path, which: str, *, reason: str) -
     keyring, database = keyring_of(settings), database_of(settings, log_file)
     files = Files.at(path)
     with alone(files, database):
-        named = [each for each in holds.in_force(files).values() if which in (each.id, each.name)]
-        if not named:
+        known = holds.in_force(files)
+        name = plain(which)[:_NAME]  # as `add` has it
+        held = known.get(which) or next(
+            (each for each in known.values() if each.name == name), None
+        )
+        if held is None:
             raise CounterfoilError(f"there is no hold {visible(which)} in force")
-        (held,) = named
         with recording(path, keyring, database) as log:
             log.put("hold", parameters={holds.ENDS: held.id, "name": held.name, "reason": reason})
     click.echo(f"{held.id}  released, {visible(held.name)}")

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from proxy.cli.extracts import BadExtract, Extract, Row, extract_of
-from proxy.cli.server import Connection, Refused, server_options
+from proxy.cli.server import NO_JSON, Connection, Refused, document, server_options
 from proxy.errors import CounterfoilError
 
 _CELLS: Final = 200
@@ -34,6 +34,13 @@ class _Options(NamedTuple):
     form: str
     key: str
     given_for: str
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A cell that the server gives back."""
+
+    type: str
+    value: str
 
 
 @click.command()
@@ -113,7 +120,7 @@ def _reveal(
             value = next(values) if row.cell else None
             if value is not None:
                 given += 1
-                out.write(extract.written(row, value["type"], value["value"]))
+                out.write(extract.written(row, value.type, value.value))
             else:
                 left += bool(row.cell)
                 out.write(row.text)
@@ -135,9 +142,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _ask(
-    connection: Connection, asking: _Options, rows: Sequence[Row]
-) -> list[dict[str, str] | None]:
+def _ask(connection: Connection, asking: _Options, rows: Sequence[Row]) -> list[_Given | None]:
     """What the server gives back; waits where too much was asked for lately."""
     body: dict[str, Any] = {
         "report": asking.report,
@@ -149,15 +154,15 @@ def _ask(
     headers = {"Counterfoil-Purpose": asking.purpose} if asking.purpose else {}
     for attempt in itertools.count():
         try:
-            said = connection.ask("POST", "/-/reveal", msgspec.json.encode(body), headers)
-            cells = msgspec.convert(said.get("cells"), list[dict[str, str] | None])
+            said = connection.ask("POST", "/-/reveal", document(body), headers)
+            cells = msgspec.convert(said.get("cells"), list[_Given | None])
         except Refused as exc:
             if attempt or exc.status != _TOO_MANY or not 0 < exc.after <= _PATIENCE:
                 raise
             click.echo(f"waiting {exc.after} s: so much is revealed in a minute", err=True)
             time.sleep(exc.after)
             continue
-        except msgspec.ValidationError as exc:
+        except NO_JSON as exc:
             raise CounterfoilError("the server does not answer as Counterfoil does") from exc
         if len(cells) != len(rows):
             raise CounterfoilError("the server does not answer as Counterfoil does")

@@ -18,6 +18,8 @@ from proxy.errors import CounterfoilError
 
 _SECONDS: Final = 60.0
 _MOST: Final = 8 << 20
+NO_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoders raise of an answer that is none of ours."""
 
 F = TypeVar("F")
 
@@ -64,22 +66,26 @@ class Connection:
 
     def __init__(self, *, url: str, token: str, ca: Path | None) -> None:
         """Raises CounterfoilError where the token would go where it must not."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CounterfoilError("the server's URL is such as https://reports.example.com")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        scheme, self._host, self._port = _place(url)
+        if scheme == "http" and not _is_loopback(self._host):
             raise CounterfoilError("a token is sent over https, or to this machine")
         if not token.isprintable() or not token.isascii():
             raise CounterfoilError("the token is not one: it has characters that no token has")
         self._url = url
-        self._host, self._port = parts.hostname, parts.port
-        self._tls = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
+        try:
+            self._tls = ssl.create_default_context(cafile=ca) if scheme == "https" else None
+        except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+            said = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or "not PEM"
+            raise CounterfoilError(f"--ca cannot be loaded: {said}") from None
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def ask(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """The object that it answers; raises Refused, and CounterfoilError where there is no answer."""
+        """The object that it answers; raises Refused, and CounterfoilError where there is no answer.
+
+        Whoever answers may be somebody else than Counterfoil.
+        """
         connection: HTTPConnection
         if self._tls is not None:
             connection = HTTPSConnection(
@@ -88,6 +94,11 @@ class Connection:
         else:
             connection = HTTPConnection(self._host, self._port, timeout=_SECONDS)
         fields = {**self._headers, **(headers or {})}
+        for name, text in fields.items():
+            if not _is_value(text):
+                raise CounterfoilError(
+                    f"{name} cannot be sent: {visible(text)!r} has no place in a header"
+                )
         if body is not None:
             fields["Content-Type"] = "application/json"
         try:
@@ -97,7 +108,7 @@ class Connection:
             status, after = response.status, response.headers.get("Retry-After", "")
         except (OSError, HTTPException) as exc:
             raise CounterfoilError(f"{self._url} gives no answer: {visible(str(exc))}") from exc
-        except msgspec.DecodeError as exc:
+        except NO_JSON as exc:
             raise CounterfoilError(f"{self._url} does not answer as Counterfoil does") from exc
         finally:
             connection.close()
@@ -111,6 +122,39 @@ class Connection:
             event=event,
             after=int(after) if after.isascii() and after.isdigit() else 0,
         )
+
+
+def document(body: object) -> bytes:
+    """What is asked, in JSON. Raises CounterfoilError where a word of it is not UTF-8."""
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as exc:
+        raise CounterfoilError(f"{visible(str(exc.object))} is not UTF-8") from None
+
+
+def _place(url: str) -> tuple[str, str, int | None]:
+    """The scheme, host and port that `url` names. Raises CounterfoilError, which does not repeat it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        fits = parts.scheme in ("http", "https") and "@" not in parts.netloc and url.isprintable()
+        if fits and host and " " not in host:
+            host.encode("idna")
+            return parts.scheme, host, port
+    except ValueError:  # and UnicodeError
+        pass
+    raise CounterfoilError(
+        "the server's URL is such as https://reports.example.com, without a user"
+    )
+
+
+def _is_value(text: str) -> bool:
+    """Whether a header field may have that value (RFC 9110 §5.5)."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return not text or text.isprintable()
 
 
 def _is_loopback(host: str) -> bool:

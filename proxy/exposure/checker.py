@@ -18,6 +18,7 @@ import csv
 import hashlib
 import itertools
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -369,10 +370,19 @@ def main() -> None:
     parser.add_argument("--vkey", help="the registry's verifier key, as you kept it")
     parser.add_argument("--rows", metavar="ACCESS", help="print the rows that an access gave")
     asked = parser.parse_args()
-    if asked.rows:
-        print_rows(asked.rows)
-    else:
-        check(asked.vkey)
+    try:
+        if asked.rows:
+            print_rows(asked.rows)
+        else:
+            check(asked.vkey)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        fail(str(error.filename) + ": " + str(error.strerror))
+    except Exception as error:  # noqa: BLE001 - whoever forged it may have put anything anywhere
+        fail("what is here is malformed: " + type(error).__name__ + ", " + str(error)[:200])
 
 
 if __name__ == "__main__":

@@ -102,6 +102,10 @@ CHANGES: dict[str, Change] = {
     "the registry is no text": lambda database: database.execute(
         "UPDATE registry SET entry = x'ff00'"
     ),
+    "it says nothing of itself": lambda database: database.execute("DELETE FROM this"),
+    "it says of itself two things": lambda database: database.execute(
+        "INSERT INTO this SELECT * FROM this"
+    ),
     "the logs are gone": lambda database: database.execute("DELETE FROM log"),
 }
 
@@ -214,6 +218,43 @@ async def test_a_run_that_died_at_once_is_a_gap(tmp_path: Path, lasted: int, gra
         assert Verifier(source, files.tiles, key=key, now=NOW).run().grade is grade
     copy = Verifier(Bundles(files.tiles), files.tiles, key=key, now=NOW).run()
     assert copy.grade is Grade.GAPS  # of which nothing is known but that it was begun
+
+
+@pytest.mark.parametrize(("lasted", "grade"), [(1, Grade.GAPS), (3600, Grade.INVALID)])
+@pytest.mark.parametrize("count", [1, 300])
+async def test_a_copy_without_a_checkpoint_is_as_old_as_its_entries(
+    tmp_path: Path, lasted: int, grade: Grade, count: int
+) -> None:
+    """Of published files alone too, a checkpoint that was taken away is no process that died at once."""
+    path = tmp_path / "access.db"
+    files = write(path, [event()], [event(at=1.7e9 + lasted)] * count)
+    publisher = Publisher(files, lambda: KEYRING, epoch=2)
+    assert publisher.round() == ""
+    publisher.close()
+    with contextlib.closing(Leaves(files)) as source:
+        key = VerifierKey.parse(source.key())
+    folder = registry.folder_of(files, 2)
+    (folder / "checkpoint").unlink()
+    assert Verifier(Bundles(files.tiles), files.tiles, key=key, now=NOW).run().grade is grade
+    for each in (folder / "tile/entries").rglob("*"):
+        if each.is_file():
+            each.write_bytes(b"x")
+    found = Verifier(Bundles(files.tiles), files.tiles, key=key, now=NOW).run()
+    assert found.grade is Grade.INVALID
+
+
+async def test_a_question_about_a_log_of_which_a_row_is_gone_is_a_fault_in_words(
+    tmp_path: Path,
+) -> None:
+    """An index that names what the log has not ends `log exposure` in one message."""
+    path = tmp_path / "access.db"
+    write(path, [event(decision="permit", report="sales/daily", rows=1)])
+    assert CliRunner().invoke(main, ["log", "query", "--log", str(path)]).exit_code == 0
+    with forced(path) as database:
+        database.execute("DELETE FROM log WHERE epoch > 0")
+    said = CliRunner().invoke(main, ["log", "exposure", "--log", str(path)])
+    assert said.exit_code == 1 and isinstance(said.exception, SystemExit), said.exception
+    assert "verify it" in said.stderr
 
 
 async def test_all_of_a_published_file_is_looked_at(tmp_path: Path) -> None:

@@ -523,6 +523,43 @@ def test_what_cannot_be_held_is_told(home, path):
     assert json.loads(run(home, "hold", "list", "--json"))[0]["name"] == "h"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--subject", ""], ["--subject", "user:"], ["--subject", "group:analysts"],
+        ["--subject", "role:analyst"], ["--subject", "anyone"],
+        ["--since", "2026-01-01", "--until", "2020-01-01"],
+        ["--since", "2026-01-01", "--until", "2026-01-01"],
+    ],
+)  # fmt: skip
+def test_a_hold_that_would_keep_nothing_is_not_made(home, path, words):
+    """What no record can fit is refused: whoever is told that it holds must not lose it to the next prune."""
+    run(home, "hold", "add", "h", "--reason", "r", *words, status=2)
+    assert json.loads(run(home, "hold", "list", "--json")) == []
+
+
+def test_a_hold_is_released_by_the_name_that_was_given(home, path):
+    """By its id before its name, where one hold is named as another's id; and by a name as `add` took it."""
+    first = run(home, "hold", "add", "a\tb" + "c" * 200, "--reason", "r").split()[0]
+    second = run(home, "hold", "add", first, "--reason", "r").split()[0]
+    assert second in run(home, "hold", "release", second, "--reason", "r")
+    second = run(home, "hold", "add", first, "--reason", "r").split()[0]
+    assert f"{first}  released" in run(home, "hold", "release", first, "--reason", "r")
+    assert f"{second}  released" in run(home, "hold", "release", first, "--reason", "r")
+    first = run(home, "hold", "add", "a\tb" + "c" * 200, "--reason", "r").split()[0]
+    assert first in run(home, "hold", "release", "a\tb" + "c" * 200, "--reason", "r")
+
+
+def test_of_retained_files_the_one_that_is_no_checkpoint_is_named(home, path, tmp_path):
+    """Whoever gives many checkpoints is told which of them cannot be read."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    note = (Files.at(path).tiles / "1/checkpoint").read_bytes()
+    whole.write_bytes(note)
+    cut.write_bytes(note[:-10])
+    said = run(home, "verify", "--retained", whole, "--retained", cut, status=40)
+    assert f"{cut} is no checkpoint" in said and f"{whole} is" not in said
+
+
 # ── names ──
 
 

@@ -109,6 +109,39 @@ def test_every_file_is_held_to_its_proof(folder):
     assert check(folder).returncode == 0
 
 
+def test_what_is_malformed_is_said_and_not_shown_as_a_fault_of_the_check(folder):
+    """Whatever stands in the place of a file, or beside it, the check says that nothing is proved, in one line."""
+    names = ["exposure.csv", "registry/checkpoint", "registry/0.json", "keys/registry.vkey"]
+    names += [
+        str(next((folder / "records").glob(each)).relative_to(folder)) for each in ("*f", "*n")
+    ]
+    for name in names:
+        path = folder / name
+        whole = path.read_bytes()
+        for content in (b"", b"\xff" * 9, b"[" * 100_000, None):
+            path.unlink()
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content)
+            assert_not_proved(check(folder), name)
+        path.rmdir()
+        assert_not_proved(check(folder), name)
+        path.write_bytes(whole)
+    for name in ("zz.json", "a-b.json"):
+        (folder / "records" / name).write_text("{}")
+        assert_not_proved(check(folder), name)
+        (folder / "records" / name).unlink()
+    for key in ("x", "a+b+c", "a+00+AA=", "\u00e9"):
+        assert_not_proved(check(folder, "--vkey", key), key)
+    assert check(folder).returncode == 0
+
+
+def assert_not_proved(ran: subprocess.CompletedProcess[str], what: str) -> None:
+    assert ran.returncode == 1 and "PROVED: " not in ran.stdout, what
+    assert ran.stderr.startswith("NOT PROVED: ") and ran.stderr.count("\n") == 1, ran.stderr
+
+
 def test_another_key_proves_nothing(folder):
     """The key that was kept is taken, not the bundle's own."""
     name = (folder / "keys/registry.vkey").read_text().split("+")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,6 +63,8 @@ def diff(old: str, new: str, *, seconds: float, settings: Path, as_json: bool) -
             "counterfoil: comparing needs a solver: pip install 'counterfoil[review]'", err=True
         )
         sys.exit(FAULTY)
+    if math.isnan(seconds):  # it is in any range
+        raise click.BadParameter("write a number", param_hint="--seconds")
     files: list[dict[str, bytes]] = []
     loaded: list[Snapshot] = []
     for where in (old, new):
@@ -107,7 +111,7 @@ def _declares_others(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bool
 def _files(where: str, settings: Path) -> dict[str, bytes]:
     if not where:
         return read_folder(policies(None, settings))
-    if Path(where).is_dir():
+    if os.path.isdir(where):  # noqa: PTH112 - a Path's own raises where a name is too long
         return read_folder(Path(where))
     revision, colon, folder = where.partition(":")
     return files_at(Path(folder) if colon else policies(None, settings), revision, FILES)

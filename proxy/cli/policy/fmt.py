@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
+from proxy import durable
+from proxy.cli.log import visible
 from proxy.cli.policy.folder import FAULTY, document, policies, show
 from proxy.errors import Fault, Faulty
 from proxy.policy.people import PEOPLE_FILE
@@ -44,11 +45,18 @@ def fmt(paths: tuple[Path, ...], *, only: bool, as_json: bool) -> None:
                 show(fault, {str(path): data}, label="error", color="red")
             continue
         if new != data:
+            if not only:
+                try:
+                    durable.write(path, new)
+                except OSError as exc:
+                    why = f"cannot be written: {exc.strerror}"
+                    faults.append(Fault(file=str(path), message=why))
+                    if not as_json:
+                        show(faults[-1], {}, label="error", color="red")
+                    continue
             changed.append(str(path))
             if not as_json:
-                click.echo(f"{'not aligned' if only else 'aligned'}: {path}")
-            if not only:
-                _replace(path, new)
+                click.echo(visible(f"{'not aligned' if only else 'aligned'}: {path}"))
     if as_json:
         click.echo(msgspec.json.encode({**document(faults), "changed": changed}))
     sys.exit(FAULTY if faults else int(only and bool(changed)))
@@ -59,32 +67,21 @@ def _content(path: Path) -> tuple[bytes, str]:
     if path.suffix != ".csv" or path.name == PEOPLE_FILE:
         return b"", "is no file of rules"
     try:
-        return (path.read_bytes(), "") if path.is_file() else (b"", "cannot be read")
-    except OSError:
-        return b"", "cannot be read"
+        if not path.is_file():
+            return (
+                b"",
+                "cannot be read: not a file" if path.exists() else "cannot be read: no such file",
+            )
+        return path.read_bytes(), ""
+    except OSError as exc:
+        return b"", f"cannot be read: {exc.strerror}"
 
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:
     found = []
     for path in paths or (policies(None),):
-        if path.is_dir():
-            found += [path / name for name in RULE_FILES if (path / name).exists()]
+        if os.path.isdir(path):  # noqa: PTH112 - a Path's own raises where a name is too long
+            found += [path / name for name in RULE_FILES if os.path.lexists(path / name)]
         else:
             found.append(path)
     return found
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write the whole file beside and put it in place: nobody ever reads half of it."""
-    target = path.resolve()
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), target.stat().st_mode & 0o7777)
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

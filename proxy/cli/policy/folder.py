@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -76,7 +77,7 @@ def show(fault: Fault, files: Mapping[str, bytes], *, label: str, color: str) ->
     click.echo(
         f"{visible(place)}: {click.style(label, fg=color, bold=True)}: {visible(fault.message)}"
     )
-    lines = files.get(fault.file, b"").split(b"\n")
+    lines = _lines(files.get(fault.file, b""))
     if 0 < fault.line <= len(lines):
         text = lines[fault.line - 1].decode("utf-8", "replace").rstrip("\r")
         start = max(0, fault.column - 60)
@@ -90,6 +91,12 @@ def show(fault: Fault, files: Mapping[str, bytes], *, label: str, color: str) ->
             )
     if fault.hint:
         click.echo(f"  {click.style('help', fg='cyan')}: {visible(fault.hint)}")
+
+
+@lru_cache(maxsize=16)
+def _lines(data: bytes) -> list[bytes]:
+    """The lines of a file, which may have as many faults as lines."""
+    return data.split(b"\n")
 
 
 def _width(text: str) -> int:
