@@ -170,6 +170,19 @@ def test_a_denial_says_why(tmp_path, words, said):
     assert result.exit_code == 1 and said in result.output
 
 
+def test_of_many_lines_that_did_nothing_some_are_shown(tmp_path):
+    """People are told how many more there are, programs have them all; what counted is never left out."""
+    rules = "".join(f"p, user:u{n}, sales/*, read, true, allow\n" for n in range(25))
+    rules += "p, user:bob, sales/*, read, true, allow\n" * 25
+    words = ("bob", "GET", "/sales/daily.csv", "--policies", folder(tmp_path, GOOD + rules))
+    shown = invoke(*words).output
+    assert shown.count("policy.csv") >= 45 and shown.count("applied") == 25
+    others = shown.count("about somebody else") - 1
+    told = json.loads(invoke(*words, "--json").output)["lines"]
+    assert others == 20
+    assert f"and {sum(each['said'] == 'about somebody else' for each in told) - 20} more" in shown
+
+
 @pytest.mark.parametrize(
     "words",
     [("alice", "GET", "../x"), ("alice", "GET", "/x", "--as-of", "noon"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +17,15 @@ from proxy.cli.log import visible
 from proxy.cli.tables import console
 from proxy.plan import Context, Deny
 from proxy.policy.lines import Action
-from proxy.review.explain import Explanation, Form, Said, Seen, Usable
+from proxy.review.explain import Access, Explanation, Form, Said, Seen, Usable
 from proxy.review.words import NONE
 from proxy.subject import Subject
 from proxy.values import Value
 
 _BY_DEFAULT: Final = ("no-allow-line", "tool-may-not-act")
 _PLACE: Final = re.compile(r"\S+\.csv:[0-9]+\S*")
+_MOST_OTHERS: Final = 20
+"""Lines that did nothing to a decision, of those that did so for one reason: a policy may have 100,000."""
 _SAID: Final = {
     Said.APPLIED: "green",
     Said.CONDITION_FALSE: "yellow",
@@ -102,7 +105,7 @@ def _shown(value: Value) -> str:
 
 
 def _show_lines(console: Console, found: Explanation) -> None:
-    lines = sorted(found.lines, key=lambda line: line.said is not Said.APPLIED)
+    lines, left = _some(sorted(found.lines, key=lambda line: line.said is not Said.APPLIED))
     places = _column("line", (str(each.line) for each in lines))
     table = _table(places, "who", "action", "when", "effect", "")
     for each in lines:
@@ -113,8 +116,22 @@ def _show_lines(console: Console, found: Explanation) -> None:
     console.print("\nAccess:" if lines else "\nAccess: no `p` line is about this report.")
     if lines:
         console.print(table)
+    for said, more in left.items():
+        console.print(f"and {more} more: {said} (--json has all)", style="dim")
     if isinstance(found.decision, Deny) and found.decision.cause in _BY_DEFAULT:
         console.print("What no line allows is denied.")
+
+
+def _some(lines: Sequence[Access]) -> tuple[list[Access], Counter[Said]]:
+    """All that counted, and of the others so many for each reason; and how many more there are of it."""
+    seen: Counter[Said] = Counter()
+    some: list[Access] = []
+    for each in lines:
+        seen[each.said] += 1
+        if each.said is Said.APPLIED or seen[each.said] <= _MOST_OTHERS:
+            some.append(each)
+    del seen[Said.APPLIED]
+    return some, Counter({said: n - _MOST_OTHERS for said, n in seen.items() if n > _MOST_OTHERS})
 
 
 def _show_fields(console: Console, fields: tuple[Seen, ...]) -> None:
