@@ -14,14 +14,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
-from proxy.access import NO_EVENT
-from proxy.audit import attachments, finding, merging, projection
+from proxy.audit import attachments, columns, finding, merging, projection
 from proxy.audit.accesses import Access, End, Leaf, Past
 from proxy.audit.asked import Asked, going_on, of_rows
 from proxy.audit.merkle import HASH_BYTES
@@ -39,43 +37,12 @@ from proxy.audit.store import (
 )
 from proxy.errors import LogUnavailable
 
-_DECIDED: Final = frozenset({"policy", "groups"})
-"""What its first record says of how an access was decided; a later one says how it stood then."""
-
-
-def _text_of(name: str) -> str:
-    """The expression for a field of `Past` that is a text."""
-    if name not in _DECIDED:
-        return f"coalesce(\"{name}\", '')"
-    entry = "replace(CAST(entry AS TEXT), '\\u0000', '\\u2400')"  # as the projection reads it
-    begun = f"(SELECT {entry} ->> '$.{name}' FROM leaves.leaf WHERE number = first)"
-    return f"coalesce(iif(records = 1, \"{name}\", {begun}), '')"
-
-
-_PAST: Final = ", ".join(["first", *map(_text_of, Past._fields[1:])])
-_END: Final = ", ".join(f"coalesce(\"{name}\", '')" for name in End._fields)
 _PAST_AT_ONCE: Final = 5_000
 
 _AT_ONCE: Final = 500
 """Leaves that are fetched together."""
 
 _ALL: Final = Asked()
-
-_COLUMNS: Final = (
-    "access", "first", "records", "outcome", "started", "at",
-    *(name for name in merging.TEXTS if name != "log"),
-    *merging.DOCUMENTS, *merging.NUMBERS, *merging.GROWING,
-)  # fmt: skip
-
-_FIRST: Final = itemgetter(_COLUMNS.index("first"))
-_DOCUMENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "groups": msgspec.json.Decoder(tuple[str, ...]),
-    "lines": msgspec.json.Decoder(tuple[str, ...]),
-    "parameters": msgspec.json.Decoder(dict[str, str]),
-    "fields": msgspec.json.Decoder(dict[str, dict[str, int]]),
-    "unrevealed": msgspec.json.Decoder(dict[str, int]),
-    "keys": msgspec.json.Decoder(tuple[str, ...]),
-}
 
 
 class Reader:
@@ -267,8 +234,7 @@ class Reader:
             (asked.subject, *asked.ids, *self.subjects(asked.subject)) if asked.subject else ()
         )
         where, values = of_rows(asked, subjects)
-        columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-        row = f"SELECT {columns} FROM {{0}} AS a WHERE {{1}} ORDER BY a.first DESC LIMIT :limit"
+        row = f"SELECT {columns.ACCESS} FROM {{0}} AS a WHERE {{1}} ORDER BY a.first DESC LIMIT :limit"
         with self._snapshot():
             self._overlay()
             rows = self._connection.execute(
@@ -279,11 +245,9 @@ class Reader:
                 known = {"firsts": msgspec.json.encode([*firsts]).decode(), "limit": limit}
                 which = "a.first IN (SELECT value FROM json_each(:firsts))"
                 rows += self._connection.execute(row.format("kept.access", which), known)
-                rows.sort(key=_FIRST, reverse=True)
+                rows.sort(key=columns.FIRST, reverse=True)
             logs = dict(self._run("SELECT epoch, name FROM leaves.log").fetchall())
-            return [
-                self._access(dict(zip(_COLUMNS, row, strict=True)), logs) for row in rows[:limit]
-            ]
+            return [self._access(row, logs) for row in rows[:limit]]
 
     def reports(self) -> tuple[str, ...]:
         """The ids of the reports that are on record."""
@@ -330,7 +294,9 @@ class Reader:
         with self._snapshot():
             self._overlay()
             for table in ("main.access", "kept.access")[: 1 + self._indexed]:
-                statement = f"SELECT {_END}, {_PAST} FROM {table} WHERE access = :access"
+                statement = (
+                    f"SELECT {columns.END}, {columns.PAST} FROM {table} WHERE access = :access"
+                )
                 row = self._connection.execute(statement, {"access": access}).fetchone()
                 if row is not None:
                     ended = len(End._fields)
@@ -357,9 +323,9 @@ class Reader:
         reader for nothing else but names.
         """
         where, values = _decided(since, until)
-        own = f"SELECT {_PAST} FROM main.access WHERE {where}"
+        own = f"SELECT {columns.PAST} FROM main.access WHERE {where}"
         kept = (
-            f"SELECT {_PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"
+            f"SELECT {columns.PAST} FROM kept.access AS a WHERE first > :after AND first <= :head"
             f" AND {where}"
             " AND NOT EXISTS (SELECT 1 FROM main.access AS o WHERE o.access = a.access)"
             " ORDER BY first LIMIT :most"
@@ -389,12 +355,8 @@ class Reader:
         finally:
             self._connection.executescript("DELETE FROM main.access")
 
-    def _access(self, row: dict[str, object], logs: dict[int, str]) -> Access:
-        given = {name: value for name, value in row.items() if value is not None}
-        try:
-            given |= {n: d.decode(str(given[n])) for n, d in _DOCUMENT.items() if n in given}
-        except NO_EVENT:
-            raise LogUnavailable(f"a list of access {given['access']} is none") from None
+    def _access(self, row: tuple[object, ...], logs: dict[int, str]) -> Access:
+        given = columns.values(row)
         statement = "SELECT place FROM leaves.leaf WHERE number = ?"
         (place,) = self._run(statement, given.pop("first")).fetchone() or (0,)  # it was taken out
         epoch, index = epoch_and_index(place)

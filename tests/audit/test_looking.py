@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,8 @@ def _worth_it(monkeypatch) -> None:
     monkeypatch.setattr("proxy.audit.looking._WORTH", 1)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A log of several stretches, published; its entries are no events but for some."""
-    path = tmp_path_factory.mktemp("whole") / "access.db"
+def unpublished(path: Path, entries: Iterable[bytes]) -> None:
+    """A log of which nothing is published yet, with these entries from the third on."""
     asyncio.run(written(path, 1))
     shutil.rmtree(Files.at(path).tiles)
     with forced(path) as database:
@@ -44,11 +43,21 @@ def whole(tmp_path_factory) -> Path:
         database.execute("DELETE FROM registry WHERE number = 1")
         database.executemany(
             "INSERT INTO leaf (place, entry) VALUES (?, ?)",
-            (
-                (place_of(1, number), b'{"step":"unresolved","n":%d}' % number if number % 3_000 == 7 else b"%d" % number)
-                for number in range(2, ENTRIES)
-            ),
-        )  # fmt: skip
+            ((place_of(1, number), entry) for number, entry in enumerate(entries, 2)),
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A log of several stretches, published; its entries are no events but for some."""
+    path = tmp_path_factory.mktemp("whole") / "access.db"
+    unpublished(
+        path,
+        (
+            b'{"step":"unresolved","n":%d}' % number if number % 3_000 == 7 else b"%d" % number
+            for number in range(2, ENTRIES)
+        ),
+    )
     with contextlib.closing(Publisher(Files.at(path), lambda: KEYRING, epoch=2)) as publisher:
         assert publisher.round() == ""
     return path
@@ -148,15 +157,7 @@ def test_a_verifier_with_processes_finds_the_same(log: Files) -> None:
 def test_entries_of_any_length_take_bounded_memory(tmp_path: Path) -> None:
     """PROMISE 4 (bounded memory): as they are published and verified, a file of them is read at a time."""
     path = tmp_path / "access.db"
-    asyncio.run(written(path, 1))
-    shutil.rmtree(Files.at(path).tiles)
-    with forced(path) as database:
-        database.execute("UPDATE log SET final = NULL, sealed = NULL WHERE epoch = 1")
-        database.execute("DELETE FROM registry WHERE number = 1")
-        database.executemany(
-            "INSERT INTO leaf (place, entry) VALUES (?, ?)",
-            ((place_of(1, number), b"%060000d" % number) for number in range(2, 1_300)),
-        )
+    unpublished(path, (b"%060000d" % number for number in range(2, 1_300)))
     files = Files.at(path)
     tracemalloc.start()
     try:
